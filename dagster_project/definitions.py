@@ -1,0 +1,42 @@
+"""The code location: all assets, their gates, and how they run. Nothing is computed here."""
+
+import dagster as dg
+
+from dagster_project import jobs, resources
+from recsys_assets.collaborative import assets as collaborative
+from recsys_assets.content import assets as content
+from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.evaluation import assets as evaluation
+from recsys_assets.ingestion import assets as ingestion
+from recsys_assets.ranking import assets as ranking
+from recsys_assets.retrieval import assets as retrieval
+from recsys_assets.staging import assets as staging
+
+
+def gated_assets(project: Project) -> list[GatedAsset]:
+    """Every asset of the graph with its gate, in the order the data flows."""
+    return [
+        *ingestion.assets(project.shop),
+        *staging.ASSETS,
+        *content.ASSETS,
+        *collaborative.ASSETS,
+        *retrieval.ASSETS,
+        *ranking.ASSETS,
+        *evaluation.ASSETS,
+    ]
+
+
+def build(project: Project | None = None) -> dg.Definitions:
+    """The graph over `project` (default: the one the environment names)."""
+    project = project or resources.project()
+    gated = gated_assets(project)
+    return dg.Definitions(
+        assets=[g.asset for g in gated],
+        asset_checks=[g.check for g in gated],
+        jobs=[jobs.main_job()],
+        resources={"project": project},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build()

@@ -1,0 +1,14 @@
+"""Jobs: named selections of assets."""
+
+import dagster as dg
+
+MAIN = "recommend"
+
+
+def main_job() -> dg.UnresolvedAssetJobDefinition:
+    """Everything, from the source files to the report, with every gate."""
+    return dg.define_asset_job(
+        MAIN,
+        selection=dg.AssetSelection.all(),
+        description="From raw interactions to published recommendations and their scoreboard.",
+    )

@@ -1,0 +1,26 @@
+"""Resource instances and the environment variables behind them. Classes live in `recsys_assets`."""
+
+import os
+from pathlib import Path
+
+from recsys_assets.core.assets import Project
+from recsys_assets.core.config import packaged_shop
+
+HOME = "RECSYS_HOME"
+SHOP = "RECSYS_SHOP"
+
+
+def home() -> Path:
+    """Folder of the lake and of Dagster's own storage: $RECSYS_HOME, or ./.recsys."""
+    return Path(os.environ.get(HOME) or ".recsys").resolve()
+
+
+def shop_file() -> Path:
+    """The shop's YAML file: $RECSYS_SHOP, or the packaged Complete Journey."""
+    configured = os.environ.get(SHOP)
+    return Path(configured).resolve() if configured else packaged_shop()
+
+
+def project() -> Project:
+    """The project resource of this process."""
+    return Project(home=str(home()), shop_file=str(shop_file()))

@@ -1,0 +1,296 @@
+"""Neighbours: which users resemble a user, which items go with an item.
+
+Belongs here: similarities of sparse rows cut to the nearest few, directed item transitions, and the
+table form of item neighbours. Does not belong here: scores of lists, what counts as an event.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from scipy import sparse
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemNeighbours:
+    """`links` [n_items, n_items]: strength of target j given source i, at most k per row.
+    `support`, same sparsity: how many users or sessions stand behind the link."""
+
+    links: sparse.csr_matrix
+    support: sparse.csr_matrix
+
+
+def normalized(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows scaled to length 1; empty rows stay empty."""
+    out = matrix.astype(np.float64).tocsr(copy=True)
+    size = np.sqrt(np.asarray(out.multiply(out).sum(axis=1)).ravel())
+    out.data /= np.repeat(np.maximum(size, 1e-12), np.diff(out.indptr))
+    return out
+
+
+def idf_weighted(matrix: sparse.csr_matrix, power: float = 1.0) -> sparse.csr_matrix:
+    """Columns scaled by log(1 + n_rows / (1 + support)) ** power."""
+    support = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    weight = np.log1p(matrix.shape[0] / (1.0 + support)) ** power
+    out = matrix.astype(np.float64).tocsr(copy=True)
+    out.data *= weight[out.indices]
+    return out
+
+
+def bm25_weighted(matrix: sparse.csr_matrix, k1: float = 1.2, b: float = 0.75) -> sparse.csr_matrix:
+    """Okapi BM25 weights of a users x items matrix: users are documents, items are terms."""
+    out = idf_weighted(matrix)
+    counts = matrix.astype(np.float64).tocsr()
+    length = np.asarray(counts.sum(axis=1)).ravel()
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    norm = k1 * (1.0 - b + b * length[rows] / max(length.mean(), 1e-12))
+    out.data *= (k1 + 1.0) / (counts.data + norm)
+    return out
+
+
+def nearest_rows(
+    matrix: sparse.csr_matrix,
+    k: int,
+    distance: str = "cosine",
+    reference: Ints | None = None,
+    block: int = 512,
+) -> sparse.csr_matrix:
+    """The `k` nearest other rows of each row: [n_rows, n_rows], similarity > 0 as value.
+
+    "cosine" similarity, or "euclidean" giving 1 / (1 + distance). Only rows in `reference` (sorted)
+    can be neighbours; rows without entries have and are none. Ties go to the smaller row number.
+    """
+    n_rows = matrix.shape[0]
+    rows = normalized(matrix) if distance == "cosine" else matrix.astype(np.float64).tocsr()
+    filled = np.diff(rows.indptr) > 0
+    pool = np.flatnonzero(filled) if reference is None else reference[filled[reference]]
+    pool_by_item = rows[pool].T.tocsr()
+    square = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
+    k = min(k, max(len(pool) - 1, 0))
+    out_row: list[Ints] = []
+    out_column: list[Ints] = []
+    out_value: list[npt.NDArray[np.float64]] = []
+    for start in range(0, n_rows if k else 0, block):
+        some = rows[start : start + block]
+        value = (some @ pool_by_item).toarray()
+        if distance == "euclidean":
+            gap = square[start : start + block, None] + square[pool] - 2.0 * value
+            value = 1.0 / (1.0 + np.sqrt(np.maximum(gap, 0.0)))
+        value[~filled[start : start + block]] = 0.0
+        place = np.searchsorted(pool, np.arange(start, start + some.shape[0]))
+        own = place < len(pool)
+        own[own] = pool[place[own]] == start + np.flatnonzero(own)
+        value[np.flatnonzero(own), place[own]] = 0.0
+        best = _largest(value, k)
+        taken = np.take_along_axis(value, best, axis=1)
+        at, which = np.nonzero(taken > 0)
+        out_row.append(at + start)
+        out_column.append(pool[best[at, which]])
+        out_value.append(taken[at, which])
+    if not out_row:
+        return sparse.csr_matrix((n_rows, n_rows))
+    return sparse.csr_matrix(
+        (np.concatenate(out_value), (np.concatenate(out_row), np.concatenate(out_column))),
+        shape=(n_rows, n_rows),
+    )
+
+
+def _largest(values: npt.NDArray[np.float64], k: int) -> Ints:
+    """Columns of the k largest values per row; among equal values at the edge the first columns."""
+    if k >= values.shape[1]:
+        return np.tile(np.arange(values.shape[1]), (len(values), 1))
+    edge = np.partition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k, None]
+    above = values > edge
+    need = k - above.sum(axis=1, keepdims=True)
+    level = values == edge
+    chosen = above | (level & (np.cumsum(level, axis=1) <= need))
+    return np.nonzero(chosen)[1].reshape(len(values), k)
+
+
+def top_per_row(matrix: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
+    """`matrix` with only the `k` largest entries of each row; ties go to the smaller column."""
+    matrix = matrix.tocsr()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    start = np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
+    keep = np.sort(order[np.arange(len(order)) - start < k])
+    return sparse.csr_matrix(
+        (matrix.data[keep], (rows[keep], matrix.indices[keep])), shape=matrix.shape
+    )
+
+
+def item_neighbours(
+    matrix: sparse.csr_matrix,
+    k: int = 100,
+    min_support: int = 2,
+    max_items: int = 30_000,
+    shrink: float = 10.0,
+    block: int = 1024,
+) -> ItemNeighbours:
+    """Cosine neighbours of the columns of a weighted users x items `matrix`.
+
+    The cosine is multiplied by support / (support + shrink), support being the users who have both.
+    Links with less than `min_support` are dropped; only the `max_items` columns with the most
+    users take part (ties by column).
+    """
+    n_items = matrix.shape[1]
+    count = np.bincount(matrix.indices, minlength=n_items)
+    order = np.lexsort((np.arange(n_items), -count))[:max_items]
+    columns = np.sort(order[count[order] >= min_support])
+    part = matrix[:, columns].tocsr()
+    by_item = normalized(part.T.tocsr()).astype(np.float32)
+    by_user = by_item.T.tocsr()
+    flag = part.T.tocsr().astype(np.float32)
+    flag.data[:] = 1.0
+    flag_by_user = flag.T.tocsr()
+    links: list[sparse.csr_matrix] = []
+    supports: list[sparse.csr_matrix] = []
+    for start in range(0, len(columns), block):
+        both = (flag[start : start + block] @ flag_by_user).tocsr()
+        cosine = (by_item[start : start + block] @ by_user).tocsr()
+        both.sort_indices()
+        cosine.sort_indices()
+        rows = np.repeat(np.arange(both.shape[0]), np.diff(both.indptr))
+        keep = (both.data >= min_support) & (both.indices != rows + start)
+        value = cosine.data * (both.data / (both.data + shrink))
+        index = (rows[keep], both.indices[keep])
+        best = top_per_row(sparse.csr_matrix((value[keep], index), shape=both.shape), k)
+        links.append(best)
+        flagged = best.copy()
+        flagged.data[:] = 1.0
+        supports.append(both.multiply(flagged).tocsr())
+    return ItemNeighbours(
+        _spread(links, columns, n_items), _spread(supports, columns, n_items)
+    )
+
+
+def _spread(parts: list[sparse.csr_matrix], columns: Ints, n_items: int) -> sparse.csr_matrix:
+    if not parts:
+        return sparse.csr_matrix((n_items, n_items), dtype=np.float32)
+    small = sparse.vstack(parts).tocoo()
+    out = sparse.csr_matrix(
+        (small.data.astype(np.float32), (columns[small.row], columns[small.col])),
+        shape=(n_items, n_items),
+    )
+    out.sort_indices()
+    return out
+
+
+def transitions(
+    user: Ints,
+    step: Ints,
+    column: Ints,
+    weight: npt.NDArray[np.float64],
+    n_items: int,
+    lags: tuple[float, ...] = (1.0, 0.5),
+    k: int = 100,
+    min_support: float = 2.0,
+    source_power: float = 0.5,
+    target_power: float = 0.5,
+    shrink: float = 5.0,
+    max_step_items: int = 60,
+) -> ItemNeighbours:
+    """Directed links i -> j: how often j comes `lag` steps after i for the same user.
+
+    `user`, `step`, `column`, `weight`: one entry per event; steps (baskets) are numbered in order
+    of time over all users. `lags[d]` weighs a distance of d steps; distance 0 is the same step.
+    strength = c_ij / (n_i ** source_power * n_j ** target_power) * c_ij / (c_ij + shrink).
+    Steps with more than `max_step_items` distinct items take part as the first so many columns by
+    rarity, so that one huge basket does not cost its square.
+    """
+    order = np.lexsort((column, step, user))
+    user, step, column, weight = user[order], step[order], column[order], weight[order]
+    new_step = np.r_[True, (user[1:] != user[:-1]) | (step[1:] != step[:-1])]
+    row = np.cumsum(new_step) - 1
+    owner = user[new_step]
+    n_steps = len(owner)
+    bag = sparse.csr_matrix((weight, (row, column)), shape=(n_steps, n_items))
+    times = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(n_steps, n_items))
+    bag.data /= times.data
+    if max_step_items:
+        rarity = np.bincount(bag.indices, minlength=n_items)
+        ranked = sparse.csr_matrix(
+            (1.0 / rarity[bag.indices], bag.indices, bag.indptr), shape=bag.shape
+        )
+        ranked = top_per_row(ranked, max_step_items)
+        ranked.data[:] = 1.0
+        bag = bag.multiply(ranked).tocsr()
+    flag = bag.copy()
+    flag.data = np.ones_like(flag.data)
+    total = sparse.csr_matrix((n_items, n_items), dtype=np.float32)
+    for lag, strength in enumerate(lags):
+        if strength == 0 or lag >= n_steps:
+            continue
+        source, target = flag[: n_steps - lag], bag[lag:]
+        same = (owner[: n_steps - lag] == owner[lag:]).astype(np.float64) * strength
+        total = total + (sparse.diags(same) @ source).T.astype(np.float32).tocsr() @ target.astype(
+            np.float32
+        )
+    total = total.tocsr()
+    count = np.bincount(bag.indices, weights=bag.data, minlength=n_items)
+    rows = np.repeat(np.arange(n_items), np.diff(total.indptr))
+    keep = (total.data >= min_support * min(1.0, max(lags))) & (rows != total.indices)
+    rows, columns, value = rows[keep], total.indices[keep], total.data[keep].astype(np.float64)
+    size = np.maximum(count, 1e-12)
+    strength_of = value * value / (value + shrink)
+    strength_of /= size[rows] ** source_power * size[columns] ** target_power
+    shape = (n_items, n_items)
+    links = top_per_row(sparse.csr_matrix((strength_of, (rows, columns)), shape=shape), k)
+    flagged = links.copy()
+    flagged.data[:] = 1.0
+    support = sparse.csr_matrix((value, (rows, columns)), shape=shape).multiply(flagged).tocsr()
+    return ItemNeighbours(links.astype(np.float32), support.astype(np.float32))
+
+
+SCHEMA = pa.schema(
+    [
+        ("as_of", pa.timestamp("us", "UTC")),
+        ("item_id", pa.string()),
+        ("neighbour_id", pa.string()),
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+        ("support", pa.float32()),
+    ]
+)
+"""Of the table form; sorted by (as_of, item_id, rank)."""
+
+
+def to_table(found: ItemNeighbours, as_of: pd.Timestamp, item_ids: pd.Index) -> pa.Table:
+    """The table form; `item_ids` (ascending) name the rows and columns of the links."""
+    links = found.links.tocsr()
+    rows = np.repeat(np.arange(links.shape[0]), np.diff(links.indptr))
+    order = np.lexsort((links.indices, -links.data, rows))
+    position = np.arange(len(order)) - np.repeat(links.indptr[:-1], np.diff(links.indptr)) + 1
+    ids = pa.array(item_ids, pa.string())
+    support = np.asarray(found.support[rows[order], links.indices[order]]).ravel()
+    return pa.table(
+        {
+            "as_of": pa.array([as_of] * len(order), pa.timestamp("us", "UTC")),
+            "item_id": ids.take(pa.array(rows[order])),
+            "neighbour_id": ids.take(pa.array(links.indices[order])),
+            "rank": pa.array(position, pa.int32()),
+            "score": pa.array(links.data[order], pa.float32()),
+            "support": pa.array(support, pa.float32()),
+        },
+        schema=SCHEMA,
+    )
+
+
+def from_table(table: pa.Table, item_ids: pd.Index) -> ItemNeighbours:
+    """Links aligned to `item_ids`; rows of items that it lacks are left out."""
+    source = item_ids.get_indexer(table.column("item_id").to_pandas().to_numpy(dtype=object))
+    target = item_ids.get_indexer(table.column("neighbour_id").to_pandas().to_numpy(dtype=object))
+    keep = (source >= 0) & (target >= 0)
+    shape = (len(item_ids), len(item_ids))
+
+    def matrix(name: str) -> sparse.csr_matrix:
+        value = table.column(name).to_numpy()[keep].astype(np.float32)
+        out = sparse.csr_matrix((value, (source[keep], target[keep])), shape=shape)
+        out.sort_indices()
+        return out
+
+    return ItemNeighbours(matrix("score"), matrix("support"))

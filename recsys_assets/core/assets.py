@@ -1,0 +1,457 @@
+"""`table_asset`: one decorator that turns a function over tables into a gated Dagster asset.
+
+It is where the policy of the whole graph lives, once: every asset has a contract, a description,
+an owner, a code version computed from its source, reuse of unchanged results, and exactly one
+blocking check called `quality` that audits the candidate version and alone may approve it.
+
+Belongs here: the bridge between Dagster and the lake. Does not belong here: what any table means.
+
+A decorated function names its inputs by its parameters. A parameter called like an asset receives
+that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `as_of_now` and `days` are the
+other names it may ask for. It returns a frame, or yields (part, frame) pairs, or, for a
+partitioned asset, yields (partition, frame) pairs.
+"""
+
+import ast
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version as library_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+
+from recsys_assets.core import metadata
+from recsys_assets.core.config import Shop
+from recsys_assets.core.lake import (
+    Lake,
+    LakeError,
+    NotApprovedError,
+    Snapshot,
+    Version,
+    VersionKey,
+    split_parts,
+)
+from recsys_assets.core.quality import Failure, Verdict, audit
+from recsys_assets.core.tables import Table
+from recsys_assets.core.warehouse import Warehouse, sql_root
+
+OWNER = "team:recommendations"
+CHECK = "quality"
+_SPECIAL = ("shop", "warehouse", "report", "days", "candidate", "project")
+_LIBRARIES = (
+    "duckdb", "great-expectations", "implicit", "lightgbm", "numpy", "pandas", "pyarrow", "scipy",
+    "sentence-transformers", "torch",
+)  # fmt: skip
+
+
+class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where the lake is and which shop it serves; one instance per code location."""
+
+    home: str
+    shop_file: str
+    memory_limit: str = "2GB"
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(Path(self.home) / "lake")
+
+    @property
+    def shop(self) -> Shop:
+        return _shop(self.shop_file)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.memory_limit, temp_directory=Path(self.home) / "spill")
+
+
+@cache
+def _shop(path: str) -> Shop:
+    from recsys_assets.core.config import load_shop
+
+    return load_shop(Path(path))
+
+
+@dataclass
+class Report:
+    """What an asset wants people to see: numbers (plotted over runs), texts and pictures."""
+
+    numbers: dict[str, float | int] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    plots: dict[str, str] = field(default_factory=dict)
+    """name -> base64 PNG"""
+
+    def plot(self, name: str, png: bytes) -> None:
+        import base64
+
+        self.plots[name] = base64.b64encode(png).decode("ascii")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"numbers": self.numbers, "texts": self.texts, "plots": self.plots}
+
+
+Rule = Callable[..., Iterable[Failure]]
+"""A semantic rule of a stage: takes `candidate` and input snapshots by name, yields failures."""
+
+
+@dataclass(frozen=True)
+class GatedAsset:
+    """An asset and its gate. `compute` is the undecorated function, for tests and reuse."""
+
+    table: Table
+    asset: dg.AssetsDefinition
+    check: dg.AssetChecksDefinition
+    compute: Callable[..., Any]
+
+
+def table_asset(
+    table: Table,
+    *,
+    group: str,
+    kinds: Sequence[str] = (),
+    config: Sequence[str] = (),
+    rules: Sequence[Rule] = (),
+    sql: Sequence[str] = (),
+    inputs_hash: Callable[[Shop], str] | None = None,
+    partitions: dg.TimeWindowPartitionsDefinition | None = None,
+    code: Sequence[str] = (),
+) -> Callable[[Callable[..., Any]], GatedAsset]:
+    """Declare the asset that produces `table`.
+
+    config: sections of the shop file that its content depends on.
+    rules: semantic rules beyond the contract, run by the gate.
+    sql: names of the files of `sql/` that make it; they give column lineage and the code version.
+    inputs_hash: what it reads from outside the lake (source files), as a hash.
+    code: further modules its content depends on but that it does not import statically.
+    """
+
+    def declare(function: Callable[..., Any]) -> GatedAsset:
+        producer = _Producer(
+            table, function, tuple(config), tuple(rules), tuple(sql), inputs_hash, tuple(code)
+        )
+        asset = producer.asset(group, kinds, partitions)
+        return GatedAsset(table, asset, producer.check(asset), function)
+
+    return declare
+
+
+@dataclass(frozen=True)
+class _Producer:
+    table: Table
+    function: Callable[..., Any]
+    config: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    sql: tuple[str, ...]
+    inputs_hash: Callable[[Shop], str] | None
+    code: tuple[str, ...]
+
+    @property
+    def inputs(self) -> list[str]:
+        return [p for p in inspect.signature(self.function).parameters if p not in _SPECIAL]
+
+    def code_version(self) -> str:
+        return source_hash(self.function.__module__, self.code, self.sql)
+
+    def asset(
+        self,
+        group: str,
+        kinds: Sequence[str],
+        partitions: dg.TimeWindowPartitionsDefinition | None,
+    ) -> dg.AssetsDefinition:
+        table = self.table
+        text = inspect.cleandoc(self.function.__doc__ or table.description)
+
+        @dg.asset(
+            name=table.name,
+            description=text,
+            group_name=group,
+            owners=[OWNER],
+            kinds=set(kinds) or {"parquet"},
+            deps=[dg.AssetKey(i) for i in self.inputs],
+            code_version=self.code_version(),
+            partitions_def=partitions,
+            backfill_policy=dg.BackfillPolicy.single_run() if partitions else None,
+            metadata={
+                "dagster/column_schema": metadata.column_schema(table),
+                "dagster/table_name": table.name,
+                "key": ", ".join(table.key),
+            },
+        )
+        def body(context: dg.AssetExecutionContext, project: Project) -> Any:
+            if partitions is None:
+                version, reused, seconds = self.produce(project, context.run.run_id)
+                return dg.MaterializeResult(
+                    data_version=dg.DataVersion(version.content_id),
+                    metadata=self._metadata(project, version, reused, seconds),
+                )
+            versions = self.produce_partitions(
+                project, list(context.partition_keys), context.run.run_id
+            )
+            rows = sum(v.rows for v in versions)
+            context.log.info(f"{len(versions)} partitions, {rows:,} rows")
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/partition_row_count": rows // max(1, len(versions)),
+                    "rows": rows,
+                    "partitions": len(versions),
+                }
+            )
+
+        return body
+
+    def check(self, asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+        table = self.table
+
+        @dg.asset_check(
+            asset=asset,
+            name=CHECK,
+            blocking=True,
+            description=(
+                f"Audits the newest version of {table.name} against its contract "
+                f"({len(table.columns)} columns) and {len(self.rules)} further rules. Only a version "
+                "that passes becomes visible to anything that reads it."
+            ),
+        )
+        def quality(context: dg.AssetCheckExecutionContext, project: Project) -> Any:
+            verdict = self.judge(project, context.run.run_id)
+            return dg.AssetCheckResult(
+                passed=verdict.passed,
+                description="; ".join(verdict.reasons[:20]) or "every rule holds",
+                metadata={
+                    "rows audited": verdict.rows,
+                    "rules evaluated": verdict.rules,
+                    "failures": len(verdict.failures),
+                },
+            )
+
+        return quality
+
+    # -- producing -------------------------------------------------------------------------------
+
+    def key(self, project: Project, snapshots: Mapping[str, Snapshot]) -> VersionKey:
+        shop = project.shop
+        outside = self.inputs_hash(shop) if self.inputs_hash else ""
+        sections = shop.section_hash(*self.config) if self.config else ""
+        return VersionKey(
+            code=self.code_version(),
+            config=hashlib.sha256((sections + outside).encode()).hexdigest(),
+            libraries=_library_hash(),
+            inputs={name: s.content_id for name, s in sorted(snapshots.items())},
+        )
+
+    def produce(self, project: Project, run_id: str) -> tuple[Version, bool, float]:
+        """Compute and store the next candidate, or reuse the current version of the same key."""
+        lake, name = project.lake, self.table.name
+        started = time.monotonic()
+        snapshots = self._inputs(project)
+        key = self.key(project, snapshots)
+        entry = lake.entries(name).get("")
+        if entry is not None and entry.current is not None:
+            current = lake.version(entry.current)
+            if current.key == key:
+                lake.propose([current], run_id)
+                return current, True, time.monotonic() - started
+        report = Report()
+        result = self._call(project, snapshots, report=report)
+        version = lake.store(name, self._parts(result), key, report=_Lazy(report))
+        lake.propose([version], run_id)
+        return version, False, time.monotonic() - started
+
+    def produce_partitions(
+        self, project: Project, partitions: list[str], run_id: str
+    ) -> list[Version]:
+        """Compute and store candidates of `partitions`; every asked partition gets a version."""
+        lake, name = project.lake, self.table.name
+        snapshots = self._inputs(project)
+        key = self.key(project, snapshots)
+        entries = lake.entries(name)
+        current = {
+            p: lake.version(e.current)
+            for p in partitions
+            if (e := entries.get(p)) is not None and e.current is not None
+        }
+        kept = {p: v for p, v in current.items() if v.key == key}
+        versions = list(kept.values())
+        missing = [p for p in partitions if p not in kept]
+        if missing:
+            for partition, frame in self._call(project, snapshots, days=missing):
+                parts = [("", self.table.conform(frame))]
+                versions.append(lake.store(name, parts, key, partition=partition))
+        if len(versions) != len(partitions):
+            raise LakeError(f"{name}: asked for {len(partitions)} partitions, got {len(versions)}")
+        lake.propose(versions, run_id)
+        return versions
+
+    def judge(self, project: Project, run_id: str) -> Verdict:
+        """Audit every candidate that is not approved, and approve or reject exactly those."""
+        lake, name = project.lake, self.table.name
+        entries = lake.entries(name)
+        if not entries:
+            raise LakeError(f"{name}: there is nothing to audit, it was never materialized")
+        waiting = [p for p, e in sorted(entries.items()) if e.verdict != "approved"]
+        total = Verdict()
+        if not waiting:
+            versions = [lake.version(e.candidate) for e in entries.values()]
+            total.rows, total.rules = sum(v.rows for v in versions), 1
+            return total
+        good: list[Version] = []
+        # All partitions at once first: 365 good days cost little more than one.
+        batches = [[lake.version(entries[p].candidate) for p in waiting]]
+        while batches:
+            batch = batches.pop()
+            try:
+                verdict = self._audit(project, batch)
+            except Exception as error:
+                for version in batch:
+                    reason = f"{type(error).__name__}: {error}"
+                    lake.reject(version, [reason], run_id, broken=True)
+                raise
+            if not verdict.passed and len(batch) > 1:
+                batches += [[v] for v in reversed(batch)]
+                continue
+            if verdict.passed:
+                good += batch
+            else:
+                lake.reject(batch[0], verdict.reasons, run_id)
+                where = f"[{batch[0].partition}] " if batch[0].partition else ""
+                verdict.failures = [replace(f, rule=where + f.rule) for f in verdict.failures]
+            total.rows += verdict.rows
+            total.add(verdict.failures, verdict.rules)
+        if good:
+            lake.approve(good, run_id)
+        return total
+
+    def _audit(self, project: Project, versions: list[Version]) -> Verdict:
+        snapshot = project.lake.of_version(*versions)
+        if versions[0].partition:
+            parts = iter([("", snapshot.to_arrow())])
+        else:
+            parts = ((f.part, snapshot.to_arrow(part=f.part)) for f in versions[0].files)
+        verdict = audit(self.table, parts)
+        if not verdict.failures:
+            for rule in self.rules:
+                verdict.add(list(_inject(rule, project, {"candidate": snapshot})))
+        return verdict
+
+    def _inputs(self, project: Project) -> dict[str, Snapshot]:
+        lake = project.lake
+        tolerated = project.shop.partitions.tolerated
+        try:
+            return {i: lake.read(i, tolerated_partitions=tolerated) for i in self.inputs}
+        except NotApprovedError as error:
+            raise NotApprovedError(f"{self.table.name} cannot be made: {error}") from error
+
+    def _call(
+        self, project: Project, snapshots: Mapping[str, Snapshot], **special: Any
+    ) -> Any:
+        return _inject(self.function, project, {**snapshots, **special})
+
+    def _parts(self, result: Any) -> Iterator[tuple[str, pa.Table]]:
+        table = self.table
+        if isinstance(result, (pd.DataFrame, pa.Table)):
+            yield from split_parts(table.conform(result), table.part_by)
+            return
+        for part, frame in result:
+            yield part, table.conform(frame)
+
+    def _metadata(
+        self, project: Project, version: Version, reused: bool, seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "dagster/row_count": version.rows,
+            "version": version.id[:12],
+            "reused": reused,
+            "seconds": round(seconds, 3),
+            "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),
+            **metadata.lineage(self.table, self.sql, dict(version.schema)),
+            **metadata.report_entries(project.lake.report(version)),
+        }
+
+
+class _Lazy(dict[str, Any]):
+    """A report that is only complete once the producer has yielded its last part."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
+
+    def __bool__(self) -> bool:
+        self.update(self._report.as_dict())
+        return True
+
+
+def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, Any]) -> Any:
+    """Call `function` with what its parameters ask for by name."""
+    arguments: dict[str, Any] = {}
+    for name in inspect.signature(function).parameters:
+        if name in given:
+            arguments[name] = given[name]
+        elif name == "shop":
+            arguments[name] = project.shop
+        elif name == "warehouse":
+            arguments[name] = project.warehouse
+        elif name == "project":
+            arguments[name] = project
+        else:
+            arguments[name] = project.lake.read(
+                name, tolerated_partitions=project.shop.partitions.tolerated
+            )
+    return function(**arguments)
+
+
+@cache
+def _library_hash() -> str:
+    text = ",".join(f"{name}={library_version(name)}" for name in _LIBRARIES)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def source_hash(module: str, more: tuple[str, ...] = (), sql: tuple[str, ...] = ()) -> str:
+    """Hash of the source of `module`, of everything in this package it imports, and of SQL files.
+
+    The imports are read from the source, transitively, so that a change in a helper changes the
+    code version of every asset that uses it, and of no other.
+    """
+    todo, done = [module, *more], dict[str, bytes]()
+    while todo:
+        name = todo.pop()
+        if name in done:
+            continue
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            continue
+        source = Path(spec.origin).read_bytes()
+        done[name] = source
+        todo += [m for m in _imports(source) if m.startswith("recsys_assets")]
+    digest = hashlib.sha256()
+    for name, source in sorted(done.items()):
+        digest.update(name.encode() + b"\0" + source)
+    for name in sorted(sql):
+        digest.update(name.encode() + b"\0" + (sql_root() / f"{name}.sql").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _imports(source: bytes) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {n for n in names if n.startswith("recsys_assets") and _is_module(n)}
+
+
+@cache
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False

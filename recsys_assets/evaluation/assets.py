@@ -1,0 +1,5 @@
+"""Evaluation assets."""
+
+from recsys_assets.core.assets import GatedAsset
+
+ASSETS: list[GatedAsset] = []

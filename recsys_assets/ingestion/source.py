@@ -1,0 +1,110 @@
+"""What a source of data is, for everything downstream of it.
+
+Belongs here: the protocol every source implements, the description of one file, the error a source
+raises, and the choice of the implementation. Does not belong here: the layout of any source.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pandas as pd
+
+from recsys_assets.core.config import Shop
+
+Role = Literal["interactions", "items", "users", "exposures"]
+
+
+class SourceError(ValueError):
+    """A file that cannot be landed at all; the text names the file, what is wrong, what to do.
+
+    Raised before anything is written. A single bad *row* never raises: it becomes a reject.
+    """
+
+
+@dataclass(frozen=True, order=True)
+class SourceFile:
+    """One physical file. `name` is how people know it (relative to the source's folder)."""
+
+    role: Role
+    name: str
+    path: Path
+    sha256: str
+    size: int
+
+    @property
+    def batch(self) -> str:
+        """The file's content as a short key: equal content is the same batch under any name."""
+        return self.sha256[:16]
+
+
+class Source(Protocol):
+    """A shop's data, file by file, read into the landing contract (see `contract`).
+
+    `now` is timezone-aware and only bounds plausible event times; sources never ask the clock.
+    """
+
+    def files(self) -> list[SourceFile]:
+        """All files, hashed, sorted by role and name. Raises `SourceError` if one is missing."""
+        ...
+
+    def check(self) -> list[str]:
+        """Look at the headers of all files and return warnings (columns that are ignored).
+
+        Raises `SourceError` for an empty or unreadable file and for a missing, renamed or
+        duplicate column, showing what was expected and what was found.
+        """
+        ...
+
+    def count_rows(self, file: SourceFile) -> int:
+        """Physical data rows, counted without the parser. Blank lines and headers are no rows."""
+        ...
+
+    def land(self, file: SourceFile, now: datetime) -> pd.DataFrame:
+        """One landed row per physical row of an interactions file, in the file's order."""
+        ...
+
+    def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(catalogue sorted by item_id, rejects); every physical row is in one of the two."""
+        ...
+
+    def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(users sorted by user_id, rejects); empty where the source has none."""
+        ...
+
+    def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(what was shown to whom, rejects); empty where the source has none."""
+        ...
+
+
+def open_source(shop: Shop) -> Source:
+    """The source a shop's configuration names. Opens no file yet."""
+    # Imported here because every source module imports this one.
+    from recsys_assets.ingestion import atomic, complete_journey, files, movielens
+
+    config = shop.source
+    if config.kind == "complete_journey":
+        return complete_journey.complete_journey_source(shop, config)
+    if config.kind == "movielens":
+        return movielens.movielens_source(shop, config)
+    if config.kind == "atomic":
+        return atomic.atomic_source(shop, config)
+    return files.files_source(shop, config)
+
+
+def describe_file(path: Path, name: str, role: Role) -> SourceFile:
+    """Hash one regular file."""
+    if not path.is_file():
+        raise SourceError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+    return SourceFile(role, name, path, sha256_of(path), path.stat().st_size)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,5 @@
+"""Ranking assets."""
+
+from recsys_assets.core.assets import GatedAsset
+
+ASSETS: list[GatedAsset] = []

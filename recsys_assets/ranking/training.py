@@ -1,0 +1,111 @@
+"""Labelled rows for the ranker: one label window at a time.
+
+Belongs here: labels at a cutoff and the choice of candidate rows to learn from. Does not belong
+here: features (`features.py`) and the model (`ranker.py`).
+
+Rules: positives and negatives are only what the candidates contain, a missed positive is never
+added; negatives are drawn by a hash of their ids, so the draw needs no random state; a query is one
+user at one cutoff and has at most 10,000 rows (LightGBM's own limit).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.warehouse import Relation, Warehouse
+from recsys_assets.ranking.features import (
+    KEYS,
+    join_tables,
+    query_codes,
+    retriever_features,
+)
+
+ROWS_PER_QUERY = 10_000
+
+
+def build_labels(
+    warehouse: Warehouse, interactions: Relation, as_of: datetime, horizon_end: datetime
+) -> pa.Table:
+    """What each user took in [as_of, horizon_end): as_of, user_id, item_id, taken, is_new,
+    first_taken_at. Only taken pairs have a row; `is_new` means never taken before `as_of`."""
+    return warehouse.query(
+        "ranking/labels",
+        {"interactions": interactions},
+        {"as_of": as_of, "horizon_end": horizon_end},
+    )
+
+
+def training_frame(
+    warehouse: Warehouse,
+    candidates: pa.Table,
+    labels: pa.Table,
+    items: Relation,
+    feature_tables: Mapping[str, pa.Table],
+    *,
+    negative_share: float,
+    seed: int = 0,
+    rows_per_query: int = ROWS_PER_QUERY,
+) -> pa.Table:
+    """One window's rows to learn from: the keys, `label` (0 or 1, float32), then the features.
+
+    A share `negative_share` (0 to 1) of the negatives is kept; `seed` chooses another draw. Users
+    without a positive among their candidates are left out: they teach no order. Rows for task `new`
+    are those with `ui_seen` 0. Tables of several windows can be concatenated.
+    """
+    if not 0.0 <= negative_share <= 1.0:
+        raise ValueError(f"negative_share is {negative_share}, not a share")
+    rows = warehouse.query(
+        "ranking/candidate_rows",
+        {
+            "candidates": candidates.select(["user_id", "item_id"]),
+            "labels": labels.select(["user_id", "item_id", "taken"]),
+            "user_item_features": feature_tables["user_item_features"].select(
+                ["user_id", "item_id", "ui_seen"]
+            ),
+        },
+        {"as_of": pc.max(candidates["as_of"]).as_py(), "seed": seed},
+    )
+    taken = rows["taken"].to_numpy()
+    kept = kept_rows(
+        query_codes(candidates["user_id"]),
+        taken,
+        rows["draw"].to_numpy(),
+        negative_share,
+        rows_per_query,
+    )
+    made = retriever_features(candidates, rows["seen"].to_numpy())
+    joined = join_tables(warehouse, candidates.take(pa.array(kept)), items, feature_tables)
+    return pa.table(
+        {
+            **{key: joined[key] for key in KEYS},
+            "label": taken[kept].astype(np.float32),
+            **{name: joined[name] for name in joined.column_names if name not in KEYS},
+            **{name: values[kept] for name, values in made.items()},
+        }
+    )
+
+
+def kept_rows(
+    query: np.ndarray,
+    taken: np.ndarray,
+    draw: np.ndarray,
+    negative_share: float,
+    rows_per_query: int = ROWS_PER_QUERY,
+) -> np.ndarray:
+    """Positions of the rows to learn from, ascending; all arguments are row-aligned.
+
+    `query` are codes 0.. in row order, `draw` is uniform in [0, 1,000,000). Beyond
+    `rows_per_query` a query keeps its positives first, then the negatives with the lowest draws.
+    """
+    has_positive = np.bincount(query, weights=taken, minlength=query.max(initial=-1) + 1) > 0
+    chosen = np.flatnonzero(
+        (taken | (draw < round(negative_share * 1_000_000))) & has_positive[query]
+    )
+    order = chosen[np.lexsort((chosen, draw[chosen], ~taken[chosen], query[chosen]))]
+    q = query[order]
+    starts = np.flatnonzero(np.diff(q, prepend=-1))
+    place = np.arange(len(q)) - np.repeat(starts, np.diff(np.append(starts, len(q))))
+    return np.sort(order[place < rows_per_query])

@@ -1,0 +1,5 @@
+"""Retrieval assets."""
+
+from recsys_assets.core.assets import GatedAsset
+
+ASSETS: list[GatedAsset] = []

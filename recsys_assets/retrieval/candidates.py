@@ -1,0 +1,213 @@
+"""Candidates: the union of what the retrievers bring, every pair scored by all of them.
+
+Belongs here: cutting lists, joining them, gathering scores, and measuring what each retriever adds.
+Does not belong here: fitting (`registry.fit`), labels, features, rules about what may be shown.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from recsys_assets.retrieval.contract import (
+    BoolArray,
+    EventLog,
+    Fitted,
+    FloatArray,
+    IntArray,
+    Scores,
+    position_in_run,
+    top_k,
+)
+from recsys_assets.retrieval.registry import Member
+
+
+def generate(
+    log: EventLog,
+    fitted: Mapping[str, Fitted],
+    chosen: Mapping[str, Member],
+    users: Sequence[str] | pd.Index,
+    user_batch: int = 128,
+    eligible: BoolArray | None = None,
+) -> pa.Table:
+    """Candidates of `users` (ids; those without history included) at `log.as_of`.
+
+    For each retriever a user's list is its `k_seen` best items that the user took before and its
+    `k_unseen` best others, ordered together; the candidates are the union of the lists. Columns:
+    as_of, user_id, item_id, then for each retriever r by name score_<r> float32 (of every pair the
+    retriever can score, null otherwise) and rank_<r> int32 (1 = first of its list, null if the pair
+    is not in it). Sorted by user_id, item_id. `eligible` (by item code) keeps items out of the
+    lists. Batches are padded to `user_batch` so that a user's row does not depend on company.
+    """
+    ids = pd.Index(sorted(set(users)), dtype=object)
+    codes = log.user_codes(ids)
+    names = sorted(fitted)
+    parts: list[tuple[IntArray, IntArray, list[Scores], list[IntArray]]] = []
+    with threadpool_limits(limits=1):
+        for start in range(0, len(ids), user_batch):
+            batch = codes[start : start + user_batch]
+            padded = np.full(user_batch, -1, dtype=np.int32)
+            padded[: len(batch)] = batch
+            row, item, scores, ranks = _batch(
+                log, fitted, chosen, names, padded, len(batch), eligible
+            )
+            parts.append((row + start, item, scores, ranks))
+    return _table(log, ids, names, parts)
+
+
+def _batch(
+    log: EventLog,
+    fitted: Mapping[str, Fitted],
+    chosen: Mapping[str, Member],
+    names: list[str],
+    users: IntArray,
+    n_real: int,
+    eligible: BoolArray | None,
+) -> tuple[IntArray, IntArray, list[Scores], list[IntArray]]:
+    seen = log.taken_matrix[users]
+    seen_row = np.repeat(np.arange(len(users)), np.diff(seen.indptr))
+    seen_column = seen.indices
+    if eligible is not None:
+        allowed = eligible[log.columns]
+        keep = allowed[seen_column]
+        seen_row, seen_column = seen_row[keep], seen_column[keep]
+    n_items = len(log.items)
+    dense: list[Scores] = []
+    lists: list[tuple[IntArray, IntArray]] = []
+    for name in names:
+        model, member = fitted[name], chosen[name]
+        scores = model.scores(users)[:n_real]
+        row, column = _list(
+            scores, model.floor, member, seen_row, seen_column, log.columns,
+            None if eligible is None else np.flatnonzero(~allowed[: scores.shape[1]]),
+        )
+        value = scores[row, column]
+        order = np.lexsort((log.columns[column], -value, row))
+        row, column = row[order], column[order]
+        lists.append((row * np.int64(n_items) + log.columns[column], position_in_run(row) + 1))
+        dense.append(scores)
+    keys = np.unique(np.concatenate([key for key, _ in lists]))
+    row, item = np.divmod(keys, n_items)
+    column = log.column_of_item[item]
+    gathered, ranks = [], []
+    for scores, (key, rank) in zip(dense, lists, strict=True):
+        value = np.full(len(keys), np.nan, dtype=np.float32)
+        known = column < scores.shape[1]
+        value[known] = scores[row[known], column[known]]
+        gathered.append(value)
+        place = np.zeros(len(keys), dtype=np.int32)
+        place[np.searchsorted(keys, key)] = rank
+        ranks.append(place)
+    return row, item, gathered, ranks
+
+
+def _list(
+    scores: Scores,
+    floor: float,
+    member: Member,
+    seen_row: IntArray,
+    seen_column: IntArray,
+    codes: IntArray,
+    barred: IntArray | None,
+) -> tuple[IntArray, IntArray]:
+    """Rows and columns of one retriever's lists, unordered; `scores` is left as it was found."""
+    seen_value = scores[seen_row, seen_column]
+    saved = None if barred is None else scores[:, barred]
+    scores[seen_row, seen_column] = -np.inf
+    if barred is not None:
+        scores[:, barred] = -np.inf
+    row, column = top_k(scores, member.k_unseen, codes[: scores.shape[1]], floor)
+    if barred is not None:
+        scores[:, barred] = saved
+    scores[seen_row, seen_column] = seen_value
+    order = np.lexsort((codes[seen_column], -seen_value, seen_row))
+    order = order[seen_value[order] > floor]
+    order = order[position_in_run(seen_row[order]) < member.k_seen]
+    row = np.concatenate([row, seen_row[order]])
+    column = np.concatenate([column, seen_column[order]])
+    if floor == -np.inf:
+        says = scores.max(axis=1, initial=-np.inf) > scores.min(axis=1, initial=np.inf)
+        row, column = row[says[row]], column[says[row]]
+    return row, column
+
+
+def _table(
+    log: EventLog,
+    ids: pd.Index,
+    names: list[str],
+    parts: list[tuple[IntArray, IntArray, list[Scores], list[IntArray]]],
+) -> pa.Table:
+    def joined(arrays: Sequence[FloatArray | IntArray]) -> np.ndarray:
+        return np.concatenate(arrays) if arrays else np.empty(0)
+
+    row = joined([part[0] for part in parts]).astype(np.int32)
+    item = joined([part[1] for part in parts]).astype(np.int32)
+    columns: dict[str, pa.Array] = {
+        "as_of": pa.array(
+            np.full(len(row), log.as_of.value // 1000, dtype=np.int64)
+        ).cast(pa.timestamp("us", "UTC")),
+        "user_id": pa.array(ids, pa.string()).take(pa.array(row)),
+        "item_id": pa.array(log.items, pa.string()).take(pa.array(item)),
+    }
+    for at, name in enumerate(names):
+        score = joined([part[2][at] for part in parts]).astype(np.float32)
+        rank = joined([part[3][at] for part in parts]).astype(np.int32)
+        columns[f"score_{name}"] = pa.array(score, mask=~np.isfinite(score))
+        columns[f"rank_{name}"] = pa.array(rank, mask=rank == 0)
+    return pa.table(columns)
+
+
+def retriever_recall(
+    candidates: pa.Table | pd.DataFrame,
+    labels: pd.DataFrame,
+    depths: Sequence[int] = (100, 500),
+) -> pd.DataFrame:
+    """What each retriever finds of what users took, alone and beyond the others.
+
+    `labels`: user_id, item_id, taken, is_new (the rows with taken are the relevant pairs). One row
+    per task ('all', 'new') and retriever, and one for the 'union': recall@d of its list for each
+    depth (mean over users with a relevant pair; for 'new' the ranks are among unseen candidates
+    only, an unseen pair being one that `labels` calls new or does not name), `recall` (whole list),
+    `unique` (share of the relevant pairs found by this retriever and by no other).
+    Requires a column `seen` (bool, taken before the cutoff) in `candidates` for task 'new'.
+    """
+    frame = candidates.to_pandas() if isinstance(candidates, pa.Table) else candidates
+    names = [column[5:] for column in frame.columns if column.startswith("rank_")]
+    truth = labels.loc[labels["taken"], ["user_id", "item_id", "is_new"]]
+    out = []
+    for task in ("all", "new"):
+        relevant = truth[truth["is_new"]] if task == "new" else truth
+        pool = frame[~frame["seen"]] if task == "new" else frame
+        total = relevant.groupby("user_id").size()
+        hits = pool.merge(relevant[["user_id", "item_id"]], on=["user_id", "item_id"])
+        in_list = hits[[f"rank_{name}" for name in names]].notna()
+        for name in names:
+            rank = pool[f"rank_{name}"]
+            if task == "new":
+                rank = rank.groupby(pool["user_id"]).rank(method="first")
+                rank = rank.loc[rank.notna()]
+                rank = pool[["user_id", "item_id"]].assign(rank=rank).merge(
+                    relevant[["user_id", "item_id"]], on=["user_id", "item_id"]
+                )
+            else:
+                rank = hits[["user_id", "item_id"]].assign(rank=hits[f"rank_{name}"])
+            row: dict[str, object] = {"task": task, "retriever": name}
+            for depth in depths:
+                found = rank[rank["rank"] <= depth].groupby("user_id").size()
+                row[f"recall_{depth}"] = float((found.reindex(total.index).fillna(0) / total).mean())
+            found = rank[rank["rank"].notna()].groupby("user_id").size()
+            row["recall"] = float((found.reindex(total.index).fillna(0) / total).mean())
+            alone = in_list[f"rank_{name}"] & (in_list.sum(axis=1) == 1)
+            row["unique"] = float(alone.sum() / max(len(relevant), 1))
+            out.append(row)
+        found = hits.groupby("user_id").size()
+        out.append(
+            {
+                "task": task,
+                "retriever": "union",
+                "recall": float((found.reindex(total.index).fillna(0) / total).mean()),
+            }
+        )
+    return pd.DataFrame(out)

@@ -1,0 +1,342 @@
+"""The one contract of every retriever, and the view of the past they all learn from.
+
+Belongs here: `EventLog` (who did what before a cutoff, as integer codes and sparse matrices), the
+`Retriever` / `Fitted` protocols, and the exact top-k that every list is cut with. Does not belong
+here: any model, any table, any reading of what happened at or after the cutoff.
+
+Codes and columns
+-----------------
+*user code*: position in `EventLog.users`. **-1 is a user without history** and is valid everywhere:
+matrices that are looked up by user carry one empty last row.
+*item code*: position in `EventLog.items`, the whole catalogue.
+*column*: position in `EventLog.columns`, the item codes that can be scored: first every item with
+an event before the cutoff (`n_warm` of them, by item id), then the rest of the catalogue. Score
+matrices of models that need history have `n_warm` columns, those of content models all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float32]
+
+_LEVELS = ("category_1", "category_2", "category_3", "brand", "group_id")
+_EVENT_COLUMNS = (
+    "user_id",
+    "item_id",
+    "event_time",
+    "quantity",
+    "weight",
+    "polarity",
+    "counts_as_taken",
+    "session_id",
+    "store_id",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class EventLog:
+    """Everything that happened before `as_of`, in time order, as codes.
+
+    Arrays `user` .. `store` have one entry per event, ordered by (event_time, event order given).
+    `day` is the age of the event in days before `as_of` (> 0). `session` counts baskets in the
+    order in which they began, `store` is -1 where unknown. `levels[name]` has one code per
+    catalogue item for each of category_1, category_2, category_3 (each the path down to its level),
+    brand and group_id; an item with an empty value is alone in its code.
+    """
+
+    as_of: pd.Timestamp
+    users: pd.Index
+    items: pd.Index
+    user: IntArray
+    item: IntArray
+    day: npt.NDArray[np.float64]
+    quantity: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+    polarity: npt.NDArray[np.int8]
+    taken: BoolArray
+    session: IntArray
+    store: IntArray
+    levels: Mapping[str, IntArray]
+
+    @classmethod
+    def from_frames(
+        cls,
+        interactions: pd.DataFrame | pa.Table,
+        items: pd.DataFrame | pa.Table,
+        as_of: datetime | pd.Timestamp,
+        hidden: Sequence[str] | pd.Index | None = None,
+    ) -> "EventLog":
+        """The log of `interactions` before `as_of` over the catalogue `items`.
+
+        Events at or after `as_of` are dropped here whatever the caller passes. Events of items
+        outside the catalogue are dropped too. `hidden` names items whose events are dropped as
+        well, which makes them look like items without history (see `hidden_items`).
+
+        Raises ValueError if nothing is left, or if the catalogue repeats an item.
+        """
+        cutoff = pd.Timestamp(as_of)
+        cutoff = cutoff.tz_localize("UTC") if cutoff.tzinfo is None else cutoff.tz_convert("UTC")
+        events = _table(interactions, _EVENT_COLUMNS)
+        catalogue = _table(items, ("item_id", *_LEVELS))
+
+        order = pc.sort_indices(catalogue, sort_keys=[("item_id", "ascending")])
+        catalogue = catalogue.take(order)
+        item_ids = catalogue.column("item_id").combine_chunks().cast(pa.large_string())
+        if pc.count_distinct(item_ids).as_py() != len(item_ids):
+            raise ValueError("the catalogue holds an item twice")
+
+        time = events.column("event_time").cast(pa.timestamp("us", "UTC"))
+        micros = time.cast(pa.int64()).to_numpy()
+        item = _lookup(events.column("item_id"), item_ids)
+        keep = (micros < cutoff.value // 1000) & (item >= 0)
+        if hidden is not None and len(hidden):
+            gone = np.zeros(len(item_ids) + 1, dtype=bool)
+            gone[_lookup(pa.chunked_array([pa.array(list(hidden), pa.large_string())]), item_ids)] = True
+            keep &= ~gone[item]
+        if not keep.any():
+            raise ValueError(f"no event of a catalogue item before {cutoff.isoformat()}")
+        rows = np.flatnonzero(keep)
+        rows = rows[np.argsort(micros[rows], kind="stable")]
+
+        def values(name: str) -> Any:
+            return events.column(name).to_numpy()[rows]
+
+        users, user = _codes(events.column("user_id"), rows)
+        sessions, session = _codes(events.column("session_id"), rows)
+        starts = np.full(len(sessions), len(rows))
+        np.minimum.at(starts, session, np.arange(len(rows)))
+        rank_of_session = np.empty(len(sessions), dtype=np.int32)
+        rank_of_session[np.argsort(starts, kind="stable")] = np.arange(len(sessions))
+        _, store = _codes(events.column("store_id"), rows)
+        return cls(
+            as_of=cutoff,
+            users=users,
+            items=pd.Index(item_ids.to_pandas().to_numpy(dtype=object)),
+            user=user,
+            item=item[rows],
+            day=(cutoff.value // 1000 - micros[rows]) / 86_400e6,
+            quantity=np.nan_to_num(values("quantity").astype(np.float32), nan=1.0),
+            weight=values("weight").astype(np.float32),
+            polarity=values("polarity").astype(np.int8),
+            taken=values("counts_as_taken").astype(bool),
+            session=np.where(session >= 0, rank_of_session[session], -1).astype(np.int32),
+            store=store,
+            levels=_levels(catalogue),
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Users with an event before the cutoff."""
+        return len(self.users)
+
+    @cached_property
+    def n_warm(self) -> int:
+        """Items with an event before the cutoff: the first `n_warm` columns."""
+        return int(self._has_history.sum())
+
+    @cached_property
+    def _has_history(self) -> BoolArray:
+        return np.bincount(self.item, minlength=len(self.items)) > 0
+
+    @cached_property
+    def columns(self) -> IntArray:
+        """Item code of every column: items with history first, each part by item id."""
+        return np.argsort(~self._has_history, kind="stable").astype(np.int32)
+
+    @cached_property
+    def column_of_item(self) -> IntArray:
+        """Column of every item code."""
+        out = np.empty(len(self.items), dtype=np.int32)
+        out[self.columns] = np.arange(len(self.items), dtype=np.int32)
+        return out
+
+    @cached_property
+    def column(self) -> IntArray:
+        """Column of every event."""
+        return self.column_of_item[self.item]
+
+    @cached_property
+    def level_of_column(self) -> Mapping[str, IntArray]:
+        """`levels`, by column instead of item code."""
+        return {name: codes[self.columns] for name, codes in self.levels.items()}
+
+    @cached_property
+    def positive(self) -> BoolArray:
+        """Events that speak for the item."""
+        return self.polarity > 0
+
+    def matrix(
+        self,
+        half_life: float | None = None,
+        value: str = "count",
+        window: tuple[float, float] | None = None,
+    ) -> sparse.csr_matrix:
+        """Users x warm columns (float32, one empty last row): summed weights of positive events.
+
+        `half_life` (days) fades an event by 0.5 ** (age / half_life); None keeps it whole.
+        `value`: "count" sums event weights, "quantity" multiplies them by the quantity, "baskets"
+        counts an item once per session, "binary" is 1 where any event is.
+        `window` = (youngest, oldest) age in days keeps events with youngest < age <= oldest.
+        """
+        keep = self.positive
+        if window is not None:
+            keep = keep & (self.day > window[0]) & (self.day <= window[1])
+        rows = np.flatnonzero(keep)
+        if value == "baskets":
+            key = self.session[rows].astype(np.int64) * len(self.items) + self.column[rows]
+            rows = rows[np.sort(np.unique(key, return_index=True)[1])]
+        weight = self.weight[rows].astype(np.float64)
+        if value == "quantity":
+            weight = weight * np.maximum(self.quantity[rows], 0.0)
+        if half_life is not None:
+            weight = weight * np.exp2(-self.day[rows] / half_life)
+        out = sparse.csr_matrix(
+            (weight, (self.user[rows], self.column[rows])), shape=(self.n_users + 1, self.n_warm)
+        )
+        out.sum_duplicates()
+        if value == "binary":
+            out.data = np.ones_like(out.data)
+        out.data = out.data.astype(np.float32)
+        return out
+
+    @cached_property
+    def taken_matrix(self) -> sparse.csr_matrix:
+        """Users x warm columns, 1 where the user took the item before (one empty last row)."""
+        rows = np.flatnonzero(self.taken & self.positive)
+        out = sparse.csr_matrix(
+            (np.ones(len(rows), dtype=np.float32), (self.user[rows], self.column[rows])),
+            shape=(self.n_users + 1, self.n_warm),
+        )
+        out.sum_duplicates()
+        out.data[:] = 1.0
+        return out
+
+    def user_codes(self, user_ids: Sequence[str] | pd.Index) -> IntArray:
+        """Codes of `user_ids`, -1 for a user without history."""
+        return self.users.get_indexer(pd.Index(user_ids)).astype(np.int32)
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A retriever that has learned from one log."""
+
+    floor: float
+    """Scores at or below this say nothing: such an item never becomes a candidate. 0 for models
+    that add up evidence, -inf for models whose every score has a meaning."""
+
+    def scores(self, users: IntArray) -> Scores:
+        """Scores of `users` (codes, -1 allowed): C-ordered [len(users), n_warm or all columns].
+
+        Finite, larger is better, never ordered by anything at or after the cutoff. The row of a
+        user depends on that user's code only, not on who else is in the batch, up to the shape of
+        the batch (callers keep it fixed).
+        """
+        ...
+
+
+class Retriever(Protocol):
+    """Hyper-parameters of a retriever: a frozen dataclass whose fields are plain values."""
+
+    def fit(self, log: EventLog, seed: int = 0) -> Fitted:
+        """Learn from `log`. The same log and seed give the same scores to the bit."""
+        ...
+
+
+def top_k(scores: Scores, k: int, codes: IntArray, floor: float) -> tuple[IntArray, IntArray]:
+    """The `k` best columns of each row above `floor`: (rows, columns), best first within a row.
+
+    Exact, with ties broken by ascending `codes` (item codes, thus item id). Rows with fewer than
+    `k` scores above `floor` give fewer. The k-th largest of block maxima bounds the k-th largest
+    score from below, so only the few entries above that bound are ever sorted.
+    """
+    n_rows, width = scores.shape
+    if k <= 0 or width == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    bound = np.full(n_rows, -np.inf, dtype=np.float32)
+    block = max(1, min(64, width // (4 * k)))
+    n_blocks = width // block
+    if n_blocks > k:
+        maxima = scores[:, : n_blocks * block].reshape(n_rows, n_blocks, block).max(axis=2)
+        bound = np.partition(maxima, n_blocks - k, axis=1)[:, n_blocks - k]
+    keep = scores >= bound[:, None]
+    low = bound <= floor
+    if low.any():
+        keep[low] = scores[low] > floor
+    flat = np.flatnonzero(keep)
+    rows, columns = np.divmod(flat, width)
+    order = np.lexsort((codes[columns], -scores.ravel()[flat], rows))
+    rows, columns = rows[order], columns[order]
+    position = position_in_run(rows)
+    return rows[position < k], columns[position < k]
+
+
+def position_in_run(keys: IntArray) -> IntArray:
+    """0, 1, 2, ... restarting wherever `keys` (equal keys adjacent) changes."""
+    if len(keys) == 0:
+        return np.empty(0, dtype=np.int64)
+    start = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    return np.arange(len(keys)) - np.repeat(start, np.diff(np.r_[start, len(keys)]))
+
+
+def hidden_items(items: Sequence[str] | pd.Index, share: float, seed: int) -> pd.Index:
+    """A seeded random `share` of the catalogue, sorted, to be treated as items without history."""
+    ids = pd.Index(sorted(items))
+    chosen = np.random.default_rng(seed).random(len(ids)) < share
+    return ids[chosen]
+
+
+def _table(frame: pd.DataFrame | pa.Table, names: tuple[str, ...]) -> pa.Table:
+    if isinstance(frame, pd.DataFrame):
+        return pa.Table.from_pandas(frame[list(names)], preserve_index=False)
+    return frame.select(list(names))
+
+
+def _lookup(values: pa.ChunkedArray, value_set: pa.Array) -> npt.NDArray[np.int32]:
+    found = pc.index_in(values.cast(pa.large_string()), value_set=value_set)
+    return found.fill_null(-1).to_numpy().astype(np.int32)
+
+
+def _codes(values: pa.ChunkedArray, rows: IntArray) -> tuple[pd.Index, IntArray]:
+    """Sorted distinct values of `rows` and the code of each row; null is -1."""
+    taken = values.cast(pa.large_string()).combine_chunks().take(pa.array(rows))
+    encoded = taken.dictionary_encode()
+    words = np.asarray(encoded.dictionary.to_pandas(), dtype=object)
+    order = np.argsort(words, kind="stable")
+    place = np.full(len(words) + 1, -1, dtype=np.int32)
+    place[order] = np.arange(len(words), dtype=np.int32)
+    codes = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
+    return pd.Index(words[order], dtype=object), place[codes]
+
+
+def _levels(catalogue: pa.Table) -> Mapping[str, IntArray]:
+    def text(name: str) -> "pd.Series[str]":
+        return pd.Series(
+            catalogue.column(name).fill_null("").to_pandas().to_numpy(dtype=object), dtype=object
+        )
+
+    columns = {name: text(name) for name in _LEVELS}
+    path = columns["category_1"]
+    out: dict[str, IntArray] = {}
+    for name in _LEVELS:
+        values = columns[name]
+        if name in ("category_2", "category_3"):
+            path = path + "\x1f" + values
+        codes = pd.factorize(path if name.startswith("category") else values, sort=True)[0]
+        empty = (values == "").to_numpy()
+        codes = codes.astype(np.int32)
+        codes[empty] = codes.max(initial=0) + 1 + np.arange(int(empty.sum()), dtype=np.int32)
+        out[name] = codes
+    return out

@@ -1,0 +1,72 @@
+"""Which retrievers exist, and which of them a configuration turns on.
+
+Belongs here: names, kinds, depths. Does not belong here: any model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recsys_assets.retrieval.contract import EventLog, Fitted, Retriever
+from recsys_assets.retrieval.factorization import Als, Bpr
+from recsys_assets.retrieval.frequency import PersonalFrequency, RepeatInterval
+from recsys_assets.retrieval.linear import Ease
+from recsys_assets.retrieval.popularity import Popularity, StorePopularity
+
+KINDS: dict[str, type[Any]] = {
+    "als": Als,
+    "bpr": Bpr,
+    "ease": Ease,
+    "frequency": PersonalFrequency,
+    "popularity": Popularity,
+    "repeat_interval": RepeatInterval,
+    "store_popularity": StorePopularity,
+}
+"""Every kind of retriever by the name a configuration uses."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One retriever of a candidate generator.
+
+    `k_seen`: how many of the items the user took before it may bring; `k_unseen`: how many others.
+    """
+
+    retriever: Retriever
+    k_seen: int = 100
+    k_unseen: int = 100
+
+
+def members(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Member]:
+    """The enabled retrievers of `config`, by name, in name order.
+
+    An entry reads `{enabled: true, kind: ease, k_seen: 100, k_unseen: 150, params: {...}}`; `kind`
+    defaults to the entry's own name, `enabled` to true. Raises ValueError on an unknown kind, an
+    unknown key or an unknown parameter.
+    """
+    out: dict[str, Member] = {}
+    for name in sorted(config):
+        entry = dict(config[name])
+        unknown = set(entry) - {"enabled", "kind", "k_seen", "k_unseen", "params"}
+        if unknown:
+            raise ValueError(f"retriever {name}: unknown keys {sorted(unknown)}")
+        kind = str(entry.get("kind", name))
+        if kind not in KINDS:
+            raise ValueError(f"retriever {name}: unknown kind {kind!r}, one of {sorted(KINDS)}")
+        try:
+            retriever = KINDS[kind](**dict(entry.get("params") or {}))
+        except TypeError as error:
+            raise ValueError(f"retriever {name}: {error}") from error
+        if entry.get("enabled", True):
+            member = Member(retriever)
+            depths = {key: int(entry[key]) for key in ("k_seen", "k_unseen") if key in entry}
+            out[name] = Member(member.retriever, **depths)
+    return out
+
+
+def fit(log: EventLog, chosen: Mapping[str, Member], seed: int = 0) -> dict[str, Fitted]:
+    """Fit every member on `log`, in name order. BLAS is held to one thread for equal bits."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        return {name: chosen[name].retriever.fit(log, seed) for name in sorted(chosen)}

@@ -1,0 +1,87 @@
+"""Retrieval through the catalogue's own order: what is taken within the kinds a user takes.
+
+Belongs here: variants of what the user has (same group), the kinds, brands and categories it shops,
+with popularity inside each. Does not belong here: learned text similarity (`content.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import sparse
+
+from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """score(u, i) = sum over levels l of weights[l] * affinity_l(u, l(i)) * share_l(i).
+
+    affinity is the user's fading takings in the level's value over all its takings, to the power
+    `flatten`, and share the item's fading popularity (distinct users in the last `window` days,
+    first takings counting `adoption` more) over that of its level's value plus `shrink`.
+    Levels: category_1, category_2, category_3, brand, group_id and kind_brand (category_3 x brand).
+    """
+
+    weights: Mapping[str, float] = field(
+        default_factory=lambda: {"group_id": 1.0, "kind_brand": 1.0, "category_3": 1.0}
+    )
+    half_life: float = 90.0
+    window: float = 28.0
+    adoption: float = 1.0
+    flatten: float = 0.5
+    shrink: float = 5.0
+    share_power: float = 1.0
+
+    def fit(self, log: EventLog, seed: int = 0) -> "FittedTaxonomy":
+        """Affinities of users, shares of items."""
+        rows = np.flatnonzero(log.positive)
+        key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
+        first = np.zeros(len(rows), dtype=bool)
+        first[np.unique(key, return_index=True)[1]] = True
+        recent = np.flatnonzero(log.day[rows] <= self.window)
+        once = recent[np.unique(key[recent], return_index=True)[1]]
+        crowd = np.bincount(log.column[rows[once]], minlength=log.n_warm).astype(np.float64)
+        newly = np.flatnonzero(first & (log.day[rows] <= self.window))
+        crowd += self.adoption * np.bincount(log.column[rows[newly]], minlength=log.n_warm)
+        history = log.matrix(self.half_life)
+        parts = []
+        for name in sorted(self.weights):
+            codes = _level(log, name)[: log.n_warm]
+            n_codes = int(codes.max(initial=0)) + 1
+            spread = sparse.csr_matrix(
+                (np.ones(len(codes), dtype=np.float32), (np.arange(len(codes)), codes)),
+                shape=(len(codes), n_codes),
+            )
+            affinity = (history @ spread).tocsr()
+            total = np.maximum(np.asarray(affinity.sum(axis=1)).ravel(), 1e-9)
+            affinity.data /= np.repeat(total, np.diff(affinity.indptr))
+            affinity.data = affinity.data.astype(np.float32) ** np.float32(self.flatten)
+            whole = np.bincount(codes, weights=crowd, minlength=n_codes)
+            share = (crowd / (whole[codes] + self.shrink)) ** self.share_power
+            parts.append((affinity, codes, (self.weights[name] * share).astype(np.float32)))
+        return FittedTaxonomy(tuple(parts), log.n_warm)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedTaxonomy:
+    """Per level: user affinities [users, values], the value of every column, its weighted share."""
+
+    parts: tuple[tuple[sparse.csr_matrix, IntArray, FloatArray], ...]
+    n_warm: int
+    floor: float = 0.0
+
+    def scores(self, users: IntArray) -> Scores:
+        """See `Fitted.scores`. A user without history scores 0 everywhere."""
+        out = np.zeros((len(users), self.n_warm), dtype=np.float32)
+        for affinity, codes, share in self.parts:
+            out += np.take(affinity[users].toarray(), codes, axis=1) * share
+        return out
+
+
+def _level(log: EventLog, name: str) -> IntArray:
+    if name != "kind_brand":
+        return log.level_of_column[name]
+    kind, brand = log.level_of_column["category_3"], log.level_of_column["brand"]
+    joined = kind.astype(np.int64) * (int(brand.max(initial=0)) + 1) + brand
+    return np.unique(joined, return_inverse=True)[1].astype(np.int32)

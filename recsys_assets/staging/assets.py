@@ -1,0 +1,198 @@
+"""Staging assets: one clean table per entity, the quarantine, and the calendar of cutoffs.
+
+Belongs here: thin assets and the rules that keep the sum of rows. Does not belong here: parsing
+(ingestion), and anything learned from the data.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.config import Shop
+from recsys_assets.core.lake import LakeError, Snapshot
+from recsys_assets.core.quality import Failure
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.staging import tables
+from recsys_assets.staging.cutoffs import Grid, end_of_data, plan
+
+GROUP = "staging"
+
+
+@table_asset(tables.ITEMS, group=GROUP, kinds=["duckdb", "sql"], sql=["staging/items"])
+def items(raw_items: Snapshot, warehouse: Warehouse) -> pa.Table:
+    """The complete catalogue with every gap filled by a stated rule.
+
+    Items that never sold are here too: leaving them out would tell a model the future.
+    """
+    return warehouse.query("staging/items", {"raw_items": raw_items.paths()})
+
+
+@table_asset(tables.USERS, group=GROUP, kinds=["duckdb", "sql"], sql=["staging/users"])
+def users(raw_users: Snapshot, raw_interactions: Snapshot, warehouse: Warehouse) -> pa.Table:
+    """Everyone who gets recommendations: listed by the source, or seen in an event."""
+    return warehouse.query(
+        "staging/users",
+        {"raw_users": raw_users.paths(), "raw_interactions": raw_interactions.paths()},
+    )
+
+
+def _quarantine_holds_every_reject(
+    candidate: Snapshot, landed_rows: Snapshot
+) -> Iterator[Failure]:
+    rejected = landed_rows.to_arrow(["reject_reason"])["reject_reason"]
+    expected = len(rejected) - rejected.null_count
+    if candidate.rows < expected:
+        yield Failure(f"holds {candidate.rows:,} rows, {expected:,} were refused at parsing")
+
+
+@table_asset(
+    tables.QUARANTINE,
+    group=GROUP,
+    kinds=["duckdb", "sql"],
+    sql=["staging/quarantine"],
+    rules=[_quarantine_holds_every_reject],
+)
+def quarantine(
+    landed_rows: Snapshot,
+    raw_interactions: Snapshot,
+    items: Snapshot,
+    warehouse: Warehouse,
+    report: Report,
+) -> pa.Table:
+    """Every interactions row that is not used, with file, row, field and reason.
+
+    Refused at parsing, on an item the catalogue does not list, or contradicting an earlier row of
+    the same event id.
+    """
+    table = warehouse.query(
+        "staging/quarantine",
+        {
+            "landed_rows": landed_rows.paths(),
+            "raw_interactions": raw_interactions.paths(),
+            "items": items.paths(),
+        },
+    )
+    reasons = table["reject_reason"].to_pandas().str.split(":").str[0].value_counts()
+    report.numbers |= {f"quarantined: {reason}": int(n) for reason, n in reasons.items()}
+    return table
+
+
+def _rows_add_up(
+    candidate: Snapshot, landed_rows: Snapshot, raw_interactions: Snapshot, quarantine: Snapshot
+) -> Iterator[Failure]:
+    """rows in = accepted + quarantined + deduplicated (+ days that were not materialized yet)."""
+    rows_in = landed_rows.rows
+    refused = landed_rows.to_arrow(["reject_reason"])["reject_reason"]
+    acceptable = refused.null_count
+    waiting = acceptable - raw_interactions.rows
+    usable = raw_interactions.rows - (quarantine.rows - (rows_in - acceptable))
+    ids = candidate.to_arrow(["event_id"])["event_id"]
+    deduplicated = usable - len(ids)
+    total = len(ids) + quarantine.rows + deduplicated + waiting
+    if deduplicated < 0 or waiting < 0 or total != rows_in:
+        yield Failure(
+            f"{rows_in:,} rows came in, but accepted {len(ids):,} + quarantined "
+            f"{quarantine.rows:,} + deduplicated {deduplicated:,} + waiting {waiting:,} = {total:,}"
+        )
+    # Deduplication is only believed where ids really repeat.
+    raw = raw_interactions.to_arrow(["event_id"])["event_id"]
+    repeats = len(raw) - len(pc.unique(raw))
+    if deduplicated > repeats:
+        yield Failure(f"{deduplicated:,} rows were dropped as repeats, only {repeats:,} repeat")
+
+
+@table_asset(
+    tables.INTERACTIONS,
+    group=GROUP,
+    kinds=["duckdb", "sql"],
+    config=("event_types", "time_zone"),
+    sql=["staging/interactions"],
+    rules=[_rows_add_up],
+)
+def interactions(
+    raw_interactions: Snapshot,
+    quarantine: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+    report: Report,
+) -> pa.Table:
+    """Every accepted event once, with what its type means and its local calendar day.
+
+    Returns, dislikes and skips are kept as negative events. The gate keeps the sum: rows in =
+    accepted + quarantined + deduplicated.
+    """
+    event_types = pd.DataFrame(
+        [
+            {
+                "event_type": name,
+                "weight": t.weight,
+                "polarity": t.polarity,
+                "counts_as_taken": t.counts_as_taken,
+            }
+            for name, t in shop.event_types.items()
+        ]
+    )
+    table = warehouse.query(
+        "staging/interactions",
+        {
+            "raw_interactions": raw_interactions.paths(),
+            "quarantine": quarantine.paths(),
+            "event_types": event_types,
+        },
+        {"time_zone": shop.time_zone},
+    )
+    report.numbers |= {
+        "users": len(pc.unique(table["user_id"])),
+        "items": len(pc.unique(table["item_id"])),
+        "negative events": int(pc.sum(pc.less(table["polarity"], 0)).as_py() or 0),
+    }
+    return table
+
+
+def grid(shop: Shop) -> Grid:
+    """The shop's calendar of cutoffs."""
+    c = shop.cutoffs
+    return Grid(c.horizon_days, c.step_days, c.windows, c.weekday)
+
+
+def _plan(interactions: Snapshot, shop: Shop) -> tuple[pd.DataFrame, pd.DataFrame]:
+    times = interactions.to_arrow(["event_time"])["event_time"]
+    if len(times) == 0:
+        raise LakeError("interactions is empty: there is nothing to learn from")
+    span = pc.min_max(times).as_py()
+    end = end_of_data(span["min"], span["max"], shop.last_day_complete)
+    return plan(grid(shop), span["min"], end)
+
+
+@table_asset(tables.CUTOFFS, group=GROUP, kinds=["python"], config=("cutoffs", "last_day_complete"))
+def cutoffs(interactions: Snapshot, shop: Shop) -> pd.DataFrame:
+    """The moments at which everything learned is computed.
+
+    `live` is the end of the last complete day of the data, never the wall clock.
+    """
+    return _plan(interactions, shop)[0]
+
+
+def _windows_end_before_targets(candidate: Snapshot) -> Iterator[Failure]:
+    frame = candidate.to_pandas()
+    late = frame["window_horizon_end"] > frame["as_of"]
+    if late.any():
+        yield Failure("a label window ends after its target's cutoff", rows=int(late.sum()))
+
+
+@table_asset(
+    tables.FITS,
+    group=GROUP,
+    kinds=["python"],
+    config=("cutoffs", "last_day_complete"),
+    rules=[_windows_end_before_targets],
+)
+def fits(interactions: Snapshot, shop: Shop) -> pd.DataFrame:
+    """Which label windows train which target; none ends after the target's own cutoff."""
+    return _plan(interactions, shop)[1]
+
+
+ASSETS: list[GatedAsset] = [items, users, quarantine, interactions, cutoffs, fits]

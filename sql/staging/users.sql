@@ -1,0 +1,13 @@
+-- Everyone the source lists, and everyone who appears in an event.
+WITH listed AS (
+    SELECT user_id, attributes FROM raw_users
+),
+seen AS (
+    SELECT DISTINCT user_id FROM raw_interactions
+)
+SELECT
+    coalesce(l.user_id, s.user_id) AS user_id,
+    coalesce(l.attributes, '{}') AS attributes
+FROM listed AS l
+FULL JOIN seen AS s ON s.user_id = l.user_id
+ORDER BY 1

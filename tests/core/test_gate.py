@@ -1,0 +1,235 @@
+"""Poisoned data does not get past a gate, whichever way a run is started or cut short."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from recsys_assets.core.assets import CHECK, Project, Report, table_asset
+from recsys_assets.core.lake import Lake, NotApprovedError, Snapshot
+from recsys_assets.core.quality import Failure
+from recsys_assets.core.tables import Column, Table
+
+NUMBERS = Table(
+    "numbers",
+    "Numbers.",
+    (
+        Column("id", "string", "Id"),
+        Column("x", "float64", "A number", minimum=0, maximum=100),
+    ),
+    key=("id",),
+)
+DOUBLED = Table("doubled", "Twice the numbers.", NUMBERS.columns, key=("id",))
+DAILY = Table("daily", "Numbers by day.", NUMBERS.columns, key=("id",))
+
+SOURCE = Path("source.json")
+
+
+def source(shop: object) -> dict[str, list[float]]:
+    return json.loads(Path(shop.resolve(str(SOURCE))).read_text())
+
+
+def fingerprint(shop: object) -> str:
+    return json.dumps(source(shop))
+
+
+def explode_on_13(candidate: Snapshot) -> Iterator[Failure]:
+    frame = candidate.to_pandas()
+    if (frame["x"] == 13).any():
+        raise ZeroDivisionError("the rule itself is wrong")
+    yield from ()
+
+
+@table_asset(NUMBERS, group="test", inputs_hash=fingerprint, rules=[explode_on_13])
+def numbers(shop: object, report: Report) -> pd.DataFrame:
+    values = source(shop)["numbers"]
+    report.numbers["calls"] = 1
+    return pd.DataFrame({"id": [str(i) for i in range(len(values))], "x": values})
+
+
+@table_asset(DOUBLED, group="test")
+def doubled(numbers: Snapshot) -> pd.DataFrame:
+    frame = numbers.to_pandas()
+    return frame.assign(x=frame["x"] * 2)
+
+
+@table_asset(
+    DAILY,
+    group="test",
+    inputs_hash=fingerprint,
+    partitions=dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-04"),
+)
+def daily(shop: object, days: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    for day in days:
+        values = source(shop)[day]
+        yield day, pd.DataFrame({"id": [f"{day}/{i}" for i in range(len(values))], "x": values})
+
+
+@table_asset(Table("total", "Sum.", NUMBERS.columns, key=("id",)), group="test")
+def total(daily: Snapshot) -> pd.DataFrame:
+    return pd.DataFrame({"id": ["total"], "x": [daily.to_pandas()["x"].sum()]})
+
+
+class Graph:
+    """The mini graph over one project, driven the way Dagster drives it."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.instance = dg.DagsterInstance.ephemeral()
+        gated = [numbers, doubled, daily, total]
+        self.defs = dg.Definitions(
+            assets=[g.asset for g in gated],
+            asset_checks=[g.check for g in gated],
+            jobs=[dg.define_asset_job("everything", selection=dg.AssetSelection.all())],
+            resources={"project": project},
+            executor=dg.in_process_executor,
+        )
+
+    @property
+    def lake(self) -> Lake:
+        return self.project.lake
+
+    def write(self, **values: list[float]) -> None:
+        path = Path(self.project.shop_file).parent / SOURCE
+        path.write_text(json.dumps({k.replace("_", "-"): v for k, v in values.items()}))
+
+    def run(self, *assets: str, checks: bool = True, days: str | None = None) -> bool:
+        selection = dg.AssetSelection.assets(*assets)
+        if not checks:
+            selection = selection - dg.AssetSelection.all_asset_checks()
+        job = dg.define_asset_job("some", selection=selection)
+        resolved = dg.Definitions(
+            assets=self.defs.assets,
+            asset_checks=self.defs.asset_checks,
+            jobs=[job],
+            resources=self.defs.resources,
+            executor=dg.in_process_executor,
+        ).resolve_job_def("some")
+        tags = {}
+        if days:
+            first, last = days.split("...")
+            tags = {
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
+            }
+        return resolved.execute_in_process(
+            instance=self.instance, raise_on_error=False, tags=tags
+        ).success
+
+    def values(self, asset: str) -> list[float]:
+        return self.lake.served(asset).to_pandas()["x"].tolist()
+
+
+@pytest.fixture
+def graph(project: Project) -> Graph:
+    graph = Graph(project)
+    graph.write(numbers=[1.0, 2.0])
+    return graph
+
+
+POISON = {
+    "too large": [1.0, 200.0],
+    "infinite": [1.0, float("inf")],
+    "nan": [1.0, float("nan")],
+    "empty": [],
+}
+
+
+@pytest.mark.parametrize("values", POISON.values(), ids=POISON.keys())
+def test_poison_does_not_pass_in_one_run_nor_later_and_a_repair_goes_through(
+    graph: Graph, values: list[float]
+) -> None:
+    assert graph.run("numbers", "doubled")
+    assert graph.values("doubled") == [2.0, 4.0]
+    graph.write(numbers=values)
+    assert not graph.run("numbers", "doubled")
+    assert not graph.run("doubled"), "a later run of the consumer alone must be refused"
+    assert graph.values("doubled") == [2.0, 4.0]
+    assert graph.values("numbers") == [1.0, 2.0]
+    graph.write(numbers=[5.0])
+    assert graph.run("numbers", "doubled")
+    assert graph.values("doubled") == [10.0]
+
+
+def test_the_refusal_says_which_check_failed_on_what(graph: Graph) -> None:
+    graph.write(numbers=[200.0])
+    assert not graph.run("numbers")
+    with pytest.raises(NotApprovedError, match=r"numbers was rejected .* x: has maximum 200"):
+        graph.lake.read("numbers")
+
+
+def test_a_crash_between_write_and_check_leaves_consumers_refused(graph: Graph) -> None:
+    assert graph.run("numbers", "doubled")
+    graph.write(numbers=[200.0])
+    assert graph.run("numbers", checks=False)  # wrote, then died before its check
+    assert not graph.run("doubled")
+    assert graph.values("doubled") == [2.0, 4.0]
+
+
+def test_a_rejected_version_followed_by_a_crash_is_still_refused(graph: Graph) -> None:
+    graph.write(numbers=[200.0])
+    assert not graph.run("numbers")
+    graph.write(numbers=[300.0])
+    assert graph.run("numbers", checks=False)
+    assert not graph.run("doubled")
+
+
+def test_rematerializing_without_the_check_does_not_inherit_an_old_approval(graph: Graph) -> None:
+    assert graph.run("numbers", "doubled")
+    graph.write(numbers=[7.0])
+    assert graph.run("numbers", checks=False)
+    assert not graph.run("doubled")
+    assert graph.run("numbers")  # the same version, now with its check
+    assert graph.run("doubled")
+    assert graph.values("doubled") == [14.0]
+
+
+def test_a_broken_rule_fails_the_run_and_is_recorded_as_broken(graph: Graph) -> None:
+    graph.write(numbers=[13.0])
+    assert not graph.run("numbers")
+    entry = graph.lake.entries("numbers")[""]
+    assert entry.verdict == "broken"
+    assert "ZeroDivisionError: the rule itself is wrong" in entry.reasons[0]
+    assert not graph.run("doubled")
+
+
+def test_one_bad_day_among_good_ones(graph: Graph) -> None:
+    graph.write(**{"2024_01_01": [1.0], "2024_01_02": [2.0], "2024_01_03": [4.0]})
+    assert graph.run("daily", "total", days="2024-01-01...2024-01-03")
+    assert graph.values("total") == [7.0]
+    graph.write(**{"2024_01_01": [1.0], "2024_01_02": [200.0], "2024_01_03": [5.0]})
+    assert not graph.run("daily", "total", days="2024-01-01...2024-01-03")
+    entries = graph.lake.entries("daily")
+    assert {d: e.verdict for d, e in entries.items()} == {
+        "2024-01-01": "approved",
+        "2024-01-02": "rejected",
+        "2024-01-03": "approved",
+    }
+    assert not graph.run("total")
+    assert graph.values("total") == [7.0]
+    graph.write(**{"2024_01_01": [1.0], "2024_01_02": [3.0], "2024_01_03": [5.0]})
+    assert graph.run("daily", days="2024-01-02...2024-01-02")
+    assert graph.run("total")
+    assert graph.values("total") == [9.0]
+
+
+def test_an_unchanged_input_is_reused_and_a_changed_one_is_not(graph: Graph) -> None:
+    assert graph.run("numbers", "doubled")
+    before = graph.lake.entries("doubled")[""].current
+    assert graph.run("numbers", "doubled")
+    assert graph.lake.entries("doubled")[""].current == before
+    records = graph.instance.fetch_materializations(dg.AssetKey("doubled"), limit=1).records
+    assert records[0].asset_materialization.metadata["reused"].value is True
+    graph.write(numbers=[3.0])
+    assert graph.run("numbers", "doubled")
+    assert graph.values("doubled") == [6.0]
+
+
+def test_the_gate_of_an_asset_is_its_one_blocking_check(graph: Graph) -> None:
+    asset_graph = graph.defs.resolve_asset_graph()
+    keys = asset_graph.asset_check_keys
+    assert {k.name for k in keys} == {CHECK}
+    assert all(asset_graph.get(k).blocking for k in keys)

@@ -1,0 +1,232 @@
+"""The lake keeps its last good version whatever happens to a newer one."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from recsys_assets.core.lake import (
+    BusyError,
+    CorruptFileError,
+    Lake,
+    LakeError,
+    NotApprovedError,
+    Version,
+    VersionKey,
+)
+
+
+def key(code: str = "c") -> VersionKey:
+    return VersionKey(code=code, config="", libraries="", inputs={})
+
+
+def put(lake: Lake, value: int, *, partition: str = "", approve: bool = True) -> Version:
+    version = lake.store(
+        "numbers", [("", pa.table({"x": [value]}))], key(str(value)), partition=partition
+    )
+    lake.propose([version])
+    if approve:
+        lake.approve([version])
+    return version
+
+
+def values(lake: Lake) -> list[int]:
+    return lake.read("numbers").to_arrow()["x"].to_pylist()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
+def test_nothing_can_be_read_before_approval(lake: Lake) -> None:
+    put(lake, 1, approve=False)
+    with pytest.raises(NotApprovedError, match="has not been audited yet"):
+        lake.read("numbers")
+    with pytest.raises(NotApprovedError, match="no approved version"):
+        lake.served("numbers")
+
+
+def test_an_unaudited_successor_blocks_readers_but_not_serving(lake: Lake) -> None:
+    put(lake, 1)
+    put(lake, 2, approve=False)
+    with pytest.raises(NotApprovedError, match="did not run to the end"):
+        lake.read("numbers")
+    assert lake.served("numbers").to_arrow()["x"].to_pylist() == [1]
+
+
+def test_a_rejection_names_its_reasons_and_a_repair_clears_it(lake: Lake) -> None:
+    put(lake, 1)
+    bad = put(lake, 2, approve=False)
+    lake.reject(bad, ["x: is null (3 rows)"])
+    with pytest.raises(NotApprovedError, match=r"x: is null \(3 rows\)"):
+        lake.read("numbers")
+    put(lake, 3)
+    assert values(lake) == [3]
+
+
+def test_a_broken_check_is_told_apart_from_bad_data(lake: Lake) -> None:
+    version = put(lake, 1, approve=False)
+    lake.reject(version, ["ZeroDivisionError: division by zero"], broken=True)
+    with pytest.raises(NotApprovedError, match="quality check itself failed: ZeroDivisionError"):
+        lake.read("numbers")
+
+
+def test_approving_a_version_that_was_overtaken_is_refused(lake: Lake) -> None:
+    first = put(lake, 1, approve=False)
+    put(lake, 2, approve=False)
+    with pytest.raises(BusyError, match="newer version was written"):
+        lake.approve([first])
+
+
+def test_replacing_a_partition_touches_no_other(lake: Lake) -> None:
+    put(lake, 1, partition="2024-01-01")
+    kept = put(lake, 2, partition="2024-01-02")
+    put(lake, 9, partition="2024-01-01")
+    assert values(lake) == [9, 2]
+    assert lake.entries("numbers")["2024-01-02"].current == kept.id
+
+
+def test_one_bad_partition_blocks_unless_tolerated_and_then_its_last_good_state_is_read(
+    lake: Lake,
+) -> None:
+    put(lake, 1, partition="2024-01-01")
+    put(lake, 2, partition="2024-01-02")
+    bad = put(lake, 99, partition="2024-01-02", approve=False)
+    lake.reject(bad, ["x: has maximum 99"])
+    with pytest.raises(NotApprovedError, match=r"numbers\[2024-01-02\] was rejected"):
+        values(lake)
+    tolerant = lake.read("numbers", tolerated_partitions=1)
+    assert tolerant.to_arrow()["x"].to_pylist() == [1, 2]
+
+
+def test_equal_content_has_one_identity_and_other_code_another_version(lake: Lake) -> None:
+    table = pa.table({"x": [1, 2]})
+    first = lake.store("numbers", [("", table)], key("a"))
+    second = lake.store("numbers", [("", table)], key("b"))
+    assert first.content_id == second.content_id
+    assert first.id != second.id
+
+
+def test_every_flipped_bit_of_a_file_is_noticed_before_it_is_parsed(lake: Lake) -> None:
+    version = put(lake, 1)
+    path = lake._object_path(version.files[0].sha256, "parquet")
+    good = path.read_bytes()
+    for position in range(0, len(good), max(1, len(good) // 25)):
+        flipped = bytearray(good)
+        flipped[position] ^= 1
+        path.write_bytes(bytes(flipped))
+        with pytest.raises(CorruptFileError, match="was altered"):
+            values(lake)
+    path.write_bytes(good)
+    assert values(lake) == [1]
+
+
+def test_an_altered_manifest_is_refused(lake: Lake) -> None:
+    version = put(lake, 1)
+    path = lake.root / "manifests" / f"{version.id}.json"
+    path.write_bytes(path.read_bytes().replace(b'"rows":1', b'"rows":2'))
+    with pytest.raises(CorruptFileError, match="manifest"):
+        values(lake)
+
+
+def test_a_manifest_of_another_format_is_refused_with_the_remedy() -> None:
+    with pytest.raises(LakeError, match="format 99"):
+        Version.from_json(b'{"format": 99}')
+
+
+def test_garbage_collection_keeps_what_a_pointer_names(lake: Lake) -> None:
+    put(lake, 1)
+    put(lake, 2)
+    put(lake, 3, approve=False)
+    assert lake.collect_garbage() > 0
+    assert lake.served("numbers").to_arrow()["x"].to_pylist() == [2]
+    assert lake.candidates("numbers")[0].rows == 1
+
+
+WRITER = """
+import sys, pyarrow as pa
+from pathlib import Path
+from recsys_assets.core.lake import Lake, VersionKey
+lake = Lake(Path(sys.argv[1]))
+key = VersionKey(code="2", config="", libraries="", inputs={})
+version = lake.store("numbers", [("", pa.table({"x": list(range(50_000))}))], key)
+lake.propose([version])
+lake.approve([version])
+"""
+
+
+def test_kill_at_every_fsync_of_a_write_leaves_a_complete_version(tmp_path: Path) -> None:
+    strace = "/usr/bin/strace"
+    if not Path(strace).exists():
+        pytest.skip("strace is not installed: apt-get install strace")
+    lake = Lake(tmp_path)
+    put(lake, 1)
+    for nth in range(1, 13):
+        done = subprocess.run(
+            [strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync",
+             "-e", f"inject=fsync:signal=SIGKILL:when={nth}", sys.executable, "-c", WRITER,
+             str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            check=False, capture_output=True,
+        )  # fmt: skip
+        rows = lake.served("numbers").rows
+        assert rows in (1, 50_000), f"killed at fsync {nth}"
+        lake.sweep()
+        assert not list((tmp_path / "tmp").iterdir()), f"stray files after fsync {nth}"
+        if done.returncode == 0:
+            break
+    else:
+        pytest.fail("the writer never got through: raise the number of fsyncs tried")
+    assert lake.read("numbers").rows == 50_000
+
+
+def _write_many(root: str, value: int) -> None:
+    lake = Lake(Path(root))
+    for _ in range(20):
+        version = lake.store(
+            "numbers", [("", pa.table({"x": [value] * 1000}))], key(f"{value}")
+        )
+        lake.propose([version])
+        try:
+            lake.approve([version])
+        except BusyError:
+            continue
+
+
+def test_two_writers_never_mix(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(str(tmp_path), v)) for v in (1, 2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    found = set(Lake(tmp_path).served("numbers").to_arrow()["x"].to_pylist())
+    assert found in ({1}, {2})
+
+
+def test_the_run_lock_refuses_a_second_run_and_dies_with_its_process(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from recsys_assets.core.lake import Lake\n"
+        "with Lake(Path(sys.argv[1])).exclusive('run 17'):\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(BusyError, match="run 17"), Lake(tmp_path).exclusive("run 18"):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with Lake(tmp_path).exclusive("run 18"):
+        pass
