@@ -1,5 +1,83 @@
-"""Collaborative assets."""
+"""Collaborative assets: the item-to-item lists people see."""
 
-from recsys_assets.core.assets import GatedAsset
+from collections.abc import Iterator
 
-ASSETS: list[GatedAsset] = []
+import pandas as pd
+
+from recsys_assets.collaborative import item_lists, tables
+from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.lake import LakeError, Snapshot
+from recsys_assets.core.quality import Failure
+
+GROUP = "collaborative"
+
+
+def live_interactions(interactions: Snapshot, cutoffs: Snapshot) -> pd.DataFrame:
+    """Everything known at the live cutoff."""
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None:
+        raise LakeError("there is no live cutoff: the data hold no complete day")
+    return interactions_as_of(interactions, as_of).to_pandas()
+
+
+def _no_item_is_its_own_twin(candidate: Snapshot, items: Snapshot) -> Iterator[Failure]:
+    groups = items.to_pandas(["item_id", "group_id"]).set_index("item_id")["group_id"]
+    frame = candidate.to_pandas(["item_id", "other_item_id"])
+    unknown = ~frame["other_item_id"].isin(groups.index)
+    if unknown.any():
+        yield Failure("is not in the catalogue", "other_item_id", int(unknown.sum()))
+        return
+    twins = frame["item_id"].map(groups) == frame["other_item_id"].map(groups)
+    if twins.any():
+        yield Failure("an item is offered as related to its own variant", rows=int(twins.sum()))
+
+
+@table_asset(
+    tables.SIMILAR_ITEMS,
+    group=GROUP,
+    kinds=["python", "numpy"],
+    config=("rules",),
+    rules=[_no_item_is_its_own_twin],
+)
+def similar_items(
+    interactions: Snapshot,
+    items: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    cutoffs: Snapshot,
+    report: Report,
+) -> pd.DataFrame:
+    """For each item, what could be taken instead: alike in text and in who takes it.
+
+    Same kind of thing, another brand or size; never a variant of the item itself.
+    """
+    lists = item_lists.similar_items(
+        live_interactions(interactions, cutoffs),
+        items.to_pandas(),
+        item_vectors(items, item_texts, text_embeddings),
+    )
+    report.numbers |= {"items with a list": int(lists["item_id"].nunique())}
+    return lists
+
+
+@table_asset(
+    tables.BOUGHT_TOGETHER,
+    group=GROUP,
+    kinds=["python", "numpy"],
+    config=("rules",),
+    rules=[_no_item_is_its_own_twin],
+)
+def bought_together(
+    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, report: Report
+) -> pd.DataFrame:
+    """For each item, what goes into the same basket more often than chance would put it there."""
+    lists = item_lists.bought_together(
+        live_interactions(interactions, cutoffs), items.to_pandas()
+    )
+    report.numbers |= {"items with a list": int(lists["item_id"].nunique())}
+    return lists
+
+
+ASSETS: list[GatedAsset] = [similar_items, bought_together]

@@ -33,10 +33,18 @@ class DualEase:
     def scores(self, users: npt.NDArray[np.integer]) -> Floats:
         """Scores [len(users), n_items]; -1 gives zeros."""
         weights = np.ascontiguousarray(self.inverse[:, users])
-        out = np.ascontiguousarray((self.x_by_item @ weights).T)
+        out = _transposed(self.x_by_item @ weights)
         out /= -self.diagonal
-        out += self.x[users].toarray()
+        own = self.x[users]
+        out[np.repeat(np.arange(len(users)), np.diff(own.indptr)), own.indices] += own.data
         return out
+
+
+def _transposed(matrix: Floats, block: int = 1024) -> Floats:
+    out = np.empty(matrix.shape[::-1], dtype=matrix.dtype)
+    for start in range(0, len(matrix), block):
+        out[:, start : start + block] = matrix[start : start + block].T
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,24 +64,37 @@ class PrimalEase:
 
 
 def fit_ease(
-    x: sparse.csr_matrix, regularization: float, max_rows: int = 12_000, max_items: int = 10_000
+    x: sparse.csr_matrix,
+    regularization: float,
+    side: sparse.csr_matrix | None = None,
+    max_rows: int = 12_000,
+    max_items: int = 10_000,
 ) -> DualEase | PrimalEase:
     """EASE on a users x items matrix `x` whose last row is empty.
+
+    `side` (users x anything) holds further columns that explain but are not explained, such as the
+    categories, brands and stores of a user (collective EASE, Jeunen et al. 2020). The primal form
+    leaves it out.
 
     Takes the dual form if there are at most `max_rows` users or fewer users than items it would
     fit otherwise, else the primal form on the `max_items` items most users took (ties by column).
     """
     n_users, n_items = x.shape[0] - 1, x.shape[1]
     if n_users <= max_rows and n_users <= max(n_items, 1):
-        return _fit_dual(x, regularization)
+        return _fit_dual(x, regularization, side)
     return _fit_primal(x, regularization, max_items)
 
 
-def _fit_dual(x: sparse.csr_matrix, regularization: float) -> DualEase:
+def _fit_dual(
+    x: sparse.csr_matrix, regularization: float, side: sparse.csr_matrix | None
+) -> DualEase:
     n_users = x.shape[0] - 1
     body = x[:n_users].tocsr()
     x_by_item = body.T.tocsr().astype(np.float32)
     gram = (body.astype(np.float64) @ body.T.astype(np.float64)).toarray()
+    if side is not None:
+        more = side[:n_users].astype(np.float64).tocsr()
+        gram += (more @ more.T).toarray()
     gram[np.diag_indices(n_users)] += regularization
     inverse = np.zeros((n_users, n_users + 1), dtype=np.float32)
     inverse[:, :n_users] = spd_inverse(gram)

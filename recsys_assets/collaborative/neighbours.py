@@ -70,7 +70,7 @@ def nearest_rows(
     pool = np.flatnonzero(filled) if reference is None else reference[filled[reference]]
     pool_by_item = rows[pool].T.tocsr()
     square = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
-    k = min(k, max(len(pool) - 1, 0))
+    k = min(k, len(pool))
     out_row: list[Ints] = []
     out_column: list[Ints] = []
     out_value: list[npt.NDArray[np.float64]] = []
@@ -99,7 +99,7 @@ def nearest_rows(
     )
 
 
-def _largest(values: npt.NDArray[np.float64], k: int) -> Ints:
+def _largest(values: npt.NDArray[np.floating], k: int) -> Ints:
     """Columns of the k largest values per row; among equal values at the edge the first columns."""
     if k >= values.shape[1]:
         return np.tile(np.arange(values.shape[1]), (len(values), 1))
@@ -127,45 +127,54 @@ def item_neighbours(
     matrix: sparse.csr_matrix,
     k: int = 100,
     min_support: int = 2,
-    max_items: int = 30_000,
+    max_items: int = 10_000,
     shrink: float = 10.0,
-    block: int = 1024,
+    block: int = 512,
 ) -> ItemNeighbours:
     """Cosine neighbours of the columns of a weighted users x items `matrix`.
 
-    The cosine is multiplied by support / (support + shrink), support being the users who have both.
-    Links with less than `min_support` are dropped; only the `max_items` columns with the most
-    users take part (ties by column).
+    The length of a column taken by n users is inflated by sqrt((n + shrink) / n), so rare columns
+    are neighbours of little; support is the number of users who have both. Among the `k` nearest of
+    an item, links with less than `min_support` are dropped. Only the `max_items` columns with the
+    most users take part (ties by column). Memory: block x max_items.
     """
     n_items = matrix.shape[1]
     count = np.bincount(matrix.indices, minlength=n_items)
     order = np.lexsort((np.arange(n_items), -count))[:max_items]
     columns = np.sort(order[count[order] >= min_support])
     part = matrix[:, columns].tocsr()
-    by_item = normalized(part.T.tocsr()).astype(np.float32)
+    by_item = normalized(part.T.tocsr())
+    damp = np.sqrt(count[columns] / (count[columns] + shrink))
+    by_item = (sparse.diags(damp) @ by_item).astype(np.float32).tocsr()
     by_user = by_item.T.tocsr()
-    flag = part.T.tocsr().astype(np.float32)
+    flag = by_item.copy()
     flag.data[:] = 1.0
-    flag_by_user = flag.T.tocsr()
+    keep = min(k, max(len(columns) - 1, 0))
     links: list[sparse.csr_matrix] = []
     supports: list[sparse.csr_matrix] = []
-    for start in range(0, len(columns), block):
-        both = (flag[start : start + block] @ flag_by_user).tocsr()
-        cosine = (by_item[start : start + block] @ by_user).tocsr()
-        both.sort_indices()
-        cosine.sort_indices()
-        rows = np.repeat(np.arange(both.shape[0]), np.diff(both.indptr))
-        keep = (both.data >= min_support) & (both.indices != rows + start)
-        value = cosine.data * (both.data / (both.data + shrink))
-        index = (rows[keep], both.indices[keep])
-        best = top_per_row(sparse.csr_matrix((value[keep], index), shape=both.shape), k)
-        links.append(best)
-        flagged = best.copy()
-        flagged.data[:] = 1.0
-        supports.append(both.multiply(flagged).tocsr())
-    return ItemNeighbours(
-        _spread(links, columns, n_items), _spread(supports, columns, n_items)
-    )
+    for start in range(0, len(columns) if keep else 0, block):
+        value = (by_item[start : start + block] @ by_user).toarray()
+        here = np.arange(len(value))
+        value[here, here + start] = 0.0
+        best = _largest(value, keep)
+        source = np.repeat(here, keep)
+        target = best.ravel()
+        both = np.concatenate(
+            [
+                np.asarray(
+                    flag[start + source[at : at + 100_000]]
+                    .multiply(flag[target[at : at + 100_000]])
+                    .sum(axis=1)
+                ).ravel()
+                for at in range(0, len(source), 100_000)
+            ]
+        )
+        fine = (both >= min_support) & (value[source, target] > 0)
+        shape = (len(value), len(columns))
+        where = (source[fine], target[fine])
+        links.append(sparse.csr_matrix((value[source, target][fine], where), shape=shape))
+        supports.append(sparse.csr_matrix((both[fine], where), shape=shape))
+    return ItemNeighbours(_spread(links, columns, n_items), _spread(supports, columns, n_items))
 
 
 def _spread(parts: list[sparse.csr_matrix], columns: Ints, n_items: int) -> sparse.csr_matrix:

@@ -15,9 +15,11 @@ partitioned asset, yields (partition, frame) pairs.
 import ast
 import hashlib
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version as library_version
 from importlib.util import find_spec
@@ -41,7 +43,7 @@ from recsys_assets.core.lake import (
 )
 from recsys_assets.core.quality import Failure, Verdict, audit
 from recsys_assets.core.tables import Table
-from recsys_assets.core.warehouse import Warehouse, sql_root
+from recsys_assets.core.warehouse import Warehouse, sql_root, sql_text
 
 OWNER = "team:recommendations"
 CHECK = "quality"
@@ -58,6 +60,14 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     home: str
     shop_file: str
     memory_limit: str = "2GB"
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Project"]:
+        """Hold the lake for the length of a run, so that two runs never mix."""
+        run = context.run_id or "unknown"
+        with self.lake.exclusive(f"run {run}, process {os.getpid()}"):
+            self.lake.sweep()
+            yield self
 
     @property
     def lake(self) -> Lake:
@@ -87,6 +97,8 @@ class Report:
     texts: dict[str, str] = field(default_factory=dict)
     plots: dict[str, str] = field(default_factory=dict)
     """name -> base64 PNG"""
+    lineage: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """output column -> (table, column) pairs it is made from"""
 
     def plot(self, name: str, png: bytes) -> None:
         import base64
@@ -94,7 +106,7 @@ class Report:
         self.plots[name] = base64.b64encode(png).decode("ascii")
 
     def as_dict(self) -> dict[str, Any]:
-        return {"numbers": self.numbers, "texts": self.texts, "plots": self.plots}
+        return asdict(self)
 
 
 Rule = Callable[..., Iterable[Failure]]
@@ -215,8 +227,8 @@ class _Producer:
             blocking=True,
             description=(
                 f"Audits the newest version of {table.name} against its contract "
-                f"({len(table.columns)} columns) and {len(self.rules)} further rules. Only a version "
-                "that passes becomes visible to anything that reads it."
+                f"({len(table.columns)} columns) and {len(self.rules)} further rules. Only a "
+                "version that passes becomes visible to anything that reads it."
             ),
         )
         def quality(context: dg.AssetCheckExecutionContext, project: Project) -> Any:
@@ -259,8 +271,11 @@ class _Producer:
                 lake.propose([current], run_id)
                 return current, True, time.monotonic() - started
         report = Report()
+        columns_of = {i: s.columns for i, s in snapshots.items()}
+        for file in self.sql:
+            report.lineage |= metadata.sql_lineage(sql_text(file), columns_of)
         result = self._call(project, snapshots, report=report)
-        version = lake.store(name, self._parts(result), key, report=_Lazy(report))
+        version = lake.store(name, self._parts(result), key, report=report.as_dict)
         lake.propose([version], run_id)
         return version, False, time.monotonic() - started
 
@@ -364,27 +379,16 @@ class _Producer:
     def _metadata(
         self, project: Project, version: Version, reused: bool, seconds: float
     ) -> dict[str, Any]:
+        report = project.lake.report(version)
         return {
             "dagster/row_count": version.rows,
             "version": version.id[:12],
             "reused": reused,
             "seconds": round(seconds, 3),
             "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),
-            **metadata.lineage(self.table, self.sql, dict(version.schema)),
-            **metadata.report_entries(project.lake.report(version)),
+            **metadata.lineage_entry(report.get("lineage", {})),
+            **metadata.report_entries(report),
         }
-
-
-class _Lazy(dict[str, Any]):
-    """A report that is only complete once the producer has yielded its last part."""
-
-    def __init__(self, report: Report) -> None:
-        super().__init__()
-        self._report = report
-
-    def __bool__(self) -> bool:
-        self.update(self._report.as_dict())
-        return True
 
 
 def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, Any]) -> Any:

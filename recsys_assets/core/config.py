@@ -298,22 +298,22 @@ Source = Annotated[
 class Partitions(_Part):
     """The raw table's partitions by UTC time: months for long histories, days for short ones.
 
-    `end` (exclusive) closes a finished data set; null = partitions go on with the calendar."""
+    `end` (exclusive) closes a finished data set; null = partitions go on with the calendar. Events
+    outside [start, end) have no partition and go to quarantine."""
 
     granularity: Literal["day", "month"] = "month"
     start: dt.date
     end: dt.date | None = None
+    tolerated: int = Field(default=0, ge=0)
+    """How many partitions may be unapproved while later stages go on without them."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Partitions":
         if self.end is not None and self.end <= self.start:
             raise ValueError("end must be after start")
+        if self.granularity == "month" and any(d and d.day != 1 for d in (self.start, self.end)):
+            raise ValueError("with granularity: month, start and end must be first days of a month")
         return self
-
-    end: dt.date | None = None
-    """First day after a source that has ended; None = it goes on, up to now."""
-    tolerated: int = Field(default=0, ge=0)
-    """How many partitions may be unapproved while later stages go on without them."""
 
 
 class Plausible(_Part):
@@ -380,9 +380,22 @@ class Rules(_Part):
 
 
 class Retriever(_Part):
+    """One retriever: its kind (default: its name), how many candidates it brings, its settings."""
+
     enabled: bool = True
-    k: int = Field(default=100, ge=1)
-    params: dict[str, Number] = {}
+    kind: str | None = None
+    k_seen: int = Field(default=100, ge=0)
+    k_unseen: int = Field(default=100, ge=0)
+    k_cold: int = Field(default=0, ge=0)
+    params: dict[str, Any] = {}
+
+
+class Wording(_Part):
+    """The shop's words in reasons: `You {past} this`, `a category you {present} often`."""
+
+    past: str = "bought"
+    present: str = "buy"
+    people: str = "households"
 
 
 class Evaluation(_Part):
@@ -418,7 +431,9 @@ class Shop(_Part):
     placements: dict[Literal["for_you", "discover", "buy_again"], Placement] = {}
     rules: Rules = Rules()
     retrieval: dict[str, Retriever] = {}
-    ranker: dict[str, bool | Number | str] = {}
+    ranker: dict[str, Any] = {}
+    """`negative_share`, and settings of the rankers `all` and `new` (see ranking/recipe.py)."""
+    wording: Wording = Wording()
     evaluation: Evaluation = Evaluation()
     encoder: Encoder = Encoder()
     seed: int = 7

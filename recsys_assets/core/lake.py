@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -137,7 +137,7 @@ class PointerEntry:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A readable set of versions of one asset (one per partition). Files are hashed on first use."""
+    """A readable set of versions of one asset, one per partition. Hashed on first use."""
 
     lake: "Lake"
     asset: str
@@ -225,12 +225,12 @@ class Lake:
         key: VersionKey,
         *,
         partition: str = "",
-        report: Mapping[str, Any] | None = None,
+        report: Callable[[], Mapping[str, Any]] = dict,
     ) -> Version:
         """Store `parts` as a complete version that no pointer names yet.
 
         `parts` yields (part name, table); it is consumed one at a time, so memory holds one part.
-        `report` is read after the last part, so a producer may fill it while it goes.
+        `report` is called after the last part, so a producer may fill it while it goes.
         """
         with self._scratch() as scratch:
             files: list[File] = []
@@ -240,7 +240,7 @@ class Lake:
                 files.append(self._store_table(scratch, part, table))
             if not files:
                 raise LakeError(f"{asset}: nothing to write, the producer yielded no table")
-            blob = json.dumps(report or {}, sort_keys=True, separators=(",", ":")).encode()
+            blob = json.dumps(report(), sort_keys=True, separators=(",", ":")).encode()
             version = Version(
                 asset=asset,
                 partition=partition,
@@ -255,7 +255,7 @@ class Lake:
         return version
 
     def propose(self, versions: Sequence[Version], run_id: str = "") -> None:
-        """Make complete `versions` (of one asset) its candidates, in one step for all partitions."""
+        """Make complete `versions` (of one asset) its candidates, all partitions in one step."""
         asset = versions[0].asset
         with self._pointer(asset) as entries:
             for version in versions:

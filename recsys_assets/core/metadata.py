@@ -5,13 +5,11 @@ computing what is shown. Never a row of a table: previews would put people's dat
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import dagster as dg
 
 from recsys_assets.core.tables import Column, Table
-from recsys_assets.core.warehouse import sql_text
 
 
 def column_schema(table: Table) -> dg.TableSchema:
@@ -44,53 +42,47 @@ def _rules(column: Column) -> list[str]:
     return rules
 
 
-def lineage(table: Table, sql: Sequence[str], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Column lineage of a table made by SQL, derived from the SQL itself; {} for other tables."""
-    deps: dict[str, list[dg.TableColumnDep]] = {}
-    for name in sql:
-        for column, sources in sql_lineage(sql_text(name)).items():
-            if column in columns:
-                deps.setdefault(column, [])
-                deps[column] += [
-                    dg.TableColumnDep(asset_key=dg.AssetKey(t), column_name=c) for t, c in sources
-                ]
+def lineage_entry(lineage: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Any]:
+    """Metadata of a column lineage as `sql_lineage` gives it; {} when there is none."""
+    deps = {
+        column: [dg.TableColumnDep(asset_key=dg.AssetKey(t), column_name=c) for t, c in sources]
+        for column, sources in lineage.items()
+        if sources
+    }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)} if deps else {}
 
 
-@cache
-def sql_lineage(sql: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Output column -> the (table, column) pairs it is made from.
+def sql_lineage(
+    sql: str, columns_of: Mapping[str, Sequence[str]]
+) -> dict[str, list[tuple[str, str]]]:
+    """Output column -> the (table, column) pairs it is made from, derived from the SQL itself.
 
-    The as-of macros are read as the table behind them.
+    `columns_of` gives the columns of the tables that are assets; sources in other relations are
+    left out. The as-of macros are read as the table behind them.
     """
     import sqlglot
     from sqlglot import exp
-    from sqlglot.optimizer.scope import build_scope
     from sqlglot.lineage import lineage as trace
+    from sqlglot.optimizer.qualify import qualify
+    from sqlglot.optimizer.scope import build_scope
 
     tree = sqlglot.parse_one(sql, dialect="duckdb")
-    for call in list(tree.find_all(exp.Table)):
-        inner = call.this
-        if isinstance(inner, exp.Anonymous) and str(inner.this).startswith("interactions_"):
-            alias = call.args.get("alias")
-            call.replace(exp.Table(this=exp.to_identifier("interactions"), alias=alias))
-    if build_scope(tree) is None:
-        return {}
-    found: dict[str, tuple[tuple[str, str], ...]] = {}
-    for projection in tree.selects:
-        column = projection.alias_or_name
-        if column == "*":
-            continue
-        try:
-            node = trace(column, tree, dialect="duckdb")
-        except sqlglot.errors.SqlglotError:
-            continue
+    for table in tree.find_all(exp.Table):
+        call = table.this
+        if isinstance(call, exp.Anonymous) and str(call.this).startswith("interactions_"):
+            table.set("this", exp.to_identifier("interactions"))
+    schema = {table: dict.fromkeys(columns, "VARCHAR") for table, columns in columns_of.items()}
+    tree = qualify(tree, schema=schema, dialect="duckdb", validate_qualify_columns=False)
+    scope = build_scope(tree)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for column in tree.named_selects:
+        node = trace(column, tree, schema, scope=scope, dialect="duckdb", copy=False)
         sources = {
             (leaf.expression.name, leaf.name.split(".")[-1].strip('"'))
             for leaf in node.walk()
             if not leaf.downstream and isinstance(leaf.expression, exp.Table)
         }
-        found[column] = tuple(sorted(sources))
+        found[column] = sorted(s for s in sources if s[1] in columns_of.get(s[0], ()))
     return found
 
 

@@ -27,7 +27,15 @@ SOURCES = (
     "recsys_assets.ingestion.atomic",
     "recsys_assets.ingestion.files",
 )
-CONFIG = ("source", "time_zone", "timestamps_are", "event_types", "currency", "plausible")
+CONFIG = (
+    "source",
+    "time_zone",
+    "timestamps_are",
+    "event_types",
+    "currency",
+    "plausible",
+    "partitions",
+)
 
 
 def partitions(shop: Shop) -> dg.TimeWindowPartitionsDefinition:
@@ -83,6 +91,7 @@ def _rejects_have_reasons(candidate: Snapshot) -> Iterator[Failure]:
     config=CONFIG,
     inputs_hash=source_fingerprint,
     code=SOURCES,
+    sql=["ingestion/event_ids"],
     rules=[_every_row_landed, _rejects_have_reasons],
 )
 def landed_rows(shop: Shop, report: Report) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -92,7 +92,7 @@ def _rows_of(columns: dict[str, pa.Array], numbers: np.ndarray) -> RawRows:
         ):
             array, bad = _texts(array)
             for what, mask in bad:
-                reasons[mask] = f"{what} in {name}"
+                reasons[mask] = f"{what} in column {name}"
         plain[name] = array
     broken = np.array([reason is not None for reason in reasons], dtype=bool)
     if not broken.any():
@@ -111,8 +111,8 @@ def _texts(array: pa.Array) -> tuple[pa.LargeStringArray, list[tuple[str, np.nda
     data = array.cast(pa.large_binary())
     filled = pc.fill_null(data, b"")
     bad = [
-        ("not valid UTF-8", invalid_utf8(filled)),
-        ("NUL character", np.asarray(pc.match_substring(filled, b"\0"))),
+        ("wrong encoding: not UTF-8", invalid_utf8(filled)),
+        ("NUL character: found", np.asarray(pc.match_substring(filled, b"\0"))),
         (
             f"too long: more than {MAX_ROW_BYTES} bytes",
             np.asarray(pc.greater(pc.binary_length(filled), MAX_ROW_BYTES)),

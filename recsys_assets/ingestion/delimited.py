@@ -42,13 +42,15 @@ _MISTAKEN = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file is written. `header` names the columns of a file without a header line."""
+    """How a text file is written. `header` names the columns of a file without a header line;
+    `typed_names`: column names are written `name:type` (RecBole)."""
 
     delimiter: str = ","
     quote: str | None = '"'
     encoding: str = "utf-8"
     header: tuple[str, ...] | None = None
     newlines_in_values: bool = False
+    typed_names: bool = False
 
 
 def read_header(path: Path, dialect: Dialect) -> list[str]:
@@ -74,6 +76,8 @@ def read_header(path: Path, dialect: Dialect) -> list[str]:
     if broken:
         raise SourceError(f"{path}: the header line has {broken[0]}")
     names = [value.strip() for value in values.to_pylist()]
+    if dialect.typed_names:
+        names = [name.split(":", 1)[0] for name in names]
     twice = sorted(name for name, n in Counter(names).items() if n > 1 and name)
     if twice:
         raise SourceError(
@@ -114,7 +118,7 @@ def read_rows(path: Path, dialect: Dialect, wanted: Collection[str]) -> Iterator
     names = read_header(path, dialect)
     keep = [n for n, name in enumerate(names) if name in wanted]
     header_pending = dialect.header is None
-    for lines in _lines(path, dialect):
+    for lines in _lines(path, dialect, _BLOCK_BYTES):
         if header_pending:
             header_pending = False
             lines = replace(lines, texts=lines.texts.slice(1), numbers=lines.numbers[1:])
@@ -231,7 +235,7 @@ class _Lines:
     overlong: bool
 
 
-def _lines(path: Path, dialect: Dialect, block_bytes: int = _BLOCK_BYTES) -> Iterator[_Lines]:
+def _lines(path: Path, dialect: Dialect, block_bytes: int) -> Iterator[_Lines]:
     line_number = 1
     spanning = dialect.newlines_in_values and dialect.quote is not None
     for raw in _whole_rows(path, dialect, block_bytes):
@@ -267,8 +271,8 @@ def _lines(path: Path, dialect: Dialect, block_bytes: int = _BLOCK_BYTES) -> Ite
 def _rows_of(lines: _Lines, dialect: Dialect, names: Sequence[str], keep: Sequence[int]) -> RawRows:
     texts, numbers = lines.texts, lines.numbers
     reasons = np.full(len(texts), None, dtype=object)
-    reasons[invalid_utf8(texts)] = f"not valid {dialect.encoding.upper()}"
-    reasons[_flags(pc.match_substring(texts, b"\0"))] = "NUL character"
+    reasons[invalid_utf8(texts)] = f"wrong encoding: not {dialect.encoding.upper()}"
+    reasons[_flags(pc.match_substring(texts, b"\0"))] = "NUL character: found in the row"
     too_long = _flags(pc.greater(pc.binary_length(texts), MAX_ROW_BYTES)) | lines.overlong
     reasons[too_long] = f"too long: more than {MAX_ROW_BYTES} bytes"
     good = np.flatnonzero(reasons == None)  # noqa: E711 (element-wise)
@@ -336,7 +340,8 @@ def _split(
     if quoted.any():
         assert quote is not None
         begins = pc.starts_with(values, quote)
-        inner = pc.binary_slice(values.cast(pa.large_binary()), 1, -1).cast(pa.large_string())
+        wrapped = pc.if_else(begins, values, pa.scalar(quote * 2, pa.large_string()))
+        inner = pc.binary_slice(wrapped.cast(pa.large_binary()), 1, -1).cast(pa.large_string())
         values = pc.if_else(begins, pc.replace_substring(inner, quote * 2, quote), values)
     return values, broken
 

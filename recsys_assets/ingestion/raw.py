@@ -31,7 +31,7 @@ class RawRows:
 
 
 def invalid_utf8(values: pa.LargeBinaryArray) -> np.ndarray:
-    """Which of the values (no nulls, zero offset not required) are not valid UTF-8.
+    """Which of the values (without nulls) are not valid UTF-8.
 
     One linear pass over the bytes; Python is entered once per invalid place only.
     """
@@ -41,12 +41,15 @@ def invalid_utf8(values: pa.LargeBinaryArray) -> np.ndarray:
     if len(values) == 0 or values.buffers()[2] is None:
         return bad
     data = memoryview(values.buffers()[2])
-    # A value may end inside a character whose rest would be the next value's beginning, so every
-    # value must also start at a character: no continuation byte (10xxxxxx).
-    starts = offsets[:-1]
-    filled = starts < offsets[1:]
-    first_bytes = np.frombuffer(data, dtype=np.uint8)[starts[filled]]
-    bad[np.flatnonzero(filled)[(first_bytes & 0xC0) == 0x80]] = True
+    # Values touch, so a character torn between two of them looks whole: a value that begins with
+    # a continuation byte (10xxxxxx) is invalid, and the one before it has to be asked by itself.
+    filled = np.flatnonzero(offsets[:-1] < offsets[1:])
+    first_bytes = np.frombuffer(data, dtype=np.uint8)[offsets[filled]]
+    for place in np.flatnonzero((first_bytes & 0xC0) == 0x80):
+        bad[filled[place]] = True
+        if place:
+            before = filled[place - 1]
+            bad[before] |= not _is_utf8(data[int(offsets[before]) : int(offsets[before + 1])])
     position, end = int(offsets[0]), int(offsets[-1])
     while position < end:
         try:
@@ -57,3 +60,11 @@ def invalid_utf8(values: pa.LargeBinaryArray) -> np.ndarray:
             bad[index] = True
             position = int(offsets[index + 1])
     return bad
+
+
+def _is_utf8(data: memoryview) -> bool:
+    try:
+        codecs.utf_8_decode(data, "strict", True)
+    except UnicodeDecodeError:
+        return False
+    return True

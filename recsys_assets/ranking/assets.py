@@ -1,5 +1,518 @@
-"""Ranking assets."""
+"""Ranking assets: labels, feature groups, rankers, scores, and the lists that are served."""
 
-from recsys_assets.core.assets import GatedAsset
+import hashlib
+from collections.abc import Iterator
 
-ASSETS: list[GatedAsset] = []
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import (
+    by_cutoff,
+    cutoff_of,
+    cutoffs_of,
+    interactions_as_of,
+    taken_pairs,
+)
+from recsys_assets.core.lake import LakeError, Snapshot, part_name
+from recsys_assets.core.quality import Failure
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.evaluation.baselines_blend import popular_items
+from recsys_assets.ranking import features, ranker, reasons, rules, tables, training
+from recsys_assets.ranking.placements import competing, placements, rules_of
+from recsys_assets.ranking.recipe import TASKS, Recipe
+from recsys_assets.ranking.scoring import proposed_by, score_or_fuse
+
+GROUP = "ranking"
+
+
+def _horizon(cutoffs: Snapshot, as_of: pd.Timestamp) -> pd.Timestamp:
+    frame = cutoffs.to_pandas()
+    return frame.loc[frame["as_of"] == as_of, "horizon_end"].iloc[0]
+
+
+@table_asset(tables.LABELS, group=GROUP, kinds=["duckdb", "sql"], sql=["ranking/labels"])
+def labels(
+    interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse, report: Report
+) -> Iterator[tuple[str, pa.Table]]:
+    """What each user took in the horizon after each cutoff that the data cover.
+
+    The only table that looks past its cutoff: it is what is predicted, never what predicts.
+    """
+    complete = cutoffs_of(cutoffs, complete=True)
+    if not complete:
+        yield "", tables.LABELS.arrow_schema().empty_table()
+    for as_of in complete:
+        table = training.build_labels(
+            warehouse, interactions.paths(), as_of, _horizon(cutoffs, as_of)
+        )
+        report.numbers[f"pairs {as_of:%Y-%m-%d}"] = table.num_rows
+        yield part_name(as_of), table
+
+
+@table_asset(
+    tables.USER_ITEM_DAYS, group="features", kinds=["duckdb", "sql"], sql=["ranking/user_item_days"]
+)
+def user_item_days(
+    interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse
+) -> Iterator[tuple[str, pa.Table]]:
+    """What each user did with each item, day by day back from each cutoff.
+
+    The one door from events to ranking features: nothing later than the cutoff passes it.
+    """
+    paths = interactions.paths()
+
+    def compute(as_of: pd.Timestamp) -> pa.Table:
+        return features.user_item_days(warehouse, paths, as_of)
+
+    yield from by_cutoff(cutoffs_of(cutoffs), compute)
+
+
+def _grain(name: str) -> GatedAsset:
+    """Declare one feature group: one file of `sql/ranking/`, computed at every cutoff."""
+
+    def compute_all(
+        interactions: Snapshot,
+        user_item_days: Snapshot,
+        items: Snapshot,
+        users: Snapshot,
+        cutoffs: Snapshot,
+        shop: Shop,
+        warehouse: Warehouse,
+    ) -> Iterator[tuple[str, pa.Table]]:
+        events, catalogue, people = interactions.paths(), items.paths(), users.paths()
+        for as_of in cutoffs_of(cutoffs):
+            user_item_days.paths(part_name(as_of))
+
+        def compute(as_of: pd.Timestamp) -> pa.Table:
+            return features.feature_table(
+                name,
+                warehouse,
+                user_item_days=user_item_days.paths(part_name(as_of)),
+                interactions=events,
+                items=catalogue,
+                users=people,
+                as_of=as_of,
+                horizon_days=shop.cutoffs.horizon_days,
+            )
+
+        yield from by_cutoff(cutoffs_of(cutoffs), compute)
+
+    def knows_nothing_later(
+        candidate: Snapshot,
+        interactions: Snapshot,
+        items: Snapshot,
+        users: Snapshot,
+        cutoffs: Snapshot,
+        shop: Shop,
+        warehouse: Warehouse,
+    ) -> Iterator[Failure]:
+        """Cut the log at a cutoff, recompute: every byte must be the same."""
+        as_of = cutoff_of(cutoffs, "evaluate")
+        if as_of is None:
+            return
+        cut = interactions_as_of(interactions, as_of)
+        again = features.feature_table(
+            name,
+            warehouse,
+            user_item_days=features.user_item_days(warehouse, cut, as_of),
+            interactions=cut,
+            items=items.paths(),
+            users=users.paths(),
+            as_of=as_of,
+            horizon_days=shop.cutoffs.horizon_days,
+        )
+        stored = candidate.to_arrow(part=part_name(as_of))
+        if not tables.GRAIN_TABLES[name].conform(again).equals(stored):
+            yield Failure("changes when the events after the cutoff are cut off: it saw the future")
+
+    compute_all.__doc__ = tables.GRAIN_TABLES[name].description
+    return table_asset(
+        tables.GRAIN_TABLES[name],
+        group="features",
+        kinds=["duckdb", "sql"],
+        config=("cutoffs",),
+        sql=[f"ranking/{name}"],
+        rules=[knows_nothing_later],
+    )(compute_all)
+
+
+GRAINS = [_grain(name) for name in features.FEATURE_TABLES]
+
+
+def _grain_tables(as_of: pd.Timestamp, grains: dict[str, Snapshot]) -> dict[str, pa.Table]:
+    return {name: s.to_arrow(part=part_name(as_of)) for name, s in grains.items()}
+
+
+@table_asset(
+    tables.TRAINING_ROWS,
+    group=GROUP,
+    kinds=["duckdb", "sql"],
+    config=("ranker", "seed"),
+    sql=["ranking/ranking_features"],
+)
+def training_rows(
+    candidates: Snapshot,
+    labels: Snapshot,
+    items: Snapshot,
+    fits: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+    report: Report,
+) -> Iterator[tuple[str, pa.Table]]:
+    """Labelled candidates of every label window, with every feature as of the window's cutoff.
+
+    Positives and negatives are only what the retrievers proposed at that cutoff; a missed positive
+    is never added. Negatives are a fixed draw by hash.
+    """
+    windows = sorted(fits.to_pandas()["window_as_of"].unique())
+    grains = {
+        "item_features": item_features,
+        "user_features": user_features,
+        "user_item_features": user_item_features,
+        "user_category_features": user_category_features,
+        "store_item_features": store_item_features,
+    }
+    recipe = Recipe.read(shop.ranker, shop.seed)
+    rows = positives = 0
+    for as_of in windows:
+        part = part_name(as_of)
+        table = training.training_frame(
+            warehouse,
+            candidates.to_arrow(part=part),
+            labels.to_arrow(part=part),
+            items.paths(),
+            _grain_tables(as_of, grains),
+            negative_share=recipe.negative_share,
+            seed=shop.seed,
+        )
+        rows += table.num_rows
+        positives += int(pc.sum(table["label"]).as_py() or 0)
+        yield part, table
+    if not windows:
+        names = [*features.KEYS, "label", *features.feature_names(candidates.columns)]
+        yield "", tables.TRAINING_ROWS.arrow_schema(names).empty_table()
+    report.numbers |= {"windows": len(windows), "rows": rows, "positives": positives}
+
+
+def _models_have_trees(candidate: Snapshot, fits: Snapshot) -> Iterator[Failure]:
+    expected = fits.to_pandas()["target"].nunique() * len(TASKS)
+    if candidate.rows not in (expected, 0):
+        yield Failure(f"holds {candidate.rows} rankers, {expected} were expected")
+    for row in candidate.to_pandas().to_dict("records"):
+        model = ranker.RankerModel.from_json(row["model"])
+        if not any(model.importance.values()):
+            yield Failure(f"the ranker {row['target']}/{row['task']} never split: it learned nothing")
+
+
+@table_asset(
+    tables.RANKERS,
+    group=GROUP,
+    kinds=["lightgbm", "python"],
+    config=("ranker", "seed"),
+    rules=[_models_have_trees],
+)
+def rankers(
+    training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report
+) -> pd.DataFrame:
+    """LightGBM rankers, one per target and task, each trained on its own label windows.
+
+    `evaluate` measures the recipe on data it has never seen; `live` refits the same recipe with
+    windows up to now. A window trains a target only if it ends before the target's cutoff.
+    """
+    plan, recipe = fits.to_pandas(), Recipe.read(shop.ranker, shop.seed)
+    rows = []
+    for target, windows in plan.groupby("target", sort=True):
+        frame = pa.concat_tables(
+            training_rows.to_arrow(part=part_name(w)) for w in sorted(windows["window_as_of"])
+        )
+        for task in TASKS:
+            try:
+                model = ranker.train(frame, recipe.settings[task])
+            except ranker.NothingToLearnError as error:
+                report.texts[f"{target}/{task}"] = f"no ranker: {error}"
+                continue
+            rows.append(
+                {
+                    "target": target,
+                    "task": task,
+                    "model": model.to_json(),
+                    "rows": int(model.metrics["rows"]),
+                }
+            )
+            report.numbers |= {f"{target}/{task} {k}": v for k, v in model.metrics.items()}
+            if target == "live":
+                _show_importance(report, task, model)
+    columns = ["target", "task", "model", "rows"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _show_importance(report: Report, task: str, model: ranker.RankerModel) -> None:
+    from recsys_assets.evaluation import plots
+
+    top = pd.Series(model.importance).head(20)
+    report.plot(
+        f"importance {task}", plots.feature_importance(top, f"What the ranker looks at ({task})")
+    )
+
+
+def _scores_vary(candidate: Snapshot) -> Iterator[Failure]:
+    for part in candidate.parts:
+        scores = candidate.to_arrow(["score_all"], part)["score_all"]
+        if len(scores) > 1 and pc.min(scores).as_py() == pc.max(scores).as_py():
+            yield Failure("every candidate has the same score", "score_all", len(scores), part)
+
+
+@table_asset(
+    tables.SCORED_CANDIDATES,
+    group=GROUP,
+    kinds=["lightgbm", "duckdb"],
+    config=("ranker",),
+    sql=["ranking/ranking_features", "ranking/candidate_history"],
+    rules=[_scores_vary],
+)
+def scored_candidates(
+    candidates: Snapshot,
+    rankers: Snapshot,
+    items: Snapshot,
+    cutoffs: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    warehouse: Warehouse,
+    report: Report,
+) -> Iterator[tuple[str, pa.Table]]:
+    """Candidates of the tune, evaluate and live cutoffs, scored by each target's own rankers.
+
+    A target whose data are too short for a ranker is scored by the fused places of the retrievers.
+    """
+    calendar = cutoffs.to_pandas()
+    models = rankers.to_pandas()
+    grains = {
+        "item_features": item_features,
+        "user_features": user_features,
+        "user_item_features": user_item_features,
+        "user_category_features": user_category_features,
+        "store_item_features": store_item_features,
+    }
+    for row in calendar[calendar["target"].notna()].to_dict("records"):
+        as_of, target = row["as_of"], row["target"]
+        own = models[models["target"] == target]
+        chosen = {
+            f"score_{t}": ranker.RankerModel.from_json(m)
+            for t, m in zip(own["task"], own["model"], strict=True)
+        }
+        proposed = candidates.to_arrow(part=part_name(as_of))
+        tables_at = _grain_tables(as_of, grains)
+        history = warehouse.query(
+            "ranking/candidate_history",
+            {
+                "candidates": proposed.select(["user_id", "item_id"]),
+                "user_item_features": tables_at["user_item_features"],
+            },
+        )
+        scores = score_or_fuse(
+            warehouse, chosen, proposed, items.paths(), tables_at, history["seen"].to_numpy()
+        )
+        report.numbers[f"{target} rows"] = proposed.num_rows
+        yield (
+            part_name(as_of),
+            pa.table(
+                {
+                    **{k: proposed[k] for k in features.KEYS},
+                    **scores,
+                    "seen": history["seen"],
+                    "times": history["times"],
+                    "due": history["due"],
+                    "retrievers": proposed_by(proposed),
+                }
+            ),
+        )
+
+
+def _lists_keep_the_rules(
+    candidate: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    interactions: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+) -> Iterator[Failure]:
+    as_of = cutoff_of(cutoffs, "live")
+    assert as_of is not None
+    catalogue, lists = items.to_pandas(), candidate.to_pandas()
+    everyone = users.to_pandas(["user_id"])["user_id"]
+    taken = taken_pairs(interactions, as_of)
+    for placement in placements(shop):
+        complete = placement != "buy_again"
+        for violation in rules.check_lists(
+            lists[lists["placement"] == placement],
+            catalogue,
+            rules_of(shop, placement),
+            as_of=as_of,
+            taken=taken if placement == "discover" else None,
+            users=everyone if complete else None,
+            allowed_short=0.0 if complete else 1.0,
+        ):
+            yield Failure(f"{placement}: {violation.rule}: {violation.detail}", "", violation.count)
+
+
+def _release_id(shop: Shop, *inputs: Snapshot) -> str:
+    text = shop.section_hash("rules", "placements", "ranker", "retrieval", "seed")
+    return hashlib.sha256("".join([text, *(s.content_id for s in inputs)]).encode()).hexdigest()[:12]
+
+
+@table_asset(
+    tables.RECOMMENDATIONS,
+    group=GROUP,
+    kinds=["python", "parquet"],
+    config=("rules", "placements", "ranker", "retrieval", "repeats", "wording", "seed"),
+    rules=[_lists_keep_the_rules],
+)
+def recommendations(
+    scored_candidates: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    bought_together: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> pd.DataFrame:
+    """What to show, per placement and user, each row with a reason that is true of the data.
+
+    `for_you`: anything they are likely to take next. `discover`: nothing they took before, one
+    variant per product. `buy_again`: what is due now. Users without history get what is popular.
+    """
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None:
+        raise LakeError("there is no live cutoff: the data hold no complete day")
+    scored = scored_candidates.to_pandas(part=part_name(as_of))
+    catalogue = items.to_pandas()
+    known = interactions_as_of(interactions, as_of).to_pandas()
+    everyone = users.to_pandas(["user_id"])["user_id"]
+    taken = taken_pairs(interactions, as_of)
+    popular = popular_items(known, as_of=as_of, days=28).head(500)
+    fallback = pd.DataFrame({"item_id": popular.index, "score": popular.to_numpy(dtype="float32")})
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    lists = []
+    for placement in placements(shop):
+        made = rules.apply_rules(
+            competing(scored, placement),
+            catalogue,
+            rules_of(shop, placement),
+            as_of=as_of,
+            taken=taken,
+            vectors=vectors,
+            fallback=None if placement == "buy_again" else fallback,
+            users=None if placement == "buy_again" else everyone,
+        )
+        lists.append(made.assign(placement=placement))
+        report.numbers[f"{placement} users"] = int(made["user_id"].nunique())
+        report.numbers[f"{placement} fallback share"] = float((made["policy"] == "fallback").mean())
+    shown = pd.concat(lists, ignore_index=True)
+    shown = shown.merge(
+        scored[["user_id", "item_id", "retrievers"]], on=["user_id", "item_id"], how="left"
+    )
+    shown["retrievers"] = shown["retrievers"].fillna("")
+    why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
+    release = _release_id(shop, scored_candidates, items, bought_together)
+    report.texts["release"] = release
+    codes = why["reason_code"].value_counts(normalize=True)
+    report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}
+    return shown.assign(
+        reason=why["reason"].to_numpy(),
+        reason_code=why["reason_code"].to_numpy(),
+        reason_evidence=why["reason_evidence"].to_numpy(),
+        release_id=release,
+        as_of=as_of,
+    ).sort_values(["placement", "user_id", "rank"], ignore_index=True)
+
+
+def explain(
+    shown: pd.DataFrame,
+    known: pd.DataFrame,
+    catalogue: pd.DataFrame,
+    as_of: pd.Timestamp,
+    together: pd.DataFrame,
+    shop: Shop,
+) -> pd.DataFrame:
+    """One reason per row of `shown`, in its order."""
+    evidence = reasons.gather_evidence(
+        shown[["user_id", "item_id"]],
+        known,
+        catalogue,
+        as_of=as_of,
+        together=together,
+        sensitive=frozenset(shop.rules.sensitive_categories),
+    )
+    words = shop.wording
+    return reasons.write_reasons(
+        evidence, reasons.Wording(words.past, words.present, words.people)
+    )
+
+
+@table_asset(
+    tables.POPULAR_RECOMMENDATIONS,
+    group=GROUP,
+    kinds=["python", "parquet"],
+    config=("rules", "placements", "repeats", "wording", "seed"),
+)
+def popular_recommendations(
+    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, recommendations: Snapshot,
+    bought_together: Snapshot, shop: Shop,
+) -> pd.DataFrame:
+    """What to show to somebody nobody knows: popular lately, under the same rules."""
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None:
+        raise LakeError("there is no live cutoff: the data hold no complete day")
+    known = interactions_as_of(interactions, as_of).to_pandas()
+    catalogue = items.to_pandas()
+    popular = popular_items(known, as_of=as_of, days=28).head(500)
+    fallback = pd.DataFrame({"item_id": popular.index, "score": popular.to_numpy(dtype="float32")})
+    nobody = pd.Series([""], name="user_id")
+    nothing = pd.DataFrame({"user_id": [], "item_id": [], "score": []}).astype(
+        {"user_id": "str", "item_id": "str", "score": "float32"}
+    )
+    lists = [
+        rules.apply_rules(
+            nothing, catalogue, rules_of(shop, p), as_of=as_of, fallback=fallback, users=nobody
+        ).assign(placement=p)
+        for p in placements(shop)
+        if p != "buy_again"
+    ]
+    shown = pd.concat(lists, ignore_index=True)
+    why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
+    release = recommendations.to_arrow(["release_id"])["release_id"][0].as_py()
+    return shown.assign(
+        retrievers="",
+        reason=why["reason"].to_numpy(),
+        reason_code=why["reason_code"].to_numpy(),
+        reason_evidence=why["reason_evidence"].to_numpy(),
+        release_id=release,
+        as_of=as_of,
+    ).drop(columns="user_id")
+
+
+ASSETS: list[GatedAsset] = [
+    labels,
+    user_item_days,
+    *GRAINS,
+    training_rows,
+    rankers,
+    scored_candidates,
+    recommendations,
+    popular_recommendations,
+]

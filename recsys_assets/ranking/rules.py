@@ -42,10 +42,12 @@ class Rules:
     - `length`: items per list.
     - `exclude_items`, `exclude_categories`: never shown; a category is compared with every level of
       an item's category path, ignoring case.
-    - `market`: shows items of this market and items without one; "" shows all.
+    - `markets`: shows items of these markets and items without one; empty shows all.
     - `max_per_category`: at most so many items of one category of level `category_level` (1..3,
       the path down to it); items without a category are not limited. None = no limit.
-    - `one_per_group`: of the variants of one product (`group_id`) at most one.
+    - `one_per_group`: of the variants of one product (`group_id`) at most one; where this is off,
+      `max_per_group` may still limit them (None = no limit). People buy several flavours of what
+      they like, so one per group costs accuracy where repeats are wanted.
     - `exclude_taken`: nothing the user took before (discover).
     - `mmr_lambda`: 1 = by score alone; below 1, each position takes the candidate with the largest
       lambda * relevance - (1 - lambda) * (largest cosine to the items above it), relevance being
@@ -61,10 +63,11 @@ class Rules:
     length: int = 10
     exclude_items: frozenset[str] = frozenset()
     exclude_categories: frozenset[str] = frozenset()
-    market: str = ""
+    markets: frozenset[str] = frozenset()
     max_per_category: int | None = None
     category_level: int = 2
     one_per_group: bool = True
+    max_per_group: int | None = None
     exclude_taken: bool = False
     mmr_lambda: float = 1.0
     freshness_days: float = 0.0
@@ -80,6 +83,7 @@ class Rules:
             for name, good in (
                 ("length", self.length >= 1),
                 ("max_per_category", self.max_per_category is None or self.max_per_category >= 1),
+                ("max_per_group", self.max_per_group is None or self.max_per_group >= 1),
                 ("category_level", self.category_level in (1, 2, 3)),
                 ("mmr_lambda", 0.0 <= self.mmr_lambda <= 1.0),
                 ("freshness_days", self.freshness_days >= 0.0),
@@ -95,6 +99,11 @@ class Rules:
         ]
         if wrong:
             raise ValueError(f"rules out of range: {', '.join(wrong)} in {self}")
+
+    @property
+    def group_limit(self) -> int | None:
+        """Most variants of one product in a list."""
+        return 1 if self.one_per_group else self.max_per_group
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Rules":
@@ -255,7 +264,7 @@ def check_lists(
     )
     banned = in_categories(joined, rules.exclude_categories)
     report("not_excluded_category", int(banned.sum()), "items of excluded categories")
-    unavailable = ~_available(joined, pd.Timestamp(as_of)) | ~_in_market(joined, rules.market)
+    unavailable = ~_available(joined, pd.Timestamp(as_of)) | ~_in_market(joined, rules.markets)
     report("available", int(unavailable.sum()), "items inactive, out of dates or of another market")
     if rules.exclude_taken:
         if taken is None:
@@ -264,20 +273,19 @@ def check_lists(
             taken[["user_id", "item_id"]].drop_duplicates(), on=["user_id", "item_id"]
         )
         report("not_taken_before", len(again), "items the user took before")
-    if rules.one_per_group:
-        twins = pd.DataFrame({"user": user, "group": joined["group_id"]})[
-            (joined["group_id"].fillna("") != "").to_numpy()
-        ]
-        report("one_per_group", int(twins.duplicated().sum()), "second variants of one product")
-    if rules.max_per_category is not None:
-        path = _category_path(joined, rules.category_level)
-        per = pd.DataFrame({"user": user, "path": path})[(path != "").to_numpy()].value_counts()
-        over = per[per > rules.max_per_category]
-        report(
+    for rule, limit, names, what in (
+        ("max_per_group", rules.group_limit, joined["group_id"].fillna(""), "product"),
+        (
             "max_per_category",
-            len(over),
-            f"lists with more than {rules.max_per_category} items of one category",
-        )
+            rules.max_per_category,
+            _category_path(joined, rules.category_level),
+            "category",
+        ),
+    ):
+        if limit is not None:
+            per = pd.DataFrame({"user": user, "name": names})[(names != "").to_numpy()]
+            over = int((per.value_counts() > limit).sum())
+            report(rule, over, f"times more than {limit} items of one {what} in a list")
     wrong = ~lists["policy"].isin(POLICIES) if "policy" in lists else pd.Series(False)
     report("policy_known", int(wrong.sum()), f"policies other than {', '.join(POLICIES)}")
     if "propensity" in lists:
@@ -292,7 +300,7 @@ class _Catalogue:
 
     ids: npt.NDArray[np.object_]
     eligible: _Mask
-    group: _Codes  # unique negative number where an item has no group
+    group: _Codes  # its own number below 0 where an item has no group
     category: _Codes  # -1 where the category limit does not apply
     boost: _Floats
     vector_row: _Codes
@@ -312,7 +320,7 @@ class _Catalogue:
             raise ValueError("the catalogue repeats an item")
         eligible = (
             _available(items, as_of)
-            & _in_market(items, rules.market)
+            & _in_market(items, rules.markets)
             & ~items["item_id"].isin(rules.exclude_items).to_numpy()
             & ~in_categories(items, rules.exclude_categories)
         )
@@ -418,11 +426,12 @@ def _choose(
 ) -> _Chosen:
     """Greedy choice for `users`, in blocks of users. `rows` are sorted by user.
 
-    Without diversity the choice never looks past the first of a group, so the others are cut first
-    and the pool stays exact however many variants crowd the top.
+    Without diversity the choice never looks past the first few of a group, so the others are cut
+    first and the pool stays exact however many variants crowd the top.
     """
-    if rules.mmr_lambda >= 1.0 and rules.one_per_group:
-        rows = rows.take(_position_within(rows.user, catalogue.group[rows.item]) == 0)
+    if rules.mmr_lambda >= 1.0 and rules.group_limit is not None:
+        nth = _position_within(rows.user, catalogue.group[rows.item])
+        rows = rows.take(nth < rules.group_limit)
     starts = np.searchsorted(rows.user, users)
     lengths = np.searchsorted(rows.user, users, side="right") - starts
     if pool is not None:
@@ -464,7 +473,7 @@ def _choose_block(
     behind = np.where(policy == POLICIES.index(FALLBACK), _BEHIND, 0.0)
     lines = np.arange(len(users))
     free = real.copy()
-    same_category = np.zeros(item.shape, dtype=np.int16)
+    limits = _Limits.begin(group, category, rules)
     near = _unit_rows(catalogue, item)
     likeness = np.zeros(item.shape, dtype=np.float32)
     picks = np.full((len(users), rules.length), -1)
@@ -476,12 +485,8 @@ def _choose_block(
             break
         picks[good, position] = pick[good]
         free[lines[good], pick[good]] = False
-        if rules.one_per_group:
-            free &= ~(good[:, None] & (group == group[lines, pick][:, None]))
-        if rules.max_per_category is not None:
-            picked = category[lines, pick][:, None]
-            same_category += good[:, None] & (category == picked) & (picked >= 0)
-            free &= same_category < rules.max_per_category
+        limits.count(lines, pick, good)
+        limits.close(free)
         if near is not None:
             cosine = np.matmul(near, near[lines, pick][:, :, None])[:, :, 0]
             likeness = cosine if position == 0 else np.maximum(likeness, cosine)
@@ -499,6 +504,38 @@ def _choose_block(
         chosen_policy[line, position_of],
         propensity[line, position_of],
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """How many rows of each candidate's group and category a list already holds.
+
+    Per limit: the codes [user, candidate], the counts of the same shape, and the most allowed.
+    """
+
+    parts: list[tuple[_Codes, npt.NDArray[np.int16], int]]
+
+    @classmethod
+    def begin(cls, group: _Codes, category: _Codes, rules: Rules) -> "_Limits":
+        both = ((group, rules.group_limit), (category, rules.max_per_category))
+        return cls(
+            [
+                (codes, np.zeros(codes.shape, dtype=np.int16), most)
+                for codes, most in both
+                if most is not None
+            ]
+        )
+
+    def count(self, lines: _Codes, pick: _Codes, good: _Mask) -> None:
+        """Count the pick of each line that is `good`; codes below 0 are not limited."""
+        for codes, counts, _ in self.parts:
+            picked = codes[lines, pick][:, None]
+            counts += good[:, None] & (codes == picked) & (picked >= 0)
+
+    def close(self, free: _Mask) -> None:
+        """Close, in place, the candidates whose group or category is full."""
+        for _, counts, most in self.parts:
+            free &= counts < most
 
 
 def _explore(
@@ -522,7 +559,7 @@ def _explore(
         return
     own = picks[lines, slot]
     open_ = real[lines].copy()
-    same_category = np.zeros(open_.shape, dtype=np.int16)
+    limits = _Limits.begin(group[lines], category[lines], rules)
     for position in range(rules.length):
         if position == slot:
             continue
@@ -530,14 +567,8 @@ def _explore(
         there = other >= 0
         at = np.maximum(other, 0)
         open_[np.flatnonzero(there), other[there]] = False
-        if rules.one_per_group:
-            twin = group[lines] == group[lines, at][:, None]
-            open_ &= ~(there[:, None] & twin)
-        if rules.max_per_category is not None:
-            picked = category[lines, at][:, None]
-            same_category += there[:, None] & (category[lines] == picked) & (picked >= 0)
-    if rules.max_per_category is not None:
-        open_ &= same_category < rules.max_per_category
+        limits.count(np.arange(len(lines)), at, there)
+    limits.close(open_)
     n_open = open_.sum(axis=1)
     nth = np.floor(draws.which[users[lines]] * n_open).astype(np.int64) + 1
     drawn = np.argmax(np.cumsum(open_, axis=1) >= nth[:, None], axis=1)
@@ -644,10 +675,10 @@ def _available(items: pd.DataFrame, as_of: pd.Timestamp) -> _Mask:
     return np.asarray((items["status"] == "active") & begun & ~ended, dtype=bool)
 
 
-def _in_market(items: pd.DataFrame, market: str) -> _Mask:
-    if not market:
+def _in_market(items: pd.DataFrame, markets: frozenset[str]) -> _Mask:
+    if not markets:
         return np.ones(len(items), dtype=bool)
-    return items["market"].fillna("").isin(["", market]).to_numpy()
+    return items["market"].fillna("").isin(["", *sorted(markets)]).to_numpy()
 
 
 def _category_path(items: pd.DataFrame, level: int) -> pd.Series:

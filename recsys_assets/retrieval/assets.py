@@ -1,5 +1,175 @@
-"""Retrieval assets."""
+"""Retrieval assets: the fitted models that retrievers share, and the candidates."""
 
-from recsys_assets.core.assets import GatedAsset
+from collections.abc import Iterator
 
-ASSETS: list[GatedAsset] = []
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.collaborative import factors, neighbours
+from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
+from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import by_cutoff, cutoffs_of, interactions_as_of
+from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.quality import Failure
+from recsys_assets.retrieval import candidates as generator
+from recsys_assets.retrieval import registry, tables
+from recsys_assets.retrieval.contract import EventLog
+from recsys_assets.retrieval.factorization import Als, FittedFactors
+from recsys_assets.retrieval.neighbours import SimilarItems
+
+GROUP = "retrieval"
+
+
+def event_log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
+    """The log at a cutoff, as codes."""
+    return EventLog.from_frames(interactions_as_of(interactions, as_of), items.to_arrow(), as_of)
+
+
+def retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
+    """The retrieval section of the shop file, as the registry reads it."""
+    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
+
+
+def _factors_are_sound(candidate: Snapshot) -> Iterator[Failure]:
+    for part in candidate.parts:
+        table = candidate.to_arrow(["kind", "vector"], part)
+        flat = table["vector"].combine_chunks().flatten().to_numpy()
+        vectors = flat.reshape(table.num_rows, -1)
+        items = vectors[pc.equal(table["kind"], "item").to_numpy()]
+        if len(items) and not np.abs(items).sum(axis=1).any():
+            yield Failure("every item vector is zero: nothing was learned", "vector", part=part)
+
+
+@table_asset(
+    ALS_FACTORS,
+    group="collaborative",
+    kinds=["implicit", "python"],
+    config=("retrieval", "seed"),
+    rules=[_factors_are_sound],
+)
+def als_factors(
+    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
+) -> Iterator[tuple[str, pa.Table]]:
+    """User and item vectors of an alternating-least-squares factorization, at every cutoff.
+
+    The dot product of a user's and an item's vector says how well they fit.
+    """
+    member = registry.members(retriever_config(shop)).get("als")
+    model = member.retriever if member else Als()
+    assert isinstance(model, Als)
+
+    def fit(as_of: pd.Timestamp) -> pa.Table:
+        log = event_log(interactions, items, as_of)
+        found = model.factorize(log, shop.seed)
+        table = factors.to_table(found, as_of, log.users, log.items[log.columns[: log.n_warm]])
+        return table.sort_by([("kind", "ascending"), ("id", "ascending")])
+
+    report.numbers |= {"factors": model.factors, "cutoffs": len(cutoffs_of(cutoffs))}
+    yield from by_cutoff(cutoffs_of(cutoffs), fit)
+
+
+@table_asset(
+    ITEM_NEIGHBOURS,
+    group="collaborative",
+    kinds=["python", "scipy"],
+    config=("retrieval",),
+)
+def item_neighbours(
+    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot
+) -> Iterator[tuple[str, pa.Table]]:
+    """For each item the items that the same users take, at the cutoff of each target."""
+
+    def find(as_of: pd.Timestamp) -> pa.Table:
+        log = event_log(interactions, items, as_of)
+        found = SimilarItems().neighbours(log)
+        ids = log.items[log.columns[: found.links.shape[0]]]
+        return neighbours.to_table(found, as_of, pd.Index(ids))
+
+    yield from by_cutoff(cutoffs_of(cutoffs, targets=True), find)
+
+
+def _every_user_has_candidates(candidate: Snapshot, users: Snapshot) -> Iterator[Failure]:
+    expected = users.rows
+    for part in candidate.parts:
+        found = len(pc.unique(candidate.to_arrow(["user_id"], part)["user_id"]))
+        if found < expected:
+            yield Failure("users without a single candidate", "user_id", expected - found, part)
+
+
+def _candidates_are_catalogue_items(candidate: Snapshot, items: Snapshot) -> Iterator[Failure]:
+    known = items.to_arrow(["item_id"])["item_id"].combine_chunks()
+    for part in candidate.parts:
+        ids = pc.unique(candidate.to_arrow(["item_id"], part)["item_id"])
+        strange = int(pc.sum(pc.invert(pc.is_in(ids, value_set=known))).as_py() or 0)
+        if strange:
+            yield Failure("is not in the catalogue", "item_id", strange, part)
+
+
+@table_asset(
+    tables.CANDIDATES,
+    group=GROUP,
+    kinds=["python", "numpy"],
+    config=("retrieval", "seed"),
+    rules=[_every_user_has_candidates, _candidates_are_catalogue_items],
+)
+def candidates(
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    als_factors: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> Iterator[tuple[str, pa.Table]]:
+    """What the retrievers propose to each user at each cutoff, every pair scored by all of them.
+
+    Each retriever brings its best already-taken and its best new items; the union goes on to the
+    ranker. Users without history get what is popular and what fits nobody's past in particular.
+    """
+    ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    chosen = registry.members(retriever_config(shop), vectors.matrix)
+
+    def generate(as_of: pd.Timestamp) -> pa.Table:
+        log = event_log(interactions, items, as_of)
+        fitted = fit_members(log, chosen, als_factors, shop.seed)
+        return generator.generate(log, fitted, chosen, ids)
+
+    per_user: list[float] = []
+    for part, table in by_cutoff(cutoffs_of(cutoffs), generate):
+        per_user.append(table.num_rows / max(1, len(ids)))
+        yield part, table
+    report.numbers |= {
+        "retrievers": len(chosen),
+        "candidates per user": round(float(np.mean(per_user)), 1),
+    }
+    report.texts["retrievers"] = "\n".join(f"- {n}: `{m.retriever}`" for n, m in chosen.items())
+
+
+def fit_members(
+    log: EventLog,
+    chosen: dict[str, registry.Member],
+    als_factors: Snapshot,
+    seed: int,
+) -> dict[str, registry.Fitted]:
+    """Fit every retriever at one cutoff; ALS takes its stored vectors instead of a second fit."""
+    others = {n: m for n, m in chosen.items() if not isinstance(m.retriever, Als)}
+    fitted = registry.fit(log, others, seed)
+    for name, member in chosen.items():
+        if isinstance(member.retriever, Als):
+            stored = factors.from_table(
+                als_factors.to_arrow(part=part_name(log.as_of)),
+                log.users,
+                log.items[log.columns[: log.n_warm]],
+            )
+            fitted[name] = FittedFactors.of(stored)
+    return fitted
+
+
+ASSETS: list[GatedAsset] = [als_factors, item_neighbours, candidates]

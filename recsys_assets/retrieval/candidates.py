@@ -34,12 +34,13 @@ def generate(
 ) -> pa.Table:
     """Candidates of `users` (ids; those without history included) at `log.as_of`.
 
-    For each retriever a user's list is its `k_seen` best items that the user took before and its
-    `k_unseen` best others, ordered together; the candidates are the union of the lists. Columns:
-    as_of, user_id, item_id, then for each retriever r by name score_<r> float32 (of every pair the
-    retriever can score, null otherwise) and rank_<r> int32 (1 = first of its list, null if the pair
-    is not in it). Sorted by user_id, item_id. `eligible` (by item code) keeps items out of the
-    lists. Batches are padded to `user_batch` so that a user's row does not depend on company.
+    For each retriever a user's list is its `k_seen` best items that the user took before, its
+    `k_unseen` best others with history and its `k_cold` best without, ordered together; the
+    candidates are the union of the lists. Columns: as_of, user_id, item_id, then for each
+    retriever r by name score_<r> float32 (of every pair the retriever can score, null otherwise)
+    and rank_<r> int32 (1 = first of its list, null if the pair is not in it). Sorted by user_id,
+    item_id. `eligible` (by item code) keeps items out of the lists. Batches are padded to
+    `user_batch` so that a user's row does not depend on company.
     """
     ids = pd.Index(sorted(set(users)), dtype=object)
     codes = log.user_codes(ids)
@@ -80,7 +81,13 @@ def _batch(
         model, member = fitted[name], chosen[name]
         scores = model.scores(users)[:n_real]
         row, column = _list(
-            scores, model.floor, member, seen_row, seen_column, log.columns,
+            scores,
+            model.floor,
+            member,
+            seen_row,
+            seen_column,
+            log.columns,
+            log.n_warm,
             None if eligible is None else np.flatnonzero(~allowed[: scores.shape[1]]),
         )
         value = scores[row, column]
@@ -91,7 +98,8 @@ def _batch(
     keys = np.unique(np.concatenate([key for key, _ in lists]))
     row, item = np.divmod(keys, n_items)
     column = log.column_of_item[item]
-    gathered, ranks = [], []
+    gathered: list[Scores] = []
+    ranks: list[IntArray] = []
     for scores, (key, rank) in zip(dense, lists, strict=True):
         value = np.full(len(keys), np.nan, dtype=np.float32)
         known = column < scores.shape[1]
@@ -110,6 +118,7 @@ def _list(
     seen_row: IntArray,
     seen_column: IntArray,
     codes: IntArray,
+    n_warm: int,
     barred: IntArray | None,
 ) -> tuple[IntArray, IntArray]:
     """Rows and columns of one retriever's lists, unordered; `scores` is left as it was found."""
@@ -118,7 +127,11 @@ def _list(
     scores[seen_row, seen_column] = -np.inf
     if barred is not None:
         scores[:, barred] = -np.inf
-    row, column = top_k(scores, member.k_unseen, codes[: scores.shape[1]], floor)
+    warm, cold = scores[:, :n_warm], scores[:, n_warm:]
+    row, column = top_k(warm, member.k_unseen, codes[:n_warm], floor)
+    if member.k_cold and cold.shape[1]:
+        more, place = top_k(cold, member.k_cold, codes[n_warm : scores.shape[1]], floor)
+        row, column = np.concatenate([row, more]), np.concatenate([column, place + n_warm])
     if barred is not None:
         scores[:, barred] = saved
     scores[seen_row, seen_column] = seen_value
@@ -127,8 +140,12 @@ def _list(
     order = order[position_in_run(seen_row[order]) < member.k_seen]
     row = np.concatenate([row, seen_row[order]])
     column = np.concatenate([column, seen_column[order]])
-    if floor == -np.inf:
-        says = scores.max(axis=1, initial=-np.inf) > scores.min(axis=1, initial=np.inf)
+    if floor == -np.inf:  # a user without history: equal scores everywhere say nothing
+        blank = np.flatnonzero(np.bincount(seen_row, minlength=len(scores)) == 0)
+        says = np.ones(len(scores), dtype=bool)
+        says[blank] = warm[blank].max(axis=1, initial=-np.inf) > warm[blank].min(
+            axis=1, initial=np.inf
+        )
         row, column = row[says[row]], column[says[row]]
     return row, column
 
@@ -145,9 +162,9 @@ def _table(
     row = joined([part[0] for part in parts]).astype(np.int32)
     item = joined([part[1] for part in parts]).astype(np.int32)
     columns: dict[str, pa.Array] = {
-        "as_of": pa.array(
-            np.full(len(row), log.as_of.value // 1000, dtype=np.int64)
-        ).cast(pa.timestamp("us", "UTC")),
+        "as_of": pa.array(np.full(len(row), log.as_of.value // 1000, dtype=np.int64)).cast(
+            pa.timestamp("us", "UTC")
+        ),
         "user_id": pa.array(ids, pa.string()).take(pa.array(row)),
         "item_id": pa.array(log.items, pa.string()).take(pa.array(item)),
     }
@@ -188,15 +205,19 @@ def retriever_recall(
             if task == "new":
                 rank = rank.groupby(pool["user_id"]).rank(method="first")
                 rank = rank.loc[rank.notna()]
-                rank = pool[["user_id", "item_id"]].assign(rank=rank).merge(
-                    relevant[["user_id", "item_id"]], on=["user_id", "item_id"]
+                rank = (
+                    pool[["user_id", "item_id"]]
+                    .assign(rank=rank)
+                    .merge(relevant[["user_id", "item_id"]], on=["user_id", "item_id"])
                 )
             else:
                 rank = hits[["user_id", "item_id"]].assign(rank=hits[f"rank_{name}"])
             row: dict[str, object] = {"task": task, "retriever": name}
             for depth in depths:
                 found = rank[rank["rank"] <= depth].groupby("user_id").size()
-                row[f"recall_{depth}"] = float((found.reindex(total.index).fillna(0) / total).mean())
+                row[f"recall_{depth}"] = float(
+                    (found.reindex(total.index).fillna(0) / total).mean()
+                )
             found = rank[rank["rank"].notna()].groupby("user_id").size()
             row["recall"] = float((found.reindex(total.index).fillna(0) / total).mean())
             alone = in_list[f"rank_{name}"] & (in_list.sum(axis=1) == 1)

@@ -104,7 +104,9 @@ class EventLog:
         keep = (micros < cutoff.value // 1000) & (item >= 0)
         if hidden is not None and len(hidden):
             gone = np.zeros(len(item_ids) + 1, dtype=bool)
-            gone[_lookup(pa.chunked_array([pa.array(list(hidden), pa.large_string())]), item_ids)] = True
+            gone[
+                _lookup(pa.chunked_array([pa.array(list(hidden), pa.large_string())]), item_ids)
+            ] = True
             keep &= ~gone[item]
         if not keep.any():
             raise ValueError(f"no event of a catalogue item before {cutoff.isoformat()}")
@@ -117,8 +119,9 @@ class EventLog:
         users, user = _codes(events.column("user_id"), rows)
         sessions, session = _codes(events.column("session_id"), rows)
         starts = np.full(len(sessions), len(rows))
-        np.minimum.at(starts, session, np.arange(len(rows)))
-        rank_of_session = np.empty(len(sessions), dtype=np.int32)
+        known = np.flatnonzero(session >= 0)
+        np.minimum.at(starts, session[known], known)
+        rank_of_session = np.full(len(sessions) + 1, -1, dtype=np.int32)
         rank_of_session[np.argsort(starts, kind="stable")] = np.arange(len(sessions))
         _, store = _codes(events.column("store_id"), rows)
         return cls(
@@ -132,7 +135,7 @@ class EventLog:
             weight=values("weight").astype(np.float32),
             polarity=values("polarity").astype(np.int8),
             taken=values("counts_as_taken").astype(bool),
-            session=np.where(session >= 0, rank_of_session[session], -1).astype(np.int32),
+            session=rank_of_session[session],
             store=store,
             levels=_levels(catalogue),
         )
@@ -183,15 +186,21 @@ class EventLog:
         half_life: float | None = None,
         value: str = "count",
         window: tuple[float, float] | None = None,
+        clock: str = "days",
+        signal: str = "positive",
     ) -> sparse.csr_matrix:
-        """Users x warm columns (float32, one empty last row): summed weights of positive events.
+        """Users x warm columns (float32, one empty last row): summed weights of events.
 
-        `half_life` (days) fades an event by 0.5 ** (age / half_life); None keeps it whole.
+        `half_life` fades an event by 0.5 ** (age / half_life); None keeps it whole. `clock` says
+        what age is: "days" before the cutoff, or "events", how many steps (baskets, or single
+        events without a session) the same user made afterwards.
+        `signal`: "positive" events only, or "graded": all events, whose weights (ratings, say)
+        then carry the grade; a low grade still tells what kind of thing the user turned to.
         `value`: "count" sums event weights, "quantity" multiplies them by the quantity, "baskets"
         counts an item once per session, "binary" is 1 where any event is.
         `window` = (youngest, oldest) age in days keeps events with youngest < age <= oldest.
         """
-        keep = self.positive
+        keep = self.of_signal(signal)
         if window is not None:
             keep = keep & (self.day > window[0]) & (self.day <= window[1])
         rows = np.flatnonzero(keep)
@@ -202,7 +211,7 @@ class EventLog:
         if value == "quantity":
             weight = weight * np.maximum(self.quantity[rows], 0.0)
         if half_life is not None:
-            weight = weight * np.exp2(-self.day[rows] / half_life)
+            weight = weight * np.exp2(-self.age(clock)[rows] / half_life)
         out = sparse.csr_matrix(
             (weight, (self.user[rows], self.column[rows])), shape=(self.n_users + 1, self.n_warm)
         )
@@ -212,10 +221,44 @@ class EventLog:
         out.data = out.data.astype(np.float32)
         return out
 
+    def of_signal(self, signal: str) -> BoolArray:
+        """Which events a model of this `signal` learns from; see `matrix`."""
+        if signal not in ("positive", "graded"):
+            raise ValueError(f"unknown signal {signal!r}: positive or graded")
+        return self.positive if signal == "positive" else self.weight > 0
+
+    def age(self, clock: str) -> npt.NDArray[np.float64]:
+        """Age of every event by `clock`; see `matrix`."""
+        if clock not in ("days", "events"):
+            raise ValueError(f"unknown clock {clock!r}: days or events")
+        return self.day if clock == "days" else self.steps_ago
+
+    @cached_property
+    def step(self) -> IntArray:
+        """Number of the basket of every event, in order of time over all users (with gaps); an
+        event without a session is a basket of its own."""
+        loose = self.session < 0
+        start = np.full(int(self.session.max(initial=-1)) + 1, len(self.user), dtype=np.int64)
+        np.minimum.at(start, self.session[~loose], np.flatnonzero(~loose))
+        return np.where(loose, np.arange(len(self.user)), np.r_[start, 0][self.session])
+
+    @cached_property
+    def steps_ago(self) -> npt.NDArray[np.float64]:
+        """How many steps of the same user came after the step of every event."""
+        order = np.lexsort((-self.step, self.user))
+        user, step = self.user[order], self.step[order]
+        begin = np.r_[True, user[1:] != user[:-1]]
+        number = np.cumsum(begin | np.r_[True, step[1:] != step[:-1]])
+        first = number[begin]
+        out = np.empty(len(order), dtype=np.float64)
+        out[order] = number - np.repeat(first, np.diff(np.r_[np.flatnonzero(begin), len(order)]))
+        return out
+
     @cached_property
     def taken_matrix(self) -> sparse.csr_matrix:
-        """Users x warm columns, 1 where the user took the item before (one empty last row)."""
-        rows = np.flatnonzero(self.taken & self.positive)
+        """Users x warm columns, 1 where the user took the item before, liked or not (one empty
+        last row)."""
+        rows = np.flatnonzero(self.taken)
         out = sparse.csr_matrix(
             (np.ones(len(rows), dtype=np.float32), (self.user[rows], self.column[rows])),
             shape=(self.n_users + 1, self.n_warm),
@@ -255,32 +298,71 @@ class Retriever(Protocol):
         ...
 
 
+def level_counts(log: EventLog, name: str, half_life: float | None) -> sparse.csr_matrix:
+    """Users x values of a catalogue level (or "store"): fading weights of positive events."""
+    rows = np.flatnonzero(log.positive)
+    if name == "store":
+        codes = log.store[rows]
+        rows, codes = rows[codes >= 0], codes[codes >= 0]
+    else:
+        codes = log.levels[name][log.item[rows]]
+    weight = log.weight[rows].astype(np.float64)
+    if half_life is not None:
+        weight = weight * np.exp2(-log.day[rows] / half_life)
+    out = sparse.csr_matrix(
+        (weight, (log.user[rows], codes)),
+        shape=(log.n_users + 1, int(codes.max(initial=0)) + 1),
+    )
+    out.sum_duplicates()
+    out.data = out.data.astype(np.float32)
+    return out
+
+
+def recent_share(log: EventLog, window: float = 28.0) -> Scores:
+    """Share of users who took each warm item in the last `window` days."""
+    rows = np.flatnonzero(log.positive & (log.day <= window))
+    key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
+    column = np.unique(key) % log.n_warm
+    counts = np.bincount(column, minlength=log.n_warm)
+    return (counts / max(log.n_users, 1)).astype(np.float32)
+
+
 def top_k(scores: Scores, k: int, codes: IntArray, floor: float) -> tuple[IntArray, IntArray]:
     """The `k` best columns of each row above `floor`: (rows, columns), best first within a row.
 
     Exact, with ties broken by ascending `codes` (item codes, thus item id). Rows with fewer than
     `k` scores above `floor` give fewer. The k-th largest of block maxima bounds the k-th largest
-    score from below, so only the few entries above that bound are ever sorted.
+    score from below, so only the few blocks that reach the bound are ever looked into.
     """
     n_rows, width = scores.shape
     if k <= 0 or width == 0:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    bound = np.full(n_rows, -np.inf, dtype=np.float32)
     block = max(1, min(64, width // (4 * k)))
     n_blocks = width // block
+    head = scores[:, : n_blocks * block].reshape(n_rows, block, n_blocks)  # strided blocks
+    maxima = head.max(axis=1)
+    bound = np.full(n_rows, -np.inf, dtype=np.float32)
     if n_blocks > k:
-        maxima = scores[:, : n_blocks * block].reshape(n_rows, n_blocks, block).max(axis=2)
         bound = np.partition(maxima, n_blocks - k, axis=1)[:, n_blocks - k]
-    keep = scores >= bound[:, None]
-    low = bound <= floor
-    if low.any():
-        keep[low] = scores[low] > floor
-    flat = np.flatnonzero(keep)
-    rows, columns = np.divmod(flat, width)
-    order = np.lexsort((codes[columns], -scores.ravel()[flat], rows))
+    row_of_block, which = np.nonzero((maxima >= bound[:, None]) & (maxima > floor))
+    entries = head[row_of_block, :, which]
+    at, offset = np.nonzero((entries >= bound[row_of_block, None]) & (entries > floor))
+    tail = scores[:, n_blocks * block :]
+    tail_row, tail_column = np.nonzero((tail >= bound[:, None]) & (tail > floor))
+    rows = np.concatenate([row_of_block[at], tail_row])
+    columns = np.concatenate([offset * n_blocks + which[at], tail_column + n_blocks * block])
+    order = np.lexsort((codes[columns], -scores[rows, columns], rows))
     rows, columns = rows[order], columns[order]
     position = position_in_run(rows)
     return rows[position < k], columns[position < k]
+
+
+def transposed(matrix: Scores, block: int = 1024) -> Scores:
+    """A C-ordered transpose, made block by block (four times faster than numpy's for tall ones)."""
+    out = np.empty(matrix.shape[::-1], dtype=matrix.dtype)
+    for start in range(0, len(matrix), block):
+        out[:, start : start + block] = matrix[start : start + block].T
+    return out
 
 
 def position_in_run(keys: IntArray) -> IntArray:

@@ -21,14 +21,14 @@ class Als:
     alpha: float = 10.0
     iterations: int = 12
     half_life: float | None = 90.0
+    clock: str = "days"
+    signal: str = "positive"
 
     def factorize(self, log: EventLog, seed: int = 0) -> Factors:
         """Vectors of the log's users (in order) and of its warm columns."""
-        matrix = log.matrix(self.half_life)[: log.n_users]
+        matrix = log.matrix(self.half_life, clock=self.clock, signal=self.signal)[: log.n_users]
         matrix.data = np.log1p(matrix.data)
-        return fit_als(
-            matrix, self.factors, self.regularization, self.alpha, self.iterations, seed
-        )
+        return fit_als(matrix, self.factors, self.regularization, self.alpha, self.iterations, seed)
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedFactors":
         """Factorize and keep the vectors."""
@@ -68,9 +68,7 @@ class FittedFactors:
     def of(cls, factors: Factors) -> "FittedFactors":
         """From factors in the log's user and column order."""
         empty = np.zeros((1, factors.users.shape[1]), dtype=np.float32)
-        return cls(
-            np.concatenate([factors.users, empty]), np.ascontiguousarray(factors.items.T)
-        )
+        return cls(np.concatenate([factors.users, empty]), np.ascontiguousarray(factors.items.T))
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores
+from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, recent_share
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,6 @@ class RepeatInterval:
             (score.astype(np.float32), (user, column)), shape=(log.n_users + 1, width)
         )
         return FittedHistory(_add_item_scores(history, self.popularity * recent_share(log)))
-
-
-def recent_share(log: EventLog, window: float = 28.0) -> Scores:
-    """Share of users who took each warm item in the last `window` days."""
-    rows = np.flatnonzero(log.positive & (log.day <= window))
-    key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
-    column = np.unique(key) % log.n_warm
-    counts = np.bincount(column, minlength=log.n_warm)
-    return (counts / max(log.n_users, 1)).astype(np.float32)
 
 
 def _add_item_scores(history: sparse.csr_matrix, item_scores: Scores) -> sparse.csr_matrix:

@@ -15,10 +15,9 @@ from recsys_assets.collaborative.neighbours import (
     idf_weighted,
     item_neighbours,
     nearest_rows,
-    normalized,
     transitions,
 )
-from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
+from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, transposed
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class UserNeighbours:
         profile = _flat(log.matrix(self.profile_half_life), self.flatten)
         total = np.maximum(np.asarray(profile.sum(axis=1)).ravel(), 1e-9) ** self.normalize
         profile.data /= np.repeat(total, np.diff(profile.indptr))
-        return FittedUserNeighbours(nearest.astype(np.float32), profile.astype(np.float32))
+        return FittedUserNeighbours.of(nearest, profile)
 
 
 @dataclass(frozen=True)
@@ -79,20 +78,26 @@ class NextBasket:
         own = np.full(x.shape[0], self.alpha)
         own[-1] = 0.0
         mixed = (nearest + sparse.diags(own)).tocsr()
-        return FittedUserNeighbours(mixed.astype(np.float32), x.astype(np.float32))
+        return FittedUserNeighbours.of(mixed, x)
 
 
 @dataclass(frozen=True, eq=False)
 class FittedUserNeighbours:
-    """Scores are (weights of users) x (profiles of users)."""
+    """Scores are (weights of users) x (profiles of users, stored by item)."""
 
     weights: sparse.csr_matrix
     profiles: sparse.csr_matrix
     floor: float = 0.0
 
+    @classmethod
+    def of(cls, weights: sparse.csr_matrix, profiles: sparse.csr_matrix) -> "FittedUserNeighbours":
+        """From weights [users, users] and profiles [users, items]."""
+        return cls(weights.astype(np.float32), profiles.T.tocsr().astype(np.float32))
+
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""
-        return np.asarray((self.weights[users] @ self.profiles).toarray(), dtype=np.float32)
+        weights = np.ascontiguousarray(self.weights[users].toarray().T)
+        return transposed(self.profiles @ weights)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class SimilarItems:
     weighting: str = "bm25"
     min_support: int = 3
     shrink: float = 10.0
-    max_items: int = 20_000
+    max_items: int = 10_000
 
     def neighbours(self, log: EventLog) -> ItemNeighbours:
         """Item neighbours over the warm columns: the asset `neighbours`."""
@@ -132,7 +137,8 @@ class NextItem:
     """What tends to follow: directed item transitions from the user's latest baskets.
 
     `lags[d]` weighs a distance of d baskets (0 = the same basket); an event without a session is a
-    basket of its own. A user's items count 0.5 ** (baskets ago / `recency`).
+    basket of its own. A user's items count 0.5 ** (baskets ago / `recency`). Event weights count
+    relative to the largest, to the power `grade_power`; `signal` as in `EventLog.matrix`.
     """
 
     lags: tuple[float, ...] = (1.0, 1.0)
@@ -143,26 +149,19 @@ class NextItem:
     target_power: float = 0.3
     shrink: float = 5.0
     fade: float = 180.0
+    signal: str = "positive"
+    grade_power: float = 1.0
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedItemLinks":
         """Count transitions; exact."""
-        rows = np.flatnonzero(log.positive)
-        step = np.where(log.session >= 0, log.session, log.session.max(initial=-1) + 1)
-        loose = log.session < 0
-        first = np.flatnonzero(np.r_[True, log.day[1:] != log.day[:-1]])
-        moment = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(log.day)]))
-        # sessions keep the order of their first event; a loose event is a step of its own
-        start = np.full(int(step.max(initial=0)) + 1, len(log.day), dtype=np.int64)
-        np.minimum.at(start, step, np.arange(len(step)))
-        place = np.where(loose, np.arange(len(step)), start[step])
-        del moment
-        user, place, column = log.user[rows], place[rows], log.column[rows]
-        weight = np.exp2(-log.day[rows] / self.fade) * np.minimum(log.weight[rows], 1.0)
+        rows = np.flatnonzero(log.of_signal(self.signal))
+        user, step, column = log.user[rows], log.step[rows], log.column[rows]
+        grade = (log.weight[rows] / log.weight[rows].max()).astype(np.float64) ** self.grade_power
         found = transitions(
             user,
-            place,
+            step,
             column,
-            weight,
+            grade * np.exp2(-log.day[rows] / self.fade),
             log.n_warm,
             tuple(self.lags),
             self.k,
@@ -171,14 +170,8 @@ class NextItem:
             self.target_power,
             self.shrink,
         )
-        order = np.lexsort((-place, user))
-        u, p = user[order], place[order]
-        change = np.r_[True, (u[1:] != u[:-1]) | (p[1:] != p[:-1])]
-        number = np.cumsum(change) - 1
-        begin = np.r_[True, u[1:] != u[:-1]]
-        ago = number - np.repeat(number[begin], np.diff(np.r_[np.flatnonzero(begin), len(u)]))
         recent = sparse.csr_matrix(
-            (np.exp2(-ago / self.recency), (u, column[order])),
+            (grade * np.exp2(-log.steps_ago[rows] / self.recency), (user, column)),
             shape=(log.n_users + 1, log.n_warm),
         )
         recent.sum_duplicates()
@@ -220,18 +213,6 @@ def _basket_totals(log: EventLog, half_life: float) -> FloatArray:
     key = np.where(loose, np.arange(len(rows)) + log.session.max(initial=0) + 1, log.session[rows])
     key = log.user[rows].astype(np.int64) * (int(key.max(initial=0)) + 1) + key
     chosen = rows[np.unique(key, return_index=True)[1]]
-    return np.bincount(
-        log.user[chosen], weights=np.exp2(-log.day[chosen] / half_life), minlength=log.n_users + 1
-    )
-
-
-__all__ = [
-    "FittedItemLinks",
-    "FittedUserNeighbours",
-    "NextBasket",
-    "NextItem",
-    "SimilarItems",
-    "UserNeighbours",
-    "normalized",
-    "recent_users",
-]
+    fade = np.exp2(-log.day[chosen] / half_life)
+    totals = np.bincount(log.user[chosen], weights=fade, minlength=log.n_users + 1)
+    return totals.astype(np.float64)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores
+from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, transposed
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class StorePopularity:
         store = log.store[rows]
         known = store >= 0
         fade = np.exp2(-log.day[rows] / self.half_life)
-        overall = np.bincount(log.column[rows], weights=fade, minlength=log.n_warm)
-        overall /= max(overall.sum(), 1e-12)
+        faded = np.bincount(log.column[rows], weights=fade, minlength=log.n_warm)
+        overall = faded / max(float(faded.sum()), 1e-12)
         counts = sparse.csr_matrix(
             (fade[known], (store[known], log.column[rows][known])),
             shape=(n_stores + 1, log.n_warm),
@@ -92,7 +92,7 @@ class StorePopularity:
         prior = np.where(seen > 0, self.shrink * np.asarray(mixed.sum(axis=1)).ravel(), 1.0)
         return FittedStorePopularity(
             mixed.tocsr().astype(np.float32),
-            counts.astype(np.float32),
+            counts.T.tocsr().astype(np.float32),
             prior.astype(np.float32),
             overall.astype(np.float32),
         )
@@ -100,7 +100,7 @@ class StorePopularity:
 
 @dataclass(frozen=True, eq=False)
 class FittedStorePopularity:
-    """User-store shares over store sizes, store-item counts, and the weight of the overall rate."""
+    """User-store shares over store sizes, item-store counts, and the weight of the overall rate."""
 
     mixed: sparse.csr_matrix
     counts: sparse.csr_matrix
@@ -110,6 +110,6 @@ class FittedStorePopularity:
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`."""
-        out = (self.mixed[users] @ self.counts).toarray()
+        out = transposed(self.counts @ np.ascontiguousarray(self.mixed[users].toarray().T))
         out += self.prior[users][:, None] * self.overall
-        return np.ascontiguousarray(out, dtype=np.float32)
+        return out

@@ -7,20 +7,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted, Retriever
 from recsys_assets.retrieval.factorization import Als, Bpr
 from recsys_assets.retrieval.frequency import PersonalFrequency, RepeatInterval
 from recsys_assets.retrieval.linear import Ease
+from recsys_assets.retrieval.neighbours import (
+    NextBasket,
+    NextItem,
+    SimilarItems,
+    UserNeighbours,
+)
 from recsys_assets.retrieval.popularity import Popularity, StorePopularity
+from recsys_assets.retrieval.taxonomy import Taxonomy
 
 KINDS: dict[str, type[Any]] = {
     "als": Als,
     "bpr": Bpr,
+    "content": Content,
     "ease": Ease,
     "frequency": PersonalFrequency,
+    "next_basket": NextBasket,
+    "next_item": NextItem,
     "popularity": Popularity,
     "repeat_interval": RepeatInterval,
+    "similar_items": SimilarItems,
     "store_popularity": StorePopularity,
+    "taxonomy": Taxonomy,
+    "user_neighbours": UserNeighbours,
 }
 """Every kind of retriever by the name a configuration uses."""
 
@@ -29,38 +46,49 @@ KINDS: dict[str, type[Any]] = {
 class Member:
     """One retriever of a candidate generator.
 
-    `k_seen`: how many of the items the user took before it may bring; `k_unseen`: how many others.
+    `k_seen`: how many of the items the user took before it may bring; `k_unseen`: how many others
+    with history; `k_cold`: how many items without history (content retrievers only).
     """
 
     retriever: Retriever
     k_seen: int = 100
     k_unseen: int = 100
+    k_cold: int = 0
 
 
-def members(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Member]:
+def members(
+    config: Mapping[str, Mapping[str, Any]], vectors: npt.NDArray[np.float32] | None = None
+) -> dict[str, Member]:
     """The enabled retrievers of `config`, by name, in name order.
 
     An entry reads `{enabled: true, kind: ease, k_seen: 100, k_unseen: 150, params: {...}}`; `kind`
     defaults to the entry's own name, `enabled` to true. Raises ValueError on an unknown kind, an
-    unknown key or an unknown parameter.
+    unknown key or an unknown parameter. `vectors` (by item code) are what kind `content` works on;
+    without them retrievers of that kind are left out.
     """
     out: dict[str, Member] = {}
     for name in sorted(config):
         entry = dict(config[name])
-        unknown = set(entry) - {"enabled", "kind", "k_seen", "k_unseen", "params"}
+        unknown = set(entry) - {"enabled", "kind", "k_seen", "k_unseen", "k_cold", "params"}
         if unknown:
             raise ValueError(f"retriever {name}: unknown keys {sorted(unknown)}")
         kind = str(entry.get("kind", name))
         if kind not in KINDS:
             raise ValueError(f"retriever {name}: unknown kind {kind!r}, one of {sorted(KINDS)}")
+        params = dict(entry.get("params") or {})
+        if kind == "content":
+            if vectors is None:
+                continue
+            params["vectors"] = vectors
         try:
-            retriever = KINDS[kind](**dict(entry.get("params") or {}))
+            retriever = KINDS[kind](**params)
         except TypeError as error:
             raise ValueError(f"retriever {name}: {error}") from error
         if entry.get("enabled", True):
-            member = Member(retriever)
-            depths = {key: int(entry[key]) for key in ("k_seen", "k_unseen") if key in entry}
-            out[name] = Member(member.retriever, **depths)
+            depths = {
+                key: int(entry[key]) for key in ("k_seen", "k_unseen", "k_cold") if key in entry
+            }
+            out[name] = Member(retriever, **depths)
     return out
 
 

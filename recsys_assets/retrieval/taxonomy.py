@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
+from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, transposed
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,37 @@ class Taxonomy:
         newly = np.flatnonzero(first & (log.day[rows] <= self.window))
         crowd += self.adoption * np.bincount(log.column[rows[newly]], minlength=log.n_warm)
         history = log.matrix(self.half_life)
-        parts = []
+        affinities, shares = [], []
         for name in sorted(self.weights):
             codes = _level(log, name)[: log.n_warm]
-            n_codes = int(codes.max(initial=0)) + 1
-            spread = sparse.csr_matrix(
-                (np.ones(len(codes), dtype=np.float32), (np.arange(len(codes)), codes)),
-                shape=(len(codes), n_codes),
-            )
-            affinity = (history @ spread).tocsr()
+            shape = (log.n_warm, int(codes.max(initial=0)) + 1)
+            at = (np.arange(log.n_warm), codes)
+            affinity = (history @ sparse.csr_matrix((np.ones(log.n_warm), at), shape=shape)).tocsr()
             total = np.maximum(np.asarray(affinity.sum(axis=1)).ravel(), 1e-9)
             affinity.data /= np.repeat(total, np.diff(affinity.indptr))
-            affinity.data = affinity.data.astype(np.float32) ** np.float32(self.flatten)
-            whole = np.bincount(codes, weights=crowd, minlength=n_codes)
+            affinity.data **= self.flatten
+            whole = np.bincount(codes, weights=crowd, minlength=shape[1])
             share = (crowd / (whole[codes] + self.shrink)) ** self.share_power
-            parts.append((affinity, codes, (self.weights[name] * share).astype(np.float32)))
-        return FittedTaxonomy(tuple(parts), log.n_warm)
+            affinities.append(affinity)
+            shares.append(sparse.csr_matrix((self.weights[name] * share, at), shape=shape))
+        return FittedTaxonomy(
+            sparse.hstack(affinities).tocsr().astype(np.float32),
+            sparse.hstack(shares).tocsr().astype(np.float32),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class FittedTaxonomy:
-    """Per level: user affinities [users, values], the value of every column, its weighted share."""
+    """Affinities [users, values of all levels] and weighted shares [columns, the same values]."""
 
-    parts: tuple[tuple[sparse.csr_matrix, IntArray, FloatArray], ...]
-    n_warm: int
+    affinities: sparse.csr_matrix
+    shares: sparse.csr_matrix
     floor: float = 0.0
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""
-        out = np.zeros((len(users), self.n_warm), dtype=np.float32)
-        for affinity, codes, share in self.parts:
-            out += np.take(affinity[users].toarray(), codes, axis=1) * share
-        return out
+        weights = np.ascontiguousarray(self.affinities[users].toarray().T)
+        return transposed(self.shares @ weights)
 
 
 def _level(log: EventLog, name: str) -> IntArray:

@@ -53,7 +53,6 @@ by_users AS (
         count(*) FILTER (WHERE first_days >= 28 AND first_days < 112 AND last_days < 28)
             AS earlier_users_back,
         min(last_days) AS last_days,
-        max(first_days) AS age_days,
         sum(gap_sum) / nullif(sum(gaps), 0) AS gap_mean,
         sum(returned) AS returned,
         sum(returnable) AS returnable
@@ -68,8 +67,8 @@ by_days AS (
         median(price) FILTER (WHERE days_ago < 14) AS price_14,
         avg(CAST(discount > 0 AS INTEGER)) FILTER (WHERE days_ago < 84) AS discount_share_84,
         avg(CAST(discount > 0 AS INTEGER)) FILTER (WHERE days_ago < 14) AS discount_share_14,
-        sum(discount) FILTER (WHERE days_ago < 14)
-        / nullif(sum(discount + greatest(value, 0)) FILTER (WHERE days_ago < 14), 0)
+        sum(discount) FILTER (WHERE days_ago < 14 AND value > 1e-6)
+        / nullif(sum(discount + value) FILTER (WHERE days_ago < 14 AND value > 1e-6), 0)
             AS discount_depth_14,
         count(DISTINCT store_id) FILTER (WHERE days_ago < 28) AS stores_28,
         sum(quantity) FILTER (WHERE days_ago < 84)
@@ -81,8 +80,7 @@ by_days AS (
 facts AS (
     SELECT
         i.item_id,
-        i.category_2,
-        i.category_3,
+        rtrim(i.category_1 || '>' || i.category_2 || '>' || i.category_3, '>') AS type,
         d.price_84,
         d.price_14,
         d.discount_share_84,
@@ -91,14 +89,14 @@ facts AS (
         d.stores_28,
         d.quantity_mean,
         u.last_days,
-        u.age_days,
         u.gap_mean,
         u.returned,
         u.returnable,
         u.earlier_users,
         u.earlier_users_back,
         u.repeaters_84,
-        coalesce(d.price_84, i.price) AS usual_price,
+        coalesce(d.price_84, CASE WHEN i.price BETWEEN 1e-6 AND 1e12 THEN i.price END)
+            AS usual_price,
         coalesce(u.days_7, 0) AS days_7,
         coalesce(u.days_28, 0) AS days_28,
         coalesce(u.days_84, 0) AS days_84,
@@ -115,8 +113,7 @@ facts AS (
 
 types AS (
     SELECT
-        category_2,
-        category_3,
+        type,
         sum(days_7) AS days_7,
         sum(days_28) AS days_28,
         sum(days_84) AS days_84,
@@ -125,7 +122,7 @@ types AS (
         sum(returned) / nullif(sum(returnable), 0) AS return_rate,
         count(*) FILTER (WHERE days_28 > 0) AS items_28
     FROM facts
-    GROUP BY category_2, category_3
+    GROUP BY type
 )
 
 SELECT
@@ -151,7 +148,6 @@ SELECT
         AS item_return_rate_28,
     CAST(f.gap_mean AS FLOAT) AS item_gap_mean,
     CAST(f.last_days AS FLOAT) AS item_last_days,
-    CAST(f.age_days AS FLOAT) AS item_age_days,
     CAST(f.stores_28 AS FLOAT) AS item_stores_28,
     CAST(f.quantity_mean AS FLOAT) AS item_quantity_mean,
     CAST(f.usual_price AS FLOAT) AS item_price,
@@ -169,5 +165,5 @@ SELECT
     CAST(f.days_28 / nullif(t.days_28, 0) AS FLOAT) AS item_share_of_type_28
 FROM facts AS f
 CROSS JOIN active_users AS a
-LEFT JOIN types AS t ON f.category_2 = t.category_2 AND f.category_3 = t.category_3
+LEFT JOIN types AS t ON f.type = t.type
 ORDER BY f.item_id

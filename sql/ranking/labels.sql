@@ -3,7 +3,7 @@
 WITH history AS (
     SELECT DISTINCT user_id, item_id
     FROM interactions_as_of($as_of)
-    WHERE counts_as_taken AND polarity > 0
+    WHERE counts_as_taken
 ),
 
 taken AS (

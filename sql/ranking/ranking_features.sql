@@ -4,10 +4,15 @@ WITH keyed AS (
     SELECT
         c.user_id,
         c.item_id,
-        i.category_2,
-        i.category_2 || '>' || i.category_3 AS category_3,
+        CASE
+            WHEN i.category_3 <> '' THEN i.category_1 || '>' || i.category_2
+            WHEN i.category_2 <> '' THEN i.category_1
+            ELSE ''
+        END AS category,
+        rtrim(i.category_1 || '>' || i.category_2 || '>' || i.category_3, '>') AS type,
         i.brand,
-        i.brand || '>' || i.category_2 || '>' || i.category_3 AS brand_in_type,
+        i.brand || '>'
+        || rtrim(i.category_1 || '>' || i.category_2 || '>' || i.category_3, '>') AS brand_in_type,
         i.group_id
     FROM candidates AS c
     LEFT JOIN items AS i ON c.item_id = i.item_id
@@ -36,7 +41,6 @@ SELECT
     it.item_return_rate_28,
     it.item_gap_mean,
     it.item_last_days,
-    it.item_age_days,
     it.item_stores_28,
     it.item_quantity_mean,
     it.item_price,
@@ -57,7 +61,6 @@ SELECT
     us.user_trips_84,
     us.user_trend_28_84,
     us.user_last_days,
-    us.user_first_days,
     us.user_takes_28,
     us.user_takes_84,
     us.user_items_per_trip,
@@ -80,7 +83,6 @@ SELECT
     ui.ui_decayed_90,
     ui.ui_decayed_trips,
     ui.ui_last_days,
-    ui.ui_first_days,
     ui.ui_last_trips,
     ui.ui_trip_rate,
     ui.ui_gap_median,
@@ -101,56 +103,58 @@ SELECT
     st.store_users_84,
     st.store_new_users_28,
     st.store_last_days,
-    c2.days_28 AS cat2_days_28,
-    c2.days_84 AS cat2_days_84,
-    c2.decayed_60 AS cat2_decayed_60,
-    c2.decayed_items_60 AS cat2_decayed_items_60,
-    c2.last_days AS cat2_last_days,
-    c2.gap_mean AS cat2_gap_mean,
-    c2.due_days AS cat2_due_days,
-    c2.new_items_28 AS cat2_new_items_28,
-    c2.new_items_84 AS cat2_new_items_84,
-    c3.days_28 AS cat3_days_28,
-    c3.days_84 AS cat3_days_84,
-    c3.decayed_60 AS cat3_decayed_60,
-    c3.decayed_items_60 AS cat3_decayed_items_60,
-    c3.last_days AS cat3_last_days,
-    c3.gap_mean AS cat3_gap_mean,
-    c3.due_days AS cat3_due_days,
-    c3.new_items_28 AS cat3_new_items_28,
-    c3.new_items_84 AS cat3_new_items_84,
-    br.days_28 AS brand_days_28,
-    br.days_84 AS brand_days_84,
-    br.decayed_60 AS brand_decayed_60,
-    br.decayed_items_60 AS brand_decayed_items_60,
-    br.last_days AS brand_last_days,
-    br.gap_mean AS brand_gap_mean,
-    br.due_days AS brand_due_days,
-    br.new_items_28 AS brand_new_items_28,
-    br.new_items_84 AS brand_new_items_84,
-    bt.days_28 AS brandtype_days_28,
-    bt.days_84 AS brandtype_days_84,
-    bt.decayed_60 AS brandtype_decayed_60,
-    bt.decayed_items_60 AS brandtype_decayed_items_60,
-    bt.last_days AS brandtype_last_days,
-    bt.gap_mean AS brandtype_gap_mean,
-    bt.due_days AS brandtype_due_days,
-    bt.new_items_28 AS brandtype_new_items_28,
-    bt.new_items_84 AS brandtype_new_items_84,
-    gr.days_28 AS group_days_28,
-    gr.days_84 AS group_days_84,
-    gr.decayed_60 AS group_decayed_60,
-    gr.decayed_items_60 AS group_decayed_items_60,
-    gr.last_days AS group_last_days,
-    gr.gap_mean AS group_gap_mean,
-    gr.due_days AS group_due_days,
-    gr.new_items_28 AS group_new_items_28,
-    gr.new_items_84 AS group_new_items_84,
+    uc.days_28 AS uc_days_28,
+    uc.days_84 AS uc_days_84,
+    uc.decayed_60 AS uc_decayed_60,
+    uc.decayed_items_60 AS uc_decayed_items_60,
+    uc.last_days AS uc_last_days,
+    uc.gap_mean AS uc_gap_mean,
+    uc.due_days AS uc_due_days,
+    uc.new_items_28 AS uc_new_items_28,
+    uc.new_items_84 AS uc_new_items_84,
+    ut.days_28 AS ut_days_28,
+    ut.days_84 AS ut_days_84,
+    ut.decayed_60 AS ut_decayed_60,
+    ut.decayed_items_60 AS ut_decayed_items_60,
+    ut.last_days AS ut_last_days,
+    ut.gap_mean AS ut_gap_mean,
+    ut.due_days AS ut_due_days,
+    ut.new_items_28 AS ut_new_items_28,
+    ut.new_items_84 AS ut_new_items_84,
+    ub.days_28 AS ub_days_28,
+    ub.days_84 AS ub_days_84,
+    ub.decayed_60 AS ub_decayed_60,
+    ub.decayed_items_60 AS ub_decayed_items_60,
+    ub.last_days AS ub_last_days,
+    ub.gap_mean AS ub_gap_mean,
+    ub.due_days AS ub_due_days,
+    ub.new_items_28 AS ub_new_items_28,
+    ub.new_items_84 AS ub_new_items_84,
+    ubt.days_28 AS ubt_days_28,
+    ubt.days_84 AS ubt_days_84,
+    ubt.decayed_60 AS ubt_decayed_60,
+    ubt.decayed_items_60 AS ubt_decayed_items_60,
+    ubt.last_days AS ubt_last_days,
+    ubt.gap_mean AS ubt_gap_mean,
+    ubt.due_days AS ubt_due_days,
+    ubt.new_items_28 AS ubt_new_items_28,
+    ubt.new_items_84 AS ubt_new_items_84,
+    ug.days_28 AS ug_days_28,
+    ug.days_84 AS ug_days_84,
+    ug.decayed_60 AS ug_decayed_60,
+    ug.decayed_items_60 AS ug_decayed_items_60,
+    ug.last_days AS ug_last_days,
+    ug.gap_mean AS ug_gap_mean,
+    ug.due_days AS ug_due_days,
+    ug.new_items_28 AS ug_new_items_28,
+    ug.new_items_84 AS ug_new_items_84,
     CAST(ui.ui_trip_rate * us.user_trips_28 AS FLOAT) AS ui_expected_by_trips,
-    CAST(ui.ui_decayed_90 / nullif(c3.decayed_items_60, 0) AS FLOAT) AS ui_share_of_type,
+    CAST(ui.ui_decayed_90 / nullif(ut.decayed_items_60, 0) AS FLOAT) AS ui_share_of_type,
     CAST(ui.ui_decayed_90 / nullif(us.user_takes_84, 0) AS FLOAT) AS ui_share_of_user,
     CAST(ui.ui_last_days / nullif(it.item_gap_mean, 0) AS FLOAT) AS ui_due_by_item_gap,
     CAST(it.item_price / nullif(us.user_price_median, 0) AS FLOAT) AS price_vs_user,
+    CAST(it.item_price / nullif(ut.price, 0) AS FLOAT) AS price_vs_user_in_type,
+    CAST(ubt.decayed_items_60 / nullif(ut.decayed_items_60, 0) AS FLOAT) AS brand_share_of_type,
     CAST(it.item_price * it.item_price_vs_usual / nullif(ui.ui_last_price, 0) AS FLOAT)
         AS price_vs_last_paid,
     CAST(us.user_discount_share_84 * it.item_discount_share_14 AS FLOAT) AS discount_match
@@ -160,14 +164,14 @@ LEFT JOIN user_features AS us ON k.user_id = us.user_id
 LEFT JOIN user_item_features AS ui ON k.user_id = ui.user_id AND k.item_id = ui.item_id
 LEFT JOIN store_item_features AS st
     ON us.usual_store_id = st.store_id AND k.item_id = st.item_id
-LEFT JOIN user_category_features AS c2
-    ON c2.level = 'category_2' AND k.user_id = c2.user_id AND k.category_2 = c2.value
-LEFT JOIN user_category_features AS c3
-    ON c3.level = 'category_3' AND k.user_id = c3.user_id AND k.category_3 = c3.value
-LEFT JOIN user_category_features AS br
-    ON br.level = 'brand' AND k.user_id = br.user_id AND k.brand = br.value
-LEFT JOIN user_category_features AS bt
-    ON bt.level = 'brand_in_type' AND k.user_id = bt.user_id AND k.brand_in_type = bt.value
-LEFT JOIN user_category_features AS gr
-    ON gr.level = 'group' AND k.user_id = gr.user_id AND k.group_id = gr.value
+LEFT JOIN user_category_features AS uc
+    ON uc.level = 'category' AND k.user_id = uc.user_id AND k.category = uc.value
+LEFT JOIN user_category_features AS ut
+    ON ut.level = 'type' AND k.user_id = ut.user_id AND k.type = ut.value
+LEFT JOIN user_category_features AS ub
+    ON ub.level = 'brand' AND k.user_id = ub.user_id AND k.brand = ub.value
+LEFT JOIN user_category_features AS ubt
+    ON ubt.level = 'brand_in_type' AND k.user_id = ubt.user_id AND k.brand_in_type = ubt.value
+LEFT JOIN user_category_features AS ug
+    ON ug.level = 'group' AND k.user_id = ug.user_id AND k.group_id = ug.value
 ORDER BY k.user_id, k.item_id

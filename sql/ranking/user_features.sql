@@ -37,7 +37,6 @@ habits AS (
         count(*) FILTER (WHERE days_ago < 28) AS trips_28,
         count(*) FILTER (WHERE days_ago < 84) AS trips_84,
         min(days_ago) AS last_days,
-        max(days_ago) AS first_days,
         coalesce(sum(items) FILTER (WHERE days_ago < 28), 0) AS takes_28,
         coalesce(sum(items) FILTER (WHERE days_ago < 84), 0) AS takes_84,
         avg(items) FILTER (WHERE days_ago < 84) AS items_per_trip,
@@ -78,7 +77,6 @@ SELECT
     CAST((coalesce(h.trips_28, 0) + 1) / (coalesce(h.trips_84, 0) / 3.0 + 1) AS FLOAT)
         AS user_trend_28_84,
     CAST(h.last_days AS FLOAT) AS user_last_days,
-    CAST(h.first_days AS FLOAT) AS user_first_days,
     CAST(coalesce(h.takes_28, 0) AS FLOAT) AS user_takes_28,
     CAST(coalesce(h.takes_84, 0) AS FLOAT) AS user_takes_84,
     CAST(h.items_per_trip AS FLOAT) AS user_items_per_trip,

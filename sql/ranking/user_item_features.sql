@@ -68,7 +68,7 @@ signals AS (
 ),
 
 ever AS (
-    SELECT user_id, item_id, bool_or(counts_as_taken AND polarity > 0) AS seen
+    SELECT user_id, item_id, bool_or(counts_as_taken) AS seen
     FROM interactions_as_of($as_of)
     GROUP BY user_id, item_id
 )
@@ -88,7 +88,6 @@ SELECT
     CAST(p.decayed_90 AS FLOAT) AS ui_decayed_90,
     CAST(p.decayed_trips AS FLOAT) AS ui_decayed_trips,
     CAST(p.last_days AS FLOAT) AS ui_last_days,
-    CAST(p.first_days AS FLOAT) AS ui_first_days,
     CAST(p.last_trips AS FLOAT) AS ui_last_trips,
     CAST(p.days / (p.first_trips + 1.0) AS FLOAT) AS ui_trip_rate,
     CAST(p.gap_median AS FLOAT) AS ui_gap_median,

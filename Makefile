@@ -1,0 +1,42 @@
+# `make run` and `make test` set up what they need and do their job; `make ui` opens the Dagster UI.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export RECSYS_HOME ?= $(CURDIR)/.recsys
+export DAGSTER_HOME ?= $(RECSYS_HOME)/dagster
+export DAGSTER_DISABLE_TELEMETRY = 1
+export GX_ANALYTICS_ENABLED = false
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: run ui test lint clean
+.DEFAULT_GOAL := run
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (a few minutes, once) ..."
+	@# torch first and with its own dependencies: which those are depends on the build your index offers.
+	$(PIP) --constraint requirements.lock $$(grep '^torch==' requirements.lock)
+	$(PIP) --no-deps --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+run: $(VENV)/.installed
+	$(BIN)/recsys run
+
+ui: $(VENV)/.installed
+	$(BIN)/recsys ui
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/dg check defs
+	$(BIN)/dagster definitions validate -w workspace.yaml
+	$(BIN)/pytest -n 2 --dist loadfile
+
+clean:
+	rm -rf $(VENV) $(RECSYS_HOME)

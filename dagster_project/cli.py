@@ -1,0 +1,180 @@
+"""`recsys`: the command line for people who do not want the UI.
+
+Belongs here: reading arguments and printing. Does not belong here: computing anything; what it
+shows it reads from the lake, what it starts it starts in a process of its own (`runs.py`).
+"""
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+
+from dagster_project import resources
+from recsys_assets.core.config import ConfigError, load_shop
+from recsys_assets.core.lake import Lake, LakeError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Recommendations you can trace: run the pipeline, look at it, ask it.",
+)
+out = Console()
+err = Console(stderr=True)
+
+
+def lake() -> Lake:
+    """The lake of $RECSYS_HOME."""
+    return Lake(resources.home() / "lake")
+
+
+@app.command()
+def run(
+    select: Annotated[
+        str | None,
+        typer.Option(help="Only these steps, in Dagster's syntax: 'items+' is items and after."),
+    ] = None,
+) -> None:
+    """Run the main job: from the source files to recommendations and their scoreboard."""
+    from dagster_project import runs
+    from recsys_assets.ingestion.assets import partitions
+
+    shop = load_shop(resources.shop_file())
+    keys = partitions(shop).get_partition_keys()
+    if not keys:
+        raise LakeError(
+            f"the shop's partitions start at {shop.partitions.start}, which is not in the past"
+        )
+    out.print(f"[bold]{shop.name}[/bold], state in {resources.home()}")
+    out.print("Loading the project in a process of its own …", style="dim")
+    launched = runs.launch(select, (keys[0], keys[-1]))
+    problems: list[str] = []
+    with Bar(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
+        transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("starting")
+        for event in launched.follow():
+            match event.what:
+                case "started":
+                    bar.reset(task, description=event.asset)
+                case "made" | "reused":
+                    rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
+                    took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
+                    out.print(f"  {event.asset:<26}{rows}  {took}")
+                case "rejected":
+                    problems.append(f"{event.asset} was rejected by its check: {event.detail}")
+                case "failed" if event.detail:
+                    problems.append(f"{event.asset or 'run'}: {event.detail.strip()}")
+    if not launched.succeeded:
+        err.print(f"[red]The run failed[/red] (run {launched.run_id or 'not started'}).")
+        for problem in dict.fromkeys(problems):
+            err.print(f"  • {problem}", markup=False)
+        if not problems:
+            tail = launched.log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+            err.print("\n".join(tail), markup=False)
+        err.print(f"Full log: {launched.log}", markup=False)
+        raise typer.Exit(1)
+    out.print(f"Run {launched.run_id} is green: every table passed its check.")
+    if not select:
+        from dagster_project import show
+
+        show.scoreboard(lake(), out)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on localhost.")] = 3000,
+) -> None:
+    """Open the Dagster UI on the same graph and the same storage, on localhost only."""
+    from dagster_project import runs
+
+    runs.prepare_home()
+    dg = Path(sys.executable).parent / "dg"
+    os.execv(dg, [str(dg), "dev", "--host", "127.0.0.1", "--port", str(port)])
+
+
+@app.command()
+def status() -> None:
+    """Every table: its state, rows and version; what is served and how old it is."""
+    store = lake()
+    grid = Grid(title=f"Tables in {store.root}")
+    for heading, justify in (("table", "left"), ("state", "left"), ("rows", "right")):
+        grid.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    grid.add_column("version")
+    grid.add_column("problem", overflow="fold")
+    for asset in store.assets():
+        entries = store.entries(asset)
+        bad = {p: e for p, e in entries.items() if e.verdict != "approved"}
+        current = [store.version(e.current) for e in entries.values() if e.current]
+        state = "approved" if not bad else next(iter(bad.values())).verdict
+        problem = "; ".join(r for e in bad.values() for r in e.reasons)[:200]
+        version = current[0].id[:12] if len(current) == 1 else f"{len(current)} partitions"
+        rows = f"{sum(v.rows for v in current):,}"
+        style = "green" if state == "approved" else "red"
+        grid.add_row(asset, f"[{style}]{state}[/{style}]", rows, version, problem)
+    out.print(grid)
+    pointer = store.root / "pointers" / "recommendations.json"
+    if pointer.exists():
+        at = datetime.fromtimestamp(pointer.stat().st_mtime, UTC)
+        age = datetime.now(UTC) - at
+        hours = age.total_seconds() / 3600
+        out.print(f"Recommendations were last published {hours:.1f} hours ago ({at:%F %R} UTC).")
+    else:
+        out.print("Nothing is published yet: start with [bold]recsys run[/bold].")
+
+
+@app.command()
+def recommend(
+    user_id: Annotated[str, typer.Argument(help="Id of the user; an unknown one is fine.")],
+    exclude: Annotated[list[str] | None, typer.Option(help="Item ids to leave out.")] = None,
+    placement: Annotated[str | None, typer.Option(help="Only this placement.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Items per placement.")] = 10,
+) -> None:
+    """What to show to USER_ID, placement by placement, with a reason for each item."""
+    from dagster_project import show
+
+    show.recommendations(lake(), out, user_id, frozenset(exclude or ()), placement, n)
+
+
+@app.command()
+def similar(
+    item_id: Annotated[str, typer.Argument(help="Id of an item of the catalogue.")],
+    n: Annotated[int, typer.Option("-n", help="Items per list.")] = 10,
+) -> None:
+    """What could replace ITEM_ID, and what goes well with it."""
+    from dagster_project import show
+
+    show.related(lake(), out, item_id, n)
+
+
+@app.command()
+def export(
+    table: Annotated[str, typer.Argument(help="Name of a table, as `recsys status` lists them.")],
+    file: Annotated[Path, typer.Argument(help="Where to: a .parquet or .csv file.")],
+) -> None:
+    """Write a table's approved rows to FILE. Spreadsheet formulas in texts are neutralised."""
+    from dagster_project import show
+
+    rows = show.export(lake(), table, file)
+    out.print(f"{rows:,} rows of {table} in {file}")
+
+
+def main() -> None:
+    """Entry point: errors people can act on are one line, everything else is a traceback."""
+    try:
+        app()
+    except (LakeError, ConfigError) as error:
+        err.print(f"[red]error:[/red] {error}")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

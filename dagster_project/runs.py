@@ -1,0 +1,157 @@
+"""Starting a run in a process of its own, and following it.
+
+Belongs here: the one way the command line starts work. The Dagster UI does the same through its run
+launcher: same job, same storage, same executor, a process per run. Does not belong here: what the
+job computes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_project import jobs, resources
+
+LAUNCH_TAG = "recsys/launch"
+
+DAGSTER_YAML = """\
+telemetry: {enabled: false}
+nux: {enabled: false}
+concurrency:
+  runs: {max_concurrent_runs: 1}
+run_monitoring: {enabled: true, max_runtime_seconds: 21600}
+"""
+
+
+def prepare_home() -> Path:
+    """Create Dagster's own folder below the project's home, and point Dagster at it."""
+    folder = resources.home() / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "dagster.yaml"
+    if not settings.exists():
+        settings.write_text(DAGSTER_YAML, encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One thing that happened in a run: what ('started', 'made', 'approved', ...), to which asset."""
+
+    what: str
+    asset: str
+    detail: str = ""
+    rows: int | None = None
+    seconds: float | None = None
+
+
+@dataclass
+class LaunchedRun:
+    """A run under way in a child process."""
+
+    process: "subprocess.Popen[bytes]"
+    instance: dg.DagsterInstance
+    launch: str
+    log: Path
+    run_id: str = ""
+
+    def follow(self, pause: float = 0.3) -> Iterator[Progress]:
+        """What happens, as it happens, until the child has ended."""
+        cursor = 0
+        while True:
+            ended = self.process.poll() is not None
+            if not self.run_id:
+                self.run_id = self._find()
+            if self.run_id:
+                for event in self.instance.all_logs(self.run_id)[cursor:]:
+                    cursor += 1
+                    found = _progress(event)
+                    if found:
+                        yield found
+            if ended:
+                return
+            time.sleep(pause)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run ended well; only meaningful once `follow` is through."""
+        if self.process.wait() != 0 or not self.run_id:
+            return False
+        run = self.instance.get_run_by_id(self.run_id)
+        return run is not None and run.is_success
+
+    def _find(self) -> str:
+        runs = self.instance.get_runs(
+            filters=dg.RunsFilter(tags={LAUNCH_TAG: self.launch}), limit=1
+        )
+        return runs[0].run_id if runs else ""
+
+
+def launch(selection: str | None, partition_range: tuple[str, str]) -> LaunchedRun:
+    """Start the main job (or the assets of `selection`) in a child process."""
+    home = prepare_home()
+    identity = uuid.uuid4().hex
+    tags = {
+        LAUNCH_TAG: identity,
+        "dagster/asset_partition_range_start": partition_range[0],
+        "dagster/asset_partition_range_end": partition_range[1],
+    }
+    target = ["job", "execute", "-j", jobs.MAIN]
+    if selection:
+        target += ["-o", selection]
+    log = home / "logs"
+    log.mkdir(exist_ok=True)
+    log_file = log / f"{identity}.log"
+    with log_file.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", *target, "-m", "dagster_project.definitions",
+             "--tags", json.dumps(tags)],
+            stdout=stream,
+            stderr=stream,
+        )  # fmt: skip
+    return LaunchedRun(process, dg.DagsterInstance.get(), identity, log_file)
+
+
+def _progress(record: dg.EventLogEntry) -> Progress | None:
+    event = record.dagster_event
+    if event is None:
+        return None
+    match event.event_type:
+        case dg.DagsterEventType.STEP_START:
+            return Progress("started", event.step_key or "")
+        case dg.DagsterEventType.ASSET_MATERIALIZATION:
+            made = event.step_materialization_data.materialization
+            if made.partition is not None:
+                return None
+            metadata = {k: v.value for k, v in made.metadata.items()}
+            return Progress(
+                "reused" if metadata.get("reused") else "made",
+                made.asset_key.to_user_string(),
+                rows=metadata.get("dagster/row_count"),  # type: ignore[arg-type]
+                seconds=metadata.get("seconds"),  # type: ignore[arg-type]
+            )
+        case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            result = event.asset_check_evaluation_data
+            return Progress(
+                "approved" if result.passed else "rejected",
+                result.asset_key.to_user_string(),
+                detail=result.description or "",
+            )
+        case dg.DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            return Progress("failed", event.step_key or "", detail=error.message if error else "")
+        case dg.DagsterEventType.RUN_FAILURE:
+            return Progress("failed", "", detail=event.message or "")
+    return None

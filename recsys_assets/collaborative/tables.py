@@ -1,0 +1,61 @@
+"""Contracts of what is learned from who took what: factors, neighbours, item-to-item lists."""
+
+from recsys_assets.core.tables import Column, Table
+
+_AS_OF = Column("as_of", "timestamp", "Only events before this moment were used")
+
+ALS_FACTORS = Table(
+    name="als_factors",
+    description="User and item vectors of an ALS factorization, per cutoff.",
+    columns=(
+        _AS_OF,
+        Column("kind", "string", "Whose vector it is", values=("user", "item")),
+        Column("id", "string", "user_id or item_id"),
+        Column("vector", "vector", "Factors; affinity is the dot product"),
+    ),
+    key=("as_of", "kind", "id"),
+    part_by="as_of",
+)
+
+ITEM_NEIGHBOURS = Table(
+    name="item_neighbours",
+    description="Items taken by the same users, per cutoff of a target.",
+    columns=(
+        _AS_OF,
+        Column("item_id", "string", "The item"),
+        Column("neighbour_id", "string", "An item taken by the same users"),
+        Column("rank", "int32", "1 = closest", minimum=1),
+        Column("score", "float32", "Shrunk cosine of BM25-weighted users"),
+        Column("support", "float32", "Users who took both", minimum=0),
+    ),
+    key=("as_of", "item_id", "neighbour_id"),
+    part_by="as_of",
+)
+
+
+def _item_list(name: str, description: str, other: str) -> Table:
+    return Table(
+        name=name,
+        description=description,
+        columns=(
+            Column("item_id", "string", "The item being looked at"),
+            Column("rank", "int32", "1 = first", minimum=1),
+            Column("other_item_id", "string", other),
+            Column("score", "float32", "Strength of the link, comparable within one item"),
+            Column("support", "int32", "How many users or baskets back it", minimum=0),
+        ),
+        key=("item_id", "rank"),
+    )
+
+
+SIMILAR_ITEMS = _item_list(
+    "similar_items",
+    "What could be taken instead: alike in text and in who takes it.",
+    "A plausible substitute",
+)
+
+BOUGHT_TOGETHER = _item_list(
+    "bought_together",
+    "What goes into the same basket more often than chance.",
+    "An item of the same baskets",
+)

@@ -1,0 +1,82 @@
+"""Working through cutoffs one part at a time, two side by side.
+
+Belongs here: the loop every table keyed by `as_of` shares. Does not belong here: choosing cutoffs
+(staging does), and anything that looks at events.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.lake import Snapshot, part_name
+
+Result = TypeVar("Result")
+
+
+def interactions_as_of(
+    interactions: Snapshot, as_of: pd.Timestamp, columns: list[str] | None = None
+) -> pa.Table:
+    """The only way from Python to events: those before `as_of`."""
+    if columns is not None and "event_time" not in columns:
+        table = interactions.to_arrow([*columns, "event_time"])
+        return table.filter(pc.less(table["event_time"], as_of)).select(columns)
+    table = interactions.to_arrow(columns)
+    return table.filter(pc.less(table["event_time"], as_of))
+
+
+def taken_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The (user_id, item_id) pairs that were taken before `as_of`."""
+    columns = ["user_id", "item_id", "counts_as_taken", "event_time"]
+    known = interactions_as_of(interactions, as_of, columns)
+    pairs = known.filter(known["counts_as_taken"]).select(["user_id", "item_id"])
+    return pairs.group_by(["user_id", "item_id"], use_threads=False).aggregate([]).to_pandas()
+
+
+def cutoffs_of(
+    cutoffs: Snapshot, *, targets: bool = False, complete: bool = False
+) -> list[pd.Timestamp]:
+    """The cutoffs in time order: all, only those of targets, or only those with labels."""
+    frame = cutoffs.to_pandas()
+    if targets:
+        frame = frame[frame["target"].notna()]
+    if complete:
+        frame = frame[frame["complete"]]
+    return list(frame["as_of"])
+
+
+def cutoff_of(cutoffs: Snapshot, target: str) -> pd.Timestamp | None:
+    """The cutoff of `target`, or None when the data are too short for it."""
+    frame = cutoffs.to_pandas()
+    found = frame.loc[frame["target"] == target, "as_of"]
+    return None if found.empty else found.iloc[0]
+
+
+def by_cutoff(
+    moments: Iterable[pd.Timestamp],
+    compute: Callable[[pd.Timestamp], Result],
+    *,
+    workers: int = 2,
+) -> Iterator[tuple[str, Result]]:
+    """(part name, compute(as_of)) in time order, at most `workers` results in the making.
+
+    Results do not depend on `workers`: each is computed alone.
+    """
+    if workers == 1:
+        for moment in moments:
+            yield part_name(moment), compute(moment)
+        return
+    waiting: deque[tuple[str, Future[Result]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for moment in moments:
+            if len(waiting) == workers:
+                part, future = waiting.popleft()
+                yield part, future.result()
+            waiting.append((part_name(moment), pool.submit(compute, moment)))
+        while waiting:
+            part, future = waiting.popleft()
+            yield part, future.result()

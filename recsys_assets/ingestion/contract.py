@@ -1,0 +1,556 @@
+"""The landing contract: what every source must deliver, and the one way from raw rows to it.
+
+Belongs here: the columns of landed tables, the rules that look at several columns of a row or at
+several rows of a file, event ids, duplicates. Does not belong here: reading files (`delimited`,
+`columnar`), parsing a single column (`parsing`), anything that compares interactions of different
+files or needs the catalogue (staging does).
+
+Event ids. A source's own id is kept. Without one, `event_id` is a hash of the row's *content*:
+every contract column that has a value (the currency apart, which may be the shop's default), plus,
+for rows that are equal within one file, their occurrence number (1st, 2nd, ...). Hence
+
+- two equal rows in one file (two beers, rung up one by one) are two events;
+- the same file delivered again, under any name, or a file that overlaps another (last night's
+  export of the last seven days) gives the same ids, and staging counts each event once;
+- the order of rows, the file's name and the day of landing do not matter.
+
+The price: a log cut into several files that holds *truly* equal events in different files looks
+like an overlap. Such a source gives its own event ids, or states `identical_rows: two_events`,
+which mixes the file's content hash into the id (re-deliveries of the same bytes still agree).
+A refused row has no derived id and takes no occurrence number.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.config import EventType, Plausible, Rating, Shop
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ingestion.parsing import (
+    REASONS,
+    NumberFormat,
+    Problems,
+    TimeBounds,
+    TimeFormat,
+    flags,
+    identifiers,
+    joined,
+    numbers,
+    reason_code,
+    texts,
+    timestamps,
+)
+from recsys_assets.ingestion.raw import RawRows
+from recsys_assets.ingestion.source import SourceFile
+from recsys_assets.ingestion.time_zones import utc_to_local
+
+__all__ = [
+    "EXPOSURES",
+    "ITEMS",
+    "LANDED",
+    "REASONS",
+    "REJECTS",
+    "USERS",
+    "complete_interactions",
+    "reason_code",
+]
+
+_STR, _FLOAT, _INT, _TIME = "str", "float64", "int64", "datetime64[us, UTC]"
+_ORIGIN = {"batch": _STR, "file": _STR, "row": _INT}
+_VERDICT = {"reject_field": _STR, "reject_reason": _STR}
+_EVENT = {
+    "event_id": _STR,
+    "user_id": _STR,
+    "item_id": _STR,
+    "event_type": _STR,
+    "event_time": _TIME,
+    "quantity": _FLOAT,
+    "value": _FLOAT,
+    "currency": _STR,
+    "session_id": _STR,
+    "weight": _FLOAT,
+    "store_id": _STR,
+    "price": _FLOAT,
+    "discount": _FLOAT,
+    "context": _STR,
+}
+LANDED: dict[str, str] = {**_ORIGIN, **_EVENT, **_VERDICT}
+"""One row per physical source row. Accepted <=> `reject_reason` is null."""
+ITEMS: dict[str, str] = {
+    "item_id": _STR,
+    "title": _STR,
+    "category_1": _STR,
+    "category_2": _STR,
+    "category_3": _STR,
+    "brand": _STR,
+    "price": _FLOAT,
+    "text": _STR,
+    "group_id": _STR,
+    "available_from": _TIME,
+    "available_to": _TIME,
+    "status": _STR,
+    "market": _STR,
+    "attributes": _STR,
+}
+USERS: dict[str, str] = {"user_id": _STR, "attributes": _STR}
+EXPOSURES: dict[str, str] = {
+    "request_id": _STR,
+    "user_id": _STR,
+    "item_id": _STR,
+    "placement": _STR,
+    "position": _INT,
+    "shown_at": _TIME,
+    "release_id": _STR,
+    "policy": _STR,
+    "propensity": _FLOAT,
+    "arm": _STR,
+}
+REJECTS: dict[str, str] = {**_ORIGIN, **_VERDICT}
+ROW = "row"
+"""The `reject_field` of a row that could not be split into values."""
+
+ATTRIBUTE = "attribute:"
+"""Before the name of a raw column that is kept as an attribute."""
+EXCLUDED = "excluded_by"
+"""An adapter may add this column to raw items: a text says which rule leaves the row out."""
+
+_TEXT = pa.large_string()
+_UTC_TIME = pa.timestamp("us", "UTC")
+_ARROW = {_STR: _TEXT, _FLOAT: pa.float64(), _INT: pa.int64(), _TIME: _UTC_TIME}
+
+
+@dataclass(frozen=True)
+class InteractionRules:
+    """What an interactions table's columns mean. See `core.config.InteractionTable`."""
+
+    event_types: Mapping[str, EventType]
+    plausible: Plausible = field(default_factory=Plausible)
+    currency: str = ""
+    event_type: str | None = None
+    event_values: Mapping[str, str] = field(default_factory=dict)
+    negative_quantity: str | None = None
+    rating: Rating | None = None
+    identical_rows: str = "one_event"
+    number_format: NumberFormat = field(default_factory=NumberFormat)
+    time_format: TimeFormat = field(default_factory=TimeFormat)
+
+
+@dataclass(frozen=True)
+class ItemRules:
+    number_format: NumberFormat = field(default_factory=NumberFormat)
+    time_format: TimeFormat = field(default_factory=TimeFormat)
+    category_separator: str = ">"
+
+
+@dataclass(frozen=True)
+class UserRules:
+    """Users have an id and attributes; there is nothing to configure yet."""
+
+
+@dataclass(frozen=True)
+class ExposureRules:
+    number_format: NumberFormat = field(default_factory=NumberFormat)
+    time_format: TimeFormat = field(default_factory=TimeFormat)
+    plausible: Plausible = field(default_factory=Plausible)
+
+
+def land_interactions(
+    blocks: Iterable[RawRows], file: SourceFile, rules: InteractionRules, now: datetime
+) -> pd.DataFrame:
+    """All rows of one file as `LANDED`, in the file's order.
+
+    `blocks` carry contract names as column names; a missing column means "no value". `now` bounds
+    event times; a row refused as "in the future" is accepted by a later landing.
+    """
+    bounds = time_bounds(rules.plausible, now)
+    parts = [part for block in blocks for part in _interaction_parts(block, rules, bounds)]
+    table = _in_file_order(parts, {"row": _INT, **_EVENT, **_VERDICT})
+    table = _with_event_ids(table, file, rules)
+    return _frame(_with_origin(table, file), LANDED)
+
+
+def land_items(
+    blocks: Iterable[tuple[SourceFile, RawRows, ItemRules]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(`ITEMS` sorted by item_id, `REJECTS` sorted by file and row).
+
+    The first row of an item id wins: an equal one is a "duplicate of row", another a "conflicts
+    with row". Missing texts stay null; `category` is split at the separator.
+    """
+    parts = [
+        _with_origin(part, file)
+        for file, block, rules in blocks
+        for part in _item_parts(block, rules)
+    ]
+    return _entities(parts, ITEMS, ("item_id",))
+
+
+def land_users(
+    blocks: Iterable[tuple[SourceFile, RawRows, UserRules]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(`USERS` sorted by user_id, `REJECTS`). Duplicates as for items."""
+    parts = []
+    for file, block, _ in blocks:
+        problems = Problems(len(block.rows))
+        columns = {
+            "user_id": identifiers(_get(block, "user_id"), "user_id", problems),
+            "attributes": _attributes(block),
+        }
+        parts += [_with_origin(p, file) for p in _parts(block, columns, problems, USERS)]
+    return _entities(parts, USERS, ("user_id",))
+
+
+def land_exposures(
+    blocks: Iterable[tuple[SourceFile, RawRows, ExposureRules]], now: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(`EXPOSURES` sorted by request, placement and position, `REJECTS`)."""
+    parts = []
+    for file, block, rules in blocks:
+        problems = Problems(len(block.rows))
+        number_format, bounds = rules.number_format, time_bounds(rules.plausible, now)
+        columns: dict[str, Any] = {
+            name: identifiers(_get(block, name), name, problems)
+            for name in ("request_id", "user_id", "item_id", "placement")
+        }
+        position = numbers(_get(block, "position"), "position", problems, number_format)
+        problems.add(np.isnan(position), "position", "missing value")
+        whole = (position >= 1) & (np.floor(position) == position)
+        problems.add(~whole, "position", "out of range", _get(block, "position"))
+        columns["position"] = np.where(whole, position, 0).astype(np.int64)
+        columns["shown_at"] = _time_array(
+            *timestamps(_get(block, "shown_at"), "shown_at", problems, rules.time_format, bounds)
+        )
+        propensity = numbers(_get(block, "propensity"), "propensity", problems, number_format)
+        problems.add(propensity > 1, "propensity", "out of range", _get(block, "propensity"))
+        columns["propensity"] = propensity
+        for name in ("release_id", "policy", "arm"):
+            columns[name] = texts(_get(block, name), number_format.null_values)
+        parts += [_with_origin(p, file) for p in _parts(block, columns, problems, EXPOSURES)]
+    return _entities(parts, EXPOSURES, ("request_id", "placement", "position"))
+
+
+def complete_interactions(accepted: pd.DataFrame, shop: Shop) -> pd.DataFrame:
+    """Accepted landed rows plus what the shop's configuration says about them.
+
+    Adds `local_date` (the day in `shop.time_zone`), `weight` (the row's own, else its type's),
+    `polarity` and `counts_as_taken`. Neither sorts nor removes duplicates.
+    """
+    types = pd.DataFrame.from_dict(
+        {name: kind.model_dump() for name, kind in shop.event_types.items()}, orient="index"
+    ).loc[accepted["event_type"].to_numpy()]
+    moments = accepted["event_time"].dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    local = utc_to_local(moments.astype(np.int64), shop.time_zone).astype("datetime64[us]")
+    weight = accepted["weight"].to_numpy()
+    added: dict[str, Any] = {
+        "local_date": pd.Series(
+            pa.array(local.astype("datetime64[D]")).to_pandas(date_as_object=True),
+            index=accepted.index,
+        ),
+        "weight": np.where(np.isnan(weight), types["weight"], weight).astype(np.float32),
+        "polarity": types["polarity"].to_numpy().astype(np.int8),
+        "counts_as_taken": types["counts_as_taken"].to_numpy().astype(bool),
+    }
+    order = [*list(_EVENT)[:5], "local_date", *list(_EVENT)[5:10], "polarity", "counts_as_taken"]
+    return accepted.assign(**added)[[*order, *list(_EVENT)[10:]]]
+
+
+def time_bounds(plausible: Plausible, now: datetime) -> TimeBounds:
+    """The configured bounds (dates mean whole UTC days) and `now` plus the allowed clock skew."""
+    earliest = datetime.combine(plausible.earliest, time(), tzinfo=UTC)
+    if plausible.max_age_days is not None:
+        earliest = max(earliest, now - timedelta(days=plausible.max_age_days))
+    latest = None
+    if plausible.latest is not None:
+        day_after = datetime.combine(plausible.latest + timedelta(days=1), time(), tzinfo=UTC)
+        latest = day_after - timedelta(microseconds=1)
+    skew = timedelta(minutes=plausible.clock_skew_minutes)
+    return TimeBounds(earliest, now + skew, latest)
+
+
+def empty_frame(columns: Mapping[str, str]) -> pd.DataFrame:
+    """A frame of no rows with the contract's types."""
+    return _frame(pa.schema([(c, _ARROW[t]) for c, t in columns.items()]).empty_table(), columns)
+
+
+def _get(block: RawRows, name: str) -> pa.Array:
+    array = block.columns.get(name)
+    return pa.nulls(len(block.rows), _TEXT) if array is None else array
+
+
+def _interaction_parts(
+    block: RawRows, rules: InteractionRules, bounds: TimeBounds
+) -> Iterator[pa.Table]:
+    problems = Problems(len(block.rows))
+    style, nulls = rules.number_format, rules.number_format.null_values
+    columns: dict[str, Any] = {
+        "event_id": identifiers(_get(block, "event_id"), "event_id", problems, required=False)
+    }
+    if "event_id" in block.columns:
+        problems.add(flags(pc.is_null(columns["event_id"])), "event_id", "missing id")
+    for name in ("user_id", "item_id"):
+        columns[name] = identifiers(_get(block, name), name, problems)
+    moments, valid = timestamps(
+        _get(block, "event_time"), "event_time", problems, rules.time_format, bounds
+    )
+    columns["event_time"] = _time_array(moments, valid)
+    for name in ("quantity", "value"):
+        columns[name] = numbers(_get(block, name), name, problems, style, negative_allowed=True)
+    for name in ("price", "discount", "weight"):
+        columns[name] = numbers(_get(block, name), name, problems, style)
+    columns["event_type"], polarity = _event_types(block, columns, rules, problems)
+    for name in ("quantity", "value"):
+        below = (columns[name] < 0) & (polarity >= 0)
+        if below.any():
+            problems.add(below, name, "negative", _get(block, name))
+    if "quantity" not in block.columns:
+        columns["quantity"] = np.ones(len(block.rows))
+    else:
+        # A refused quantity stays missing; an empty one means one piece.
+        empty = flags(pc.is_null(texts(_get(block, "quantity"), nulls)))
+        columns["quantity"] = np.where(empty, 1.0, columns["quantity"])
+    columns["currency"] = pc.coalesce(
+        texts(_get(block, "currency"), nulls), pa.scalar(rules.currency, _TEXT)
+    )
+    for name in ("session_id", "store_id"):
+        columns[name] = identifiers(_get(block, name), name, problems, required=False)
+    columns["context"] = texts(_get(block, "context"), nulls)
+    yield from _parts(block, columns, problems, _EVENT)
+
+
+def _event_types(
+    block: RawRows, columns: Mapping[str, Any], rules: InteractionRules, problems: Problems
+) -> tuple[pa.LargeStringArray, np.ndarray]:
+    """(names, null where unknown; polarity, 0 where unknown)."""
+    names = list(rules.event_types)
+    rows = len(block.rows)
+    if rules.rating is not None:
+        rating = columns["weight"]
+        problems.add(np.isnan(rating), "weight", "missing value")
+        words = pa.array(["like", "dislike", "neutral"], _TEXT)
+        liked, disliked = rating >= rules.rating.like_at, rating < rules.rating.dislike_below
+        picks = np.where(liked, 0, np.where(disliked, 1, 2))
+        found = words.take(pa.array(picks, mask=np.isnan(rating)))
+    elif rules.event_type is not None:
+        found = pa.array([rules.event_type], _TEXT).take(pa.array(np.zeros(rows, dtype=np.int64)))
+    else:
+        raw = texts(_get(block, "event_type"))
+        problems.add(flags(pc.is_null(raw)), "event_type", "missing value")
+        encoded = pc.dictionary_encode(raw)
+        words = [rules.event_values.get(w, w) for w in encoded.dictionary.to_pylist()]
+        known = [w if w in rules.event_types else None for w in words]
+        found = pa.array(known, _TEXT).take(encoded.indices)
+        unknown = flags(pc.and_(pc.is_valid(raw), pc.is_null(found)))
+        problems.add(unknown, "event_type", "unknown event type", raw)
+    if rules.negative_quantity is not None:
+        below = pa.array(columns["quantity"] < 0)
+        if pc.any(below).as_py():
+            found = pc.if_else(below, pa.scalar(rules.negative_quantity, _TEXT), found)
+    position = pc.index_in(found, pa.array(names, _TEXT)).to_numpy(zero_copy_only=False)
+    signs = np.array([rules.event_types[name].polarity for name in names])
+    known_type = ~np.isnan(position) if position.dtype.kind == "f" else np.ones(rows, dtype=bool)
+    safe = np.where(known_type, position, 0).astype(np.int64)
+    return found, np.where(known_type, signs[safe], 0)
+
+
+def _item_parts(block: RawRows, rules: ItemRules) -> Iterator[pa.Table]:
+    problems = Problems(len(block.rows))
+    nulls = rules.number_format.null_values
+    columns: dict[str, Any] = {"item_id": identifiers(_get(block, "item_id"), "item_id", problems)}
+    for name in ("title", "brand", "text", "market"):
+        columns[name] = texts(_get(block, name), nulls)
+    columns["group_id"] = identifiers(_get(block, "group_id"), "group_id", problems, required=False)
+    if "category" in block.columns:
+        path = texts(block.columns["category"], nulls)
+        padding = pa.scalar(rules.category_separator * 2, _TEXT)
+        path = pc.coalesce(path, pa.scalar("", _TEXT))
+        padded = pc.binary_join_element_wise(path, padding, pa.scalar("", _TEXT))
+        levels = pc.split_pattern(padded, rules.category_separator)
+        for level in (1, 2, 3):
+            name = pc.list_element(levels, level - 1)
+            columns[f"category_{level}"] = texts(pc.utf8_trim_whitespace(name))
+    else:
+        for name in ("category_1", "category_2", "category_3"):
+            columns[name] = texts(_get(block, name), nulls)
+    columns["price"] = numbers(_get(block, "price"), "price", problems, rules.number_format)
+    for name in ("available_from", "available_to"):
+        columns[name] = _time_array(
+            *timestamps(_get(block, name), name, problems, rules.time_format, None, required=False)
+        )
+    status = pc.utf8_lower(pc.utf8_trim_whitespace(texts(_get(block, "status"), nulls)))
+    status = pc.coalesce(status, pa.scalar("active", _TEXT))
+    known = flags(pc.is_in(status, pa.array(["active", "inactive"], _TEXT)))
+    problems.add(~known, "status", "unknown status", _get(block, "status"))
+    columns["status"] = status
+    columns["attributes"] = _attributes(block)
+    if EXCLUDED in block.columns:
+        why = block.columns[EXCLUDED]
+        problems.add(flags(pc.is_valid(why)), ROW, "excluded by rule", why)
+    yield from _parts(block, columns, problems, ITEMS)
+
+
+def _attributes(block: RawRows) -> pa.LargeStringArray:
+    """One JSON object of texts per row, keys sorted, without the values that are missing."""
+    rows = len(block.rows)
+    pieces = []
+    for name in sorted(n for n in block.columns if n.startswith(ATTRIBUTE)):
+        values = texts(block.columns[name]).dictionary_encode()
+        key = json.dumps(name.removeprefix(ATTRIBUTE), ensure_ascii=False)
+        words = [json.dumps(word, ensure_ascii=False) for word in values.dictionary.to_pylist()]
+        pieces.append(pa.array([f"{key}: {w}" for w in words], _TEXT).take(values.indices))
+    if not pieces:
+        return pa.array(["{}"] * rows, _TEXT)
+    inside = pc.coalesce(joined(pieces, ", "), pa.scalar("", _TEXT))
+    return pc.binary_join_element_wise(
+        pa.scalar("{", _TEXT), inside, pa.scalar("}", _TEXT), pa.scalar("", _TEXT)
+    )
+
+
+def _time_array(values: np.ndarray, valid: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=~valid).cast(_UTC_TIME)
+
+
+def _parts(
+    block: RawRows, columns: Mapping[str, Any], problems: Problems, contract: Mapping[str, str]
+) -> Iterator[pa.Table]:
+    """The block's readable rows and its broken rows, both with the contract's columns."""
+    schema = pa.schema([(c, _ARROW[t]) for c, t in {"row": _INT, **contract, **_VERDICT}.items()])
+    verdict = {"reject_field": problems.fields(), "reject_reason": problems.reasons()}
+    arrays = [
+        pa.array(values, from_pandas=True) if isinstance(values, np.ndarray) else values
+        for values in ({"row": block.rows, **columns, **verdict}[name] for name in schema.names)
+    ]
+    yield pa.table([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
+    if len(block.broken_rows):
+        count = len(block.broken_rows)
+        broken = {
+            "row": pa.array(block.broken_rows, pa.int64()),
+            "reject_field": pa.array([ROW] * count, _TEXT),
+            "reject_reason": pa.array(block.broken_reasons, _TEXT),
+        }
+        yield pa.table([broken.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
+
+
+def _in_file_order(parts: Sequence[pa.Table], contract: Mapping[str, str]) -> pa.Table:
+    if not parts:
+        return pa.schema([(c, _ARROW[t]) for c, t in contract.items()]).empty_table()
+    table = pa.concat_tables(parts).combine_chunks()
+    rows = np.asarray(table["row"])
+    if (rows[1:] > rows[:-1]).all():
+        return table
+    return table.take(pa.array(np.argsort(rows, kind="stable")))
+
+
+def _with_origin(table: pa.Table, file: SourceFile) -> pa.Table:
+    zeros = pa.array(np.zeros(len(table), dtype=np.int32))
+    for name, value in (("file", file.name), ("batch", file.batch)):
+        table = table.add_column(0, name, pa.array([value], _TEXT).take(zeros))
+    return table
+
+
+def _with_event_ids(table: pa.Table, file: SourceFile, rules: InteractionRules) -> pa.Table:
+    """Derive missing ids, and refuse a given id that came before with other content."""
+    accepted = flags(pc.is_null(table["reject_reason"]).combine_chunks())
+    if pc.any(pc.is_valid(table["event_id"])).as_py():
+        return _without_conflicts(table, accepted)
+    where = np.flatnonzero(accepted)
+    chosen = table if len(where) == len(table) else table.take(pa.array(where))
+    salt = file.batch if rules.identical_rows == "two_events" else ""
+    ids = _identities(chosen, salt)["event_id"].combine_chunks().cast(_TEXT)
+    if len(where) < len(table):
+        ids = pc.replace_with_mask(pa.nulls(len(table), _TEXT), pa.array(accepted), ids)
+    return table.set_column(table.schema.get_field_index("event_id"), "event_id", ids)
+
+
+def _without_conflicts(table: pa.Table, accepted: np.ndarray) -> pa.Table:
+    where = np.flatnonzero(accepted)
+    ids = table["event_id"].combine_chunks().take(pa.array(where))
+    codes = np.asarray(ids.dictionary_encode().indices)
+    several = where[np.bincount(codes)[codes] > 1]
+    if not len(several):
+        return table
+    some = table.take(pa.array(several))
+    same = pd.DataFrame(
+        {
+            "id": some["event_id"].to_pandas(),
+            "content": _identities(some, "")["content"].to_pandas(),
+            "row": np.asarray(some["row"]),
+        }
+    )
+    first = same.groupby("id", sort=False)[["content", "row"]].transform("first")
+    differs = (same["content"] != first["content"]).to_numpy()
+    if not differs.any():
+        return table
+    said = "conflicts with row " + first["row"].astype(str) + ": the same event id, other content"
+    verdicts = {"reject_reason": said.to_numpy()[differs], "reject_field": "event_id"}
+    for name, verdict in verdicts.items():
+        values = table[name].to_pandas().to_numpy(dtype=object)
+        values[several[differs]] = verdict
+        position = table.schema.get_field_index(name)
+        table = table.set_column(position, name, pa.array(values, _TEXT, from_pandas=True))
+    return table
+
+
+def _identities(table: pa.Table, salt: str) -> pa.Table:
+    """(position, content, event_id) of each row; see `sql/ingestion/event_ids.sql`."""
+    columns: dict[str, pa.Array] = {"position": pa.array(np.arange(len(table)))}
+    for name in _EVENT:
+        column = table[name].combine_chunks()
+        if pa.types.is_floating(column.type):
+            missing = flags(pc.is_null(column))
+            bits = np.asarray(column.to_numpy(zero_copy_only=False)).view(np.int64)
+            column = pa.array(bits, mask=missing)
+        elif pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        columns[name] = column
+    # Nothing is summed here, so two threads give the same bytes as one.
+    warehouse = Warehouse(threads=2)
+    return warehouse.query("ingestion/event_ids", {"landed": pa.table(columns)}, {"salt": salt})
+
+
+def _entities(
+    parts: Sequence[pa.Table], contract: Mapping[str, str], key: tuple[str, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accepted rows once per key, sorted by it, and everything else with its reason."""
+    if not parts:
+        return empty_frame(contract), empty_frame(REJECTS)
+    frame = _frame(pa.concat_tables(parts), {**_ORIGIN, **contract, **_VERDICT})
+    frame = frame.sort_values(["file", "row"], kind="stable", ignore_index=True)
+    good = frame[frame["reject_reason"].isna()]
+    again = good[good.duplicated(list(key))]
+    if len(again):
+        firsts = good.drop_duplicates(list(key))
+        before = again[list(key)].merge(firsts, on=list(key), how="left")
+        before.index = again.index
+        same = np.ones(len(again), dtype=bool)
+        for name in contract:
+            left, right = again[name], before[name]
+            same &= ((left == right) | (left.isna() & right.isna())).to_numpy(dtype=bool)
+        place = before["row"].astype(str)
+        other_file = before["file"] != again["file"]
+        place = place.where(~other_file, place + ": in " + before["file"])
+        verdict = pd.Series("conflicts with row ", index=again.index)
+        verdict[same] = "duplicate of row "
+        frame.loc[again.index, "reject_reason"] = verdict + place
+        frame.loc[again.index, "reject_field"] = key[0]
+    rejected = frame["reject_reason"].notna()
+    accepted = frame.loc[~rejected, list(contract)]
+    return (
+        accepted.sort_values(list(key), kind="stable", ignore_index=True),
+        frame.loc[rejected, list(REJECTS)].reset_index(drop=True),
+    )
+
+
+def _frame(table: pa.Table, contract: Mapping[str, str]) -> pd.DataFrame:
+    """An Arrow table as a frame with exactly the contract's columns and types."""
+    columns = {
+        name: table[name].cast(_ARROW[kind]).to_pandas().astype(kind)
+        for name, kind in contract.items()
+    }
+    return pd.DataFrame(columns)

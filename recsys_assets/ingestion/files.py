@@ -1,0 +1,87 @@
+"""A shop of one's own: CSV or Parquet files with a column mapping from the shop's YAML file.
+
+Belongs here: translating `core.config.FilesSource` into tables. Does not belong here: reading.
+"""
+
+from pathlib import Path
+from typing import get_args
+
+from recsys_assets.core.config import (
+    ExposureColumn,
+    ExposureTable,
+    FilesSource,
+    InteractionColumn,
+    InteractionTable,
+    ItemColumn,
+    ItemTable,
+    Shop,
+    UserColumn,
+    UserTable,
+)
+from recsys_assets.ingestion.contract import ExposureRules, ItemRules, UserRules
+from recsys_assets.ingestion.delimited import Dialect
+from recsys_assets.ingestion.parsing import NumberFormat, TimeFormat
+from recsys_assets.ingestion.source import Role
+from recsys_assets.ingestion.tabular import Rules, TableSpec, TabularSource, interaction_rules
+
+Table = InteractionTable | ItemTable | UserTable | ExposureTable
+
+
+def files_source(shop: Shop, config: FilesSource) -> TabularSource:
+    """The tables of the configuration, in its order."""
+    return TabularSource(
+        [
+            *(_spec(shop, "interactions", table) for table in config.interactions),
+            *(_spec(shop, "items", table) for table in config.items),
+            *(_spec(shop, "users", table) for table in config.users),
+            *(_spec(shop, "exposures", table) for table in config.exposures),
+        ]
+    )
+
+
+def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
+    numbers = NumberFormat(table.decimal, table.thousands, tuple(table.null_values))
+    times = TimeFormat(table.time_format, shop.naive_zone, tuple(table.null_values))
+    attributes: tuple[str, ...] = ()
+    rules: Rules
+    if isinstance(table, InteractionTable):
+        names = get_args(InteractionColumn)
+        rules = interaction_rules(
+            shop,
+            event_type=table.event_type,
+            event_values=table.event_values,
+            negative_quantity=table.negative_quantity,
+            rating=table.rating,
+            identical_rows=table.identical_rows,
+            number_format=numbers,
+            time_format=times,
+        )
+    elif isinstance(table, ItemTable):
+        names = get_args(ItemColumn)
+        attributes = tuple(table.attributes)
+        rules = ItemRules(numbers, times, table.category_separator)
+    elif isinstance(table, UserTable):
+        names = get_args(UserColumn)
+        attributes = tuple(table.attributes)
+        rules = UserRules()
+    else:
+        names = get_args(ExposureColumn)
+        rules = ExposureRules(numbers, times, shop.plausible)
+    columns = {str(ours): theirs for ours, theirs in table.columns.items() if theirs is not None}
+    return TableSpec(
+        role=role,
+        root=shop.file.parent,
+        pattern=Path(shop.resolve(table.path)),
+        rules=rules,
+        columns=columns,
+        same_name=frozenset(names) - set(table.columns),
+        dialect=Dialect(
+            delimiter=table.delimiter,
+            quote=table.quote,
+            encoding=table.encoding,
+            header=None if table.header is None else tuple(table.header),
+            newlines_in_values=table.newlines_in_values,
+        ),
+        parquet={"auto": None, "csv": False, "parquet": True}[table.format],
+        attributes=attributes,
+    )

@@ -1,0 +1,291 @@
+"""A source made of tables in files: the machinery that all adapters share.
+
+Belongs here: finding and hashing files, choosing the reader, renaming columns to the contract,
+explaining a missing column. Does not belong here: any particular layout; an adapter describes its
+tables as `TableSpec`s and, where a rename is not enough, passes a vectorized `prepare`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from recsys_assets.core.config import Shop
+from recsys_assets.ingestion import columnar, delimited
+from recsys_assets.ingestion.contract import (
+    ATTRIBUTE,
+    ExposureRules,
+    InteractionRules,
+    ItemRules,
+    UserRules,
+    land_exposures,
+    land_interactions,
+    land_items,
+    land_users,
+)
+from recsys_assets.ingestion.delimited import Dialect, nearest
+from recsys_assets.ingestion.parsing import joined
+from recsys_assets.ingestion.raw import RawRows
+from recsys_assets.ingestion.source import Role, SourceError, SourceFile, describe_file, sha256_of
+
+Columns = Mapping[str, pa.Array]
+Rules = InteractionRules | ItemRules | UserRules | ExposureRules
+
+REQUIRED: Mapping[Role, tuple[str, ...]] = {
+    "interactions": ("user_id", "item_id", "event_time"),
+    "items": ("item_id",),
+    "users": ("user_id",),
+    "exposures": ("request_id", "user_id", "item_id", "placement", "position", "shown_at"),
+}
+_PARQUET = (".parquet", ".pq")
+_TEXT_FILES = (".csv", ".tsv", ".txt", ".dat", ".data")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """Files of one layout, and how their columns become contract columns.
+
+    `pattern` is a file, a folder or a glob; `root` is what file names are told relative to.
+    `columns` maps a contract name to the file's column, or (texts) to several that are joined with
+    " | "; a contract name in `same_name` is read from a column called the same, where there is one.
+    `prepare` derives further contract columns from the file's columns (by their own names), of
+    which `used` are those it needs.
+    """
+
+    role: Role
+    root: Path
+    pattern: Path
+    rules: Rules
+    columns: Mapping[str, str | Sequence[str]]
+    same_name: frozenset[str] = frozenset()
+    dialect: Dialect = field(default_factory=Dialect)
+    parquet: bool | None = None
+    """Whether the files are Parquet; None = by their suffix."""
+    used: tuple[str, ...] = ()
+    attributes: tuple[str, ...] | None = ()
+    """Further columns to keep as texts; None = all that are not mapped."""
+    prepare: Callable[[Columns], Columns] | None = None
+
+    def paths(self) -> list[Path]:
+        """The files there are now, sorted. Raises `SourceError` if there is none."""
+        if self.pattern.is_dir():
+            suffixes = {True: _PARQUET, False: _TEXT_FILES, None: _PARQUET + _TEXT_FILES}
+            found = [
+                path
+                for path in self.pattern.rglob("*")
+                if path.suffix.lower() in suffixes[self.parquet]
+                and not any(part[0] in "._" for part in path.relative_to(self.pattern).parts)
+            ]
+        elif any(sign in self.pattern.as_posix() for sign in "*?["):
+            anchor = Path(self.pattern.anchor)
+            found = list(anchor.glob(self.pattern.relative_to(anchor).as_posix()))
+        else:
+            found = [self.pattern]
+        files = sorted(path for path in found if path.is_file())
+        if not files:
+            raise SourceError(
+                f"{self.pattern}: no file for {self.role} found there; correct the path in the "
+                "shop file (it is relative to that file) or deliver the file"
+            )
+        return files
+
+    def name_of(self, path: Path) -> str:
+        inside = path.is_relative_to(self.root)
+        return path.relative_to(self.root).as_posix() if inside else path.name
+
+    def is_parquet(self, path: Path) -> bool:
+        return path.suffix.lower() in _PARQUET if self.parquet is None else self.parquet
+
+    def header(self, path: Path) -> list[str]:
+        if self.is_parquet(path):
+            return columnar.read_header(path)
+        return delimited.read_header(path, self.dialect)
+
+    def count_rows(self, path: Path) -> int:
+        if self.is_parquet(path):
+            return columnar.count_rows(path)
+        return delimited.count_rows(path, self.dialect)
+
+    def mapping(self, path: Path, header: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Contract name -> the columns of this file that make it.
+
+        Raises `SourceError` if a named column is missing or a required name has no column.
+        """
+        mapped = {n: (c,) if isinstance(c, str) else tuple(c) for n, c in self.columns.items()}
+        for name in self.same_name - set(mapped):
+            if name in header:
+                mapped[name] = (name,)
+        expected = [(column, name) for name, several in mapped.items() for column in several]
+        expected += [(column, "") for column in (*self.used, *(self.attributes or ()))]
+        required = REQUIRED[self.role]
+        expected += [(name, name) for name in required if name not in mapped]
+        missing = [(column, name) for column, name in expected if column not in header]
+        if missing:
+            raise SourceError(self._explain_missing(path, header, missing))
+        return mapped
+
+    def blocks(self, path: Path) -> Iterator[RawRows]:
+        """The file's rows under contract names; attributes get the prefix `ATTRIBUTE`."""
+        header = self.header(path)
+        mapped = self.mapping(path, header)
+        attributes = self.attribute_columns(header, mapped)
+        wanted = self.read_columns(mapped) | set(attributes)
+        if self.is_parquet(path):
+            blocks = columnar.read_rows(path, wanted)
+        else:
+            blocks = delimited.read_rows(path, self.dialect, wanted)
+        for block in blocks:
+            columns = {ATTRIBUTE + name: block.columns[name] for name in attributes}
+            for name, several in mapped.items():
+                arrays = [block.columns[column] for column in several]
+                columns[name] = arrays[0] if len(arrays) == 1 else joined(arrays, " | ")
+            if self.prepare is not None:
+                columns |= self.prepare(block.columns)
+            yield RawRows(block.rows, columns, block.broken_rows, block.broken_reasons)
+
+    def read_columns(self, mapped: Mapping[str, tuple[str, ...]]) -> set[str]:
+        """The file's columns that are read, besides attributes."""
+        named = {column for several in mapped.values() for column in several}
+        return named | set(self.used)
+
+    def attribute_columns(
+        self, header: Sequence[str], mapped: Mapping[str, tuple[str, ...]]
+    ) -> list[str]:
+        """The file's columns that are kept as attributes."""
+        if self.attributes is not None:
+            return list(self.attributes)
+        read = self.read_columns(mapped)
+        return [column for column in header if column and column not in read]
+
+    def _explain_missing(
+        self, path: Path, header: Sequence[str], missing: Sequence[tuple[str, str]]
+    ) -> str:
+        lines = []
+        for column, name in missing:
+            purpose = f" (for {name})" if name and name != column else ""
+            close = nearest(column, header) or nearest(name, header)
+            hint = f"; did you mean {close!r}?" if close else ""
+            lines.append(f"{path}: no column {column!r}{purpose}{hint}")
+        advice = f"columns found: {', '.join(map(repr, header))}; map them under columns: of "
+        advice += f"source.{self.role} in the shop file, as name_of_ours: name_in_the_file"
+        other = [sign for sign in ";\t|," if sign in header[0]] if len(header) == 1 else []
+        if other and not self.is_parquet(path):
+            advice += f"; there is only one column: is the delimiter {other[0]!r}?"
+        return "\n".join([*lines, advice])
+
+
+class TabularSource:
+    """Implements `source.Source` for a list of tables."""
+
+    def __init__(self, tables: Sequence[TableSpec]) -> None:
+        self._tables = tuple(tables)
+        self._found: dict[SourceFile, TableSpec] = {}
+
+    def files(self) -> list[SourceFile]:
+        """See `Source.files`. Files are hashed once per source object."""
+        if not self._found:
+            found: dict[SourceFile, TableSpec] = {}
+            for table in self._tables:
+                for path in table.paths():
+                    file = describe_file(path, table.name_of(path), table.role)
+                    if file in found:
+                        raise SourceError(f"{path}: two {table.role} tables name this file")
+                    found[file] = table
+            self._found = found
+        return sorted(self._found)
+
+    def check(self) -> list[str]:
+        """See `Source.check`."""
+        warnings = []
+        for table in self._tables:
+            for path in table.paths():
+                header = table.header(path)
+                mapped = table.mapping(path, header)
+                read = table.read_columns(mapped) | set(table.attribute_columns(header, mapped))
+                ignored = [column for column in header if column and column not in read]
+                if ignored:
+                    warnings.append(f"{table.name_of(path)}: ignored columns {', '.join(ignored)}")
+        return warnings
+
+    def count_rows(self, file: SourceFile) -> int:
+        """See `Source.count_rows`."""
+        return self._table_of(file).count_rows(file.path)
+
+    def land(self, file: SourceFile, now: datetime) -> pd.DataFrame:
+        """See `Source.land`. Raises `SourceError` if the file changed since it was listed."""
+        table = self._table_of(file)
+        if not isinstance(table.rules, InteractionRules):
+            raise SourceError(f"{file.path}: holds {file.role}, not interactions")
+        _refuse_changed(file)
+        return land_interactions(table.blocks(file.path), file, table.rules, now)
+
+    def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Source.items`."""
+        return land_items(
+            (file, block, table.rules)
+            for file, block, table in self._rows("items")
+            if isinstance(table.rules, ItemRules)
+        )
+
+    def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Source.users`."""
+        return land_users(
+            (file, block, table.rules)
+            for file, block, table in self._rows("users")
+            if isinstance(table.rules, UserRules)
+        )
+
+    def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Source.exposures`."""
+        return land_exposures(
+            (
+                (file, block, table.rules)
+                for file, block, table in self._rows("exposures")
+                if isinstance(table.rules, ExposureRules)
+            ),
+            now,
+        )
+
+    def _rows(self, role: Role) -> Iterator[tuple[SourceFile, RawRows, TableSpec]]:
+        for file in self.files():
+            if file.role == role:
+                _refuse_changed(file)
+                table = self._table_of(file)
+                for block in table.blocks(file.path):
+                    yield file, block, table
+
+    def _table_of(self, file: SourceFile) -> TableSpec:
+        self.files()
+        if file not in self._found:
+            raise SourceError(f"{file.path}: is not, or no longer, a file of this source")
+        return self._found[file]
+
+
+def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
+    """Rules with what every source takes from the shop; `fields` are the adapter's own.
+
+    An event outside the shop's partitions would have no place in the raw table, so it is refused
+    like one outside the plausible times, and not lost later.
+    """
+    plausible, span = shop.plausible, shop.partitions
+    lasts = [plausible.latest, span.end and span.end - timedelta(days=1)]
+    plausible = plausible.model_copy(
+        update={
+            "earliest": max(plausible.earliest, span.start),
+            "latest": min((day for day in lasts if day is not None), default=None),
+        }
+    )
+    return InteractionRules(
+        event_types=shop.event_types,
+        plausible=plausible,
+        currency=shop.currency,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _refuse_changed(file: SourceFile) -> None:
+    if sha256_of(file.path) != file.sha256:
+        raise SourceError(f"{file.path}: changed after it was listed; run again")

@@ -1,0 +1,67 @@
+"""From scores to lists: which candidates compete for which placement, and under which rules.
+
+Belongs here: the meaning of `for_you`, `discover` and `buy_again`. Does not belong here: applying
+rules (`rules.py`), wording (`reasons.py`), models.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from recsys_assets.core.config import Shop
+from recsys_assets.ranking.rules import Rules
+
+FOR_YOU, DISCOVER, BUY_AGAIN = "for_you", "discover", "buy_again"
+
+DUE_FROM = 0.7
+"""A repeat counts as due from this share of its usual gap on: people buy a little early or late."""
+
+MIN_TIMES = 2.0
+"""Days on which something must have been taken before it has a rhythm at all."""
+
+
+def placements(shop: Shop) -> list[str]:
+    """The shop's placements, in the order people see them."""
+    order = [FOR_YOU, DISCOVER, BUY_AGAIN]
+    named = list(shop.placements) or order
+    return [p for p in named if p != BUY_AGAIN or shop.repeats]
+
+
+def rules_of(shop: Shop, placement: str) -> Rules:
+    """The business rules of one placement, from the shop file."""
+    configured = shop.rules
+    freshness, category = configured.freshness_boost, configured.max_per_category
+    rules = Rules(
+        length=shop.placements[placement].length,
+        exclude_items=frozenset(configured.exclude_items),
+        exclude_categories=frozenset(configured.exclude_categories),
+        markets=frozenset(configured.markets),
+        max_per_category=category.n if category else None,
+        category_level=category.level if category else 2,
+        mmr_lambda=configured.diversity_lambda,
+        freshness_days=float(freshness.days) if freshness else 0.0,
+        freshness_weight=freshness.weight if freshness else 0.0,
+        exploration_rate=configured.exploration.rate,
+        exploration_position=configured.exploration.position,
+        seed=shop.seed,
+    )
+    if placement == DISCOVER:
+        return replace(rules, exclude_taken=True, one_per_group=True)
+    if placement == BUY_AGAIN:
+        return replace(rules, exploration_rate=0.0, mmr_lambda=1.0)
+    return rules
+
+
+def competing(scored: pd.DataFrame, placement: str) -> pd.DataFrame:
+    """The rows of scored candidates that compete for `placement`: user_id, item_id, score."""
+    match placement:
+        case "discover":
+            rows = scored[~scored["seen"]]
+            score = rows["score_new"]
+        case "buy_again":
+            due = scored["due"].fillna(0.0) >= DUE_FROM
+            rows = scored[scored["seen"] & due & (scored["times"] >= MIN_TIMES)]
+            score = rows["score_all"]
+        case _:
+            rows, score = scored, scored["score_all"]
+    return rows[["user_id", "item_id"]].assign(score=score)

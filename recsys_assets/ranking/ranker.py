@@ -1,0 +1,350 @@
+"""The learned order of candidates: LightGBM on label windows, one model per target and task.
+
+Belongs here: settings, training, scoring, and what a score is made of. Does not belong here:
+features (`features.py`), labels and sampling (`training.py`), business rules, reasons in words.
+
+A model is LightGBM's own text, never a pickle. Whoever stores it checks its sha256 before loading:
+a torn model text kills the process. Same frame, same settings -> the same text, byte for byte.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.warehouse import Relation, Warehouse
+from recsys_assets.ranking.features import KEYS, join_features, query_codes
+from recsys_assets.ranking.training import ROWS_PER_QUERY
+
+Task = Literal["all", "new"]
+Objective = Literal["lambdarank", "rank_xendcg", "binary"]
+
+LIST_LENGTH = 10
+CHUNK_ROWS = 100_000
+"""Rows per call to the model: bounds memory, does not change a score."""
+
+
+class NothingToLearnError(ValueError):
+    """The label windows hold no positive or no negative for a task."""
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """What the trees are grown with. Defaults were chosen on the tune target, see docs.
+
+    `objectives` names one model each; their scores are averaged after each is standardized within
+    the user, since a margin of one objective means nothing to another. `seeds` models are grown per
+    objective.
+    """
+
+    task: Task = "all"
+    objectives: tuple[Objective, ...] = ("binary",)
+    rounds: int = 200
+    learning_rate: float = 0.05
+    num_leaves: int = 31
+    min_data_in_leaf: int = 200
+    feature_fraction: float = 0.5
+    bagging_fraction: float = 0.8
+    lambda_l2: float = 5.0
+    max_bin: int = 63
+    truncation: int = 30
+    seed: int = 0
+    seeds: int = 1
+    threads: int = 2
+
+    @staticmethod
+    def for_task(task: Task) -> "RankerSettings":
+        """The settings that won on the tune target for a task."""
+        return RankerSettings(task=task) if task == "all" else NEW_SETTINGS
+
+
+NEW_SETTINGS = RankerSettings(task="new", objectives=("binary",), rounds=120)
+
+
+@dataclass(frozen=True)
+class RankerModel:
+    """A trained ranker and what there is to say about it.
+
+    `texts` are LightGBM model strings, one per member; `features` their columns in order; `metrics`
+    counts of what it learned from (and NDCG@10 on `valid` where given); `importance` the share of
+    the total gain per feature, largest first; `learning_curve` rows {member, round, ndcg_10}.
+    """
+
+    task: Task
+    texts: tuple[str, ...]
+    features: tuple[str, ...]
+    settings: dict[str, Any]
+    metrics: dict[str, float]
+    importance: dict[str, float]
+    learning_curve: list[dict[str, float]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "RankerModel":
+        """Read back `to_json`. The caller has verified the bytes against their sha256."""
+        raw = json.loads(text)
+        raw["texts"] = tuple(raw["texts"])
+        raw["features"] = tuple(raw["features"])
+        return RankerModel(**raw)
+
+
+def train(
+    frame: pa.Table, settings: RankerSettings, *, valid: pa.Table | None = None
+) -> RankerModel:
+    """Grow the trees on labelled rows of one or more windows (`training.training_frame`).
+
+    For task `new` only rows with `ui_seen` 0 are used. `valid` (same columns, all candidates of
+    another cutoff) only adds a learning curve; it never stops or changes the training. Raises
+    NothingToLearnError without positives or without negatives.
+    """
+    import lightgbm as lgb  # 2 s
+
+    learn = _of_task(frame, settings.task)
+    query = _queries(learn)
+    label = learn["label"].to_numpy()
+    if not 0 < label.sum() < len(label):
+        raise NothingToLearnError(f"task {settings.task}: no positives or no negatives")
+    features = _features(frame)
+    data = lgb.Dataset(
+        to_matrix(learn, features),
+        label,
+        group=np.bincount(query),
+        feature_name=list(features),
+        params={"max_bin": settings.max_bin, "verbosity": -1},
+        free_raw_data=True,
+    )
+    boosters = []
+    for objective in settings.objectives:
+        for number in range(settings.seeds):
+            member = replace(settings, seed=settings.seed + number)
+            boosters.append(lgb.train(_params(objective, member), data, settings.rounds))
+    gain = sum(
+        b.feature_importance("gain") / max(b.feature_importance("gain").sum(), 1e-12)
+        for b in boosters
+    ) / len(boosters)
+    order = np.lexsort((np.array(features), -gain))
+    model = RankerModel(
+        task=settings.task,
+        texts=tuple(b.model_to_string() for b in boosters),
+        features=features,
+        settings={**asdict(settings), "objectives": list(settings.objectives)},
+        metrics={
+            "rows": float(len(label)),
+            "positives": float(label.sum()),
+            "queries": float(query[-1] + 1),
+            "windows": float(len(pc.unique(learn["as_of"]))),
+        },
+        importance={features[j]: float(gain[j]) for j in order},
+    )
+    if valid is None:
+        return model
+    return _with_learning_curve(model, boosters, _of_task(valid, settings.task))
+
+
+def score(model: RankerModel, frame: pa.Table) -> np.ndarray:
+    """One score per row, higher is better; comparable within a user only. float32.
+
+    `frame` needs every feature of the model by name (`features.join_features`), and all candidates
+    of each user in it. Raises ValueError when a feature is missing.
+    """
+    query = _queries(frame)
+    parts = [_predict(b, model, frame) for b in _boosters(model)]
+    if len(parts) == 1:
+        return parts[0].astype(np.float32)
+    return np.mean([_standardized(query, p) for p in parts], axis=0).astype(np.float32)
+
+
+def score_candidates(
+    warehouse: Warehouse,
+    models: Mapping[str, RankerModel],
+    candidates: pa.Table,
+    items: Relation,
+    feature_tables: Mapping[str, pa.Table],
+    *,
+    chunk_rows: int = 250_000,
+) -> pa.Table:
+    """Features and scores for all candidates of one cutoff, some users at a time.
+
+    Gives as_of, user_id, item_id, `seen` (taken before the cutoff) and one float32 column
+    `<name>` per entry of `models`. A model of task `new` is null where `seen`.
+    """
+    query = query_codes(candidates["user_id"])
+    starts = np.flatnonzero(np.diff(query, prepend=-1))
+    chunk = starts // max(chunk_rows, 1)
+    edges = [*starts[np.flatnonzero(np.diff(chunk, prepend=-1))].tolist(), len(query)]
+    parts = []
+    for first, last in pairwise(edges):
+        frame = join_features(
+            warehouse, candidates.slice(first, last - first), items, feature_tables
+        )
+        seen = frame["ui_seen"].to_numpy() > 0
+        scores = {}
+        for name, model in models.items():
+            wanted = np.flatnonzero(~seen) if model.task == "new" else np.arange(len(seen))
+            values = np.full(len(seen), np.nan, dtype=np.float32)
+            values[wanted] = score(model, frame.take(pa.array(wanted)))
+            scores[name] = pa.array(values, from_pandas=True)
+        parts.append(pa.table({**{k: frame[k] for k in KEYS}, "seen": seen, **scores}))
+    return pa.concat_tables(parts)
+
+
+def contributions(model: RankerModel, frame: pa.Table, top: int = 5) -> pa.Table:
+    """What moved each row's score most: user_id, item_id, place (1 = largest), feature, value,
+    contribution. Contributions are LightGBM's exact tree SHAP values in units of the raw margin,
+    averaged over the members; a null value means that the feature was missing."""
+    features = np.array(model.features)
+    x = to_matrix(frame, model.features)
+    shap = np.mean(
+        [b.predict(x, pred_contrib=True, num_threads=1) for b in _boosters(model)], axis=0
+    )[:, :-1]
+    top = min(top, len(features))
+    best = np.argsort(-np.abs(shap), axis=1, kind="stable")[:, :top]
+    rows = np.repeat(np.arange(frame.num_rows), top)
+    columns = best.ravel()
+    return pa.table(
+        {
+            "user_id": frame["user_id"].take(pa.array(rows)),
+            "item_id": frame["item_id"].take(pa.array(rows)),
+            "place": pa.array(np.tile(np.arange(1, top + 1, dtype=np.int32), frame.num_rows)),
+            "feature": pa.array(features[columns], pa.string()),
+            "value": pa.array(x[rows, columns], from_pandas=True),
+            "contribution": pa.array(shap[rows, columns].astype(np.float32)),
+        }
+    )
+
+
+def to_matrix(frame: pa.Table, features: Sequence[str]) -> np.ndarray:
+    """The features as one float32 matrix, rows x features, nulls as NaN. Columns go by name."""
+    missing = [name for name in features if name not in frame.column_names]
+    if missing:
+        raise ValueError(f"the frame lacks {len(missing)} features, first {missing[:3]}")
+    matrix = np.empty((frame.num_rows, len(features)), dtype=np.float32)
+    for j, name in enumerate(features):
+        matrix[:, j] = frame[name].to_numpy()
+    return matrix
+
+
+def _params(objective: Objective, settings: RankerSettings) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "objective": objective,
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.num_leaves,
+        "min_data_in_leaf": settings.min_data_in_leaf,
+        "feature_fraction": settings.feature_fraction,
+        "bagging_fraction": settings.bagging_fraction,
+        "bagging_freq": 1,
+        "lambda_l2": settings.lambda_l2,
+        "max_bin": settings.max_bin,
+        "seed": settings.seed,
+        "num_threads": settings.threads,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    if objective == "lambdarank":
+        params["lambdarank_truncation_level"] = settings.truncation
+    return params
+
+
+def _features(frame: pa.Table) -> tuple[str, ...]:
+    return tuple(n for n in frame.column_names if n not in (*KEYS, "label"))
+
+
+def _of_task(frame: pa.Table, task: Task) -> pa.Table:
+    """The rows of a task, without the users that have no positive left among them."""
+    if task == "new":
+        frame = frame.filter(pc.equal(frame["ui_seen"], 0))
+    if frame.num_rows == 0:
+        raise NothingToLearnError(f"task {task}: no rows")
+    query = _queries(frame)
+    return frame.filter(pa.array(np.bincount(query, frame["label"].to_numpy())[query] > 0))
+
+
+def _queries(frame: pa.Table) -> np.ndarray:
+    """Codes of (cutoff, user) in row order; rows of one query must lie together."""
+    users = query_codes(frame["user_id"])
+    cutoffs = query_codes(frame["as_of"])
+    both = np.flatnonzero((np.diff(users, prepend=-1) != 0) | (np.diff(cutoffs, prepend=-1) != 0))
+    sizes = np.diff(np.append(both, frame.num_rows))
+    if sizes.max(initial=0) > ROWS_PER_QUERY:
+        raise ValueError(f"a user has {sizes.max()} rows, more than {ROWS_PER_QUERY}")
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _boosters(model: RankerModel) -> list[Any]:
+    import lightgbm as lgb  # 2 s
+
+    boosters = [lgb.Booster(model_str=text) for text in model.texts]
+    for booster in boosters:
+        if tuple(booster.feature_name()) != model.features:
+            raise ValueError("the model's trees were grown on other features than it declares")
+    return boosters
+
+
+def _predict(
+    booster: Any, model: RankerModel, frame: pa.Table, rounds: int | None = None
+) -> np.ndarray:
+    parts = [
+        booster.predict(
+            to_matrix(frame.slice(first, CHUNK_ROWS), model.features),
+            raw_score=True,
+            num_iteration=rounds,
+            num_threads=model.settings["threads"],
+        )
+        for first in range(0, frame.num_rows, CHUNK_ROWS)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _standardized(query: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values less their query's mean, over its standard deviation (0 where it does not vary)."""
+    size = np.bincount(query)
+    centred = values - (np.bincount(query, values) / size)[query]
+    spread = np.sqrt(np.bincount(query, centred**2) / size)[query]
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+
+
+def _with_learning_curve(
+    model: RankerModel, boosters: Sequence[Any], valid: pa.Table, points: int = 10
+) -> RankerModel:
+    """NDCG@10 among the candidates of `valid`, per member, at about `points` numbers of trees."""
+    query = _queries(valid)
+    label = valid["label"].to_numpy()
+    curve = []
+    for member, booster in enumerate(boosters):
+        trees = booster.num_trees()
+        for rounds in sorted({max(1, round(trees * k / points)) for k in range(1, points + 1)}):
+            values = _predict(booster, model, valid, rounds)
+            curve.append(
+                {
+                    "member": float(member),
+                    "round": float(rounds),
+                    "ndcg_10": _ndcg(query, label, values),
+                }
+            )
+    return replace(
+        model,
+        metrics={**model.metrics, "valid_ndcg_10": curve[-1]["ndcg_10"]},
+        learning_curve=curve,
+    )
+
+
+def _ndcg(query: np.ndarray, label: np.ndarray, values: np.ndarray) -> float:
+    """Mean NDCG@10 over queries with a positive; only positives among the rows count."""
+    discount = 1 / np.log2(np.arange(2, LIST_LENGTH + 2))
+    order = np.lexsort((-values, query))
+    starts = np.flatnonzero(np.diff(query, prepend=-1))
+    sizes = np.diff(np.append(starts, len(query)))
+    place = np.arange(len(query)) - np.repeat(starts, sizes)
+    top = place < LIST_LENGTH
+    gain = np.bincount(query[top], label[order][top] * discount[place[top]], len(starts))
+    positives = np.bincount(query, label).astype(int)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(positives, LIST_LENGTH)]
+    return float((gain[positives > 0] / ideal[positives > 0]).mean())

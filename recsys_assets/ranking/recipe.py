@@ -1,0 +1,42 @@
+"""What the shop file says about the rankers.
+
+Belongs here: reading the `ranker` section. Does not belong here: training (`ranker.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
+
+from recsys_assets.ranking.ranker import RankerSettings, Task
+
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How rankers are made: settings per task, and the share of negatives they learn from."""
+
+    settings: Mapping[Task, RankerSettings]
+    negative_share: float = 0.2
+
+    @classmethod
+    def read(cls, section: Mapping[str, Any], seed: int) -> "Recipe":
+        """From `{negative_share: .., all: {rounds: ..}, new: {..}}`; absent keys keep defaults.
+
+        Raises ValueError naming an unknown key.
+        """
+        known = {"negative_share", *TASKS}
+        if unknown := set(section) - known:
+            raise ValueError(f"ranker: unknown keys {sorted(unknown)}; known: {sorted(known)}")
+        allowed = {f.name for f in fields(RankerSettings)} - {"task", "seed", "threads"}
+        settings: dict[Task, RankerSettings] = {}
+        for task in TASKS:
+            given = dict(section.get(task, {}))
+            if strange := set(given) - allowed:
+                raise ValueError(
+                    f"ranker.{task}: unknown keys {sorted(strange)}; known: {sorted(allowed)}"
+                )
+            if "objectives" in given:
+                given["objectives"] = tuple(given["objectives"])
+            settings[task] = replace(RankerSettings.for_task(task), seed=seed, **given)
+        return cls(settings, float(section.get("negative_share", 0.2)))

@@ -1,0 +1,149 @@
+"""Contracts of the ranking stage: labels, feature groups, rankers, scores, and what is served."""
+
+from recsys_assets.core.tables import Column, Table
+from recsys_assets.ranking.features import FEATURE_TABLES
+
+_AS_OF = Column("as_of", "timestamp", "Only events before this moment were used")
+_USER = Column("user_id", "string", "The user")
+_ITEM = Column("item_id", "string", "The item")
+
+LABELS = Table(
+    name="labels",
+    description="What each user took in the horizon after a cutoff.",
+    columns=(
+        _AS_OF,
+        _USER,
+        _ITEM,
+        Column("taken", "bool", "Taken within the horizon; only such pairs have a row"),
+        Column("is_new", "bool", "Never taken before the cutoff"),
+        Column("first_taken_at", "timestamp", "When first within the horizon"),
+    ),
+    key=("as_of", "user_id", "item_id"),
+    part_by="as_of",
+    min_rows=0,
+)
+
+USER_ITEM_DAYS = Table(
+    name="user_item_days",
+    description="What each user did with each item, day by day back from the cutoff.",
+    columns=(
+        _AS_OF,
+        _USER,
+        _ITEM,
+        Column("days_ago", "int32", "0 = the last 24 hours before the cutoff", minimum=0),
+        Column("taken", "bool", "Taken on that day"),
+        Column("quantity", "float64", "Units taken"),
+        Column("value", "float64", "Money paid", nullable=True),
+        Column("price", "float64", "Highest shelf price of the day", nullable=True),
+        Column("discount", "float64", "Discount of the day"),
+        Column("store_id", "string", "Store it was taken in", nullable=True),
+        Column("signal", "float64", "Sum of weight x polarity of the day's events"),
+    ),
+    key=("as_of", "user_id", "item_id", "days_ago"),
+    part_by="as_of",
+)
+
+_GRAINS = {
+    "item_features": "How an item does: demand in windows, trend, price, repeats, availability.",
+    "user_features": "How a user behaves: activity, basket, spend, rhythm, appetite for new things.",
+    "user_item_features": "A user's history with one item: counts, rhythm, and whether it is due.",
+    "user_category_features": "A user's history with a category, brand or group of variants.",
+    "store_item_features": "How an item does in one store lately: is it on the shelf there?",
+}
+
+
+def _grain(name: str) -> Table:
+    texts = {"user_id": "The user", "item_id": "The item", "store_id": "The store"}
+    texts |= {"level": "Which level of the taxonomy", "value": "Its value at that level"}
+    keys = tuple(
+        _AS_OF if k == "as_of" else Column(k, "string", texts[k]) for k in FEATURE_TABLES[name]
+    )
+    return Table(
+        name=name,
+        description=_GRAINS[name],
+        columns=(
+            *keys,
+            Column("*_id", "string", "An attribute that joins to another table", nullable=True),
+            Column("*", "float32", "A feature; null means there is no such history", True),
+        ),
+        key=FEATURE_TABLES[name],
+        part_by="as_of",
+        min_rows=0,
+    )
+
+
+GRAIN_TABLES: dict[str, Table] = {name: _grain(name) for name in FEATURE_TABLES}
+
+TRAINING_ROWS = Table(
+    name="training_rows",
+    description="Labelled candidates of the label windows, with every feature.",
+    columns=(
+        _AS_OF,
+        _USER,
+        _ITEM,
+        Column("label", "float32", "1 if taken within the horizon", minimum=0, maximum=1),
+        Column("*", "float32", "A feature as of the cutoff; null = no such history", True),
+    ),
+    key=("as_of", "user_id", "item_id"),
+    part_by="as_of",
+    min_rows=0,
+)
+
+RANKERS = Table(
+    name="rankers",
+    description="One LightGBM ranker per target and task, as text.",
+    columns=(
+        Column("target", "string", "Which target", values=("tune", "evaluate", "live")),
+        Column("task", "string", "all: anything; new: never taken", values=("all", "new")),
+        Column("model", "string", "The model and its feature list, as JSON"),
+        Column("rows", "int64", "Rows it learned from", minimum=1),
+    ),
+    key=("target", "task"),
+    min_rows=0,
+)
+
+SCORED_CANDIDATES = Table(
+    name="scored_candidates",
+    description="Candidates of each target with the rankers' scores.",
+    columns=(
+        _AS_OF,
+        _USER,
+        _ITEM,
+        Column("score_all", "float32", "Ranker for anything; without a ranker, the fused places"),
+        Column("score_new", "float32", "Ranker for what was never taken", nullable=True),
+        Column("seen", "bool", "Taken by the user before the cutoff"),
+        Column("times", "float32", "Days on which it was taken before", True, minimum=0),
+        Column("due", "float32", "Days since last over the usual gap; 1 = due now", True),
+        Column("retrievers", "string", "Which retrievers proposed it"),
+    ),
+    key=("as_of", "user_id", "item_id"),
+    part_by="as_of",
+)
+
+RECOMMENDATIONS = Table(
+    name="recommendations",
+    description="What to show: per placement and user a list, each row with its reason.",
+    columns=(
+        Column("placement", "string", "Where it is shown"),
+        _USER,
+        Column("rank", "int32", "1 = first", minimum=1),
+        _ITEM,
+        Column("score", "float32", "Score the order comes from; comparable within one list"),
+        Column("retrievers", "string", "Which retrievers proposed it; empty = fallback"),
+        Column("reason", "string", "Why, in plain language, true of the data"),
+        Column("reason_code", "string", "Kind of reason"),
+        Column("reason_evidence", "string", "The facts behind the reason, as JSON"),
+        Column("release_id", "string", "Which release made it"),
+        Column("policy", "string", "What chose it", values=("ranker", "explore", "fallback")),
+        Column("propensity", "float32", "Probability of the choice", minimum=0, maximum=1),
+        Column("as_of", "timestamp", "The list knows everything before this moment"),
+    ),
+    key=("placement", "user_id", "rank"),
+)
+
+POPULAR_RECOMMENDATIONS = Table(
+    name="popular_recommendations",
+    description="What to show to somebody nobody knows.",
+    columns=tuple(c for c in RECOMMENDATIONS.columns if c.name != "user_id"),
+    key=("placement", "rank"),
+)

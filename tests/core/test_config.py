@@ -1,0 +1,159 @@
+"""The shop file: small by default, strict in every detail, helpful when wrong."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from recsys_assets.core.config import (
+    ConfigError,
+    ExposureColumn,
+    InteractionColumn,
+    ItemColumn,
+    Shop,
+    load_shop,
+    packaged_shop,
+)
+from recsys_assets.ingestion.contract import EXPOSURES, ITEMS, LANDED
+
+MINIMAL = """
+name: corner
+source: {kind: files, interactions: {path: sales.csv}, items: {path: items.csv}}
+repeats: true
+partitions: {start: 2024-01-01}
+"""
+
+
+def shop(folder: Path, text: str) -> Shop:
+    (folder / "shop.yaml").write_text(text, encoding="utf-8")
+    return load_shop(folder / "shop.yaml")
+
+
+def test_a_minimal_shop_has_a_default_for_everything_else(tmp_path: Path) -> None:
+    minimal = shop(tmp_path, MINIMAL)
+    assert minimal.cutoffs.horizon_days == 28
+    assert minimal.cutoffs.weekday_number == 0
+    assert {name: p.length for name, p in minimal.placements.items()} == {
+        "for_you": 20,
+        "discover": 20,
+        "buy_again": 20,
+    }
+    assert minimal.event_types["purchase"].counts_as_taken
+    assert minimal.event_types["return"].polarity == -1
+    assert minimal.naive_zone == "UTC"
+    assert minimal.retriever("anything").enabled
+    assert minimal.resolve("sales.csv") == tmp_path / "sales.csv"
+
+
+def test_films_have_no_buy_again(tmp_path: Path) -> None:
+    films = shop(tmp_path, MINIMAL.replace("repeats: true", "repeats: false"))
+    assert list(films.placements) == ["for_you", "discover"]
+    with pytest.raises(ConfigError, match="buy_again needs repeats: true"):
+        shop(
+            tmp_path,
+            MINIMAL.replace("repeats: true", "repeats: false")
+            + "placements: {buy_again: {length: 5}}\n",
+        )
+
+
+def test_an_event_type_changes_only_the_fields_it_names(tmp_path: Path) -> None:
+    changed = shop(tmp_path, MINIMAL + "event_types: {view: {weight: 0.3}, gift: {weight: 2}}\n")
+    assert changed.event_types["view"].model_dump() == {
+        "weight": 0.3,
+        "polarity": 1,
+        "counts_as_taken": False,
+    }
+    assert changed.event_types["gift"].weight == 2
+    assert "purchase" in changed.event_types
+
+
+def test_zone_of_naive_timestamps_defaults_to_the_shops(tmp_path: Path) -> None:
+    assert shop(tmp_path, MINIMAL + "time_zone: Europe/Berlin\n").naive_zone == "Europe/Berlin"
+    both = shop(tmp_path, MINIMAL + "time_zone: Europe/Berlin\ntimestamps_are: UTC\n")
+    assert (both.time_zone, both.naive_zone) == ("Europe/Berlin", "UTC")
+
+
+def test_section_hash_sees_meaning_and_nothing_else(tmp_path: Path) -> None:
+    base = shop(tmp_path, MINIMAL)
+    lines = MINIMAL.strip().splitlines()
+    (tmp_path / "elsewhere").mkdir()
+    reordered = shop(
+        tmp_path / "elsewhere", "# a comment\n" + "\n".join(reversed(lines)) + "\nseed: 7\n"
+    )
+    everything = list(Shop.model_fields)
+    assert base.section_hash(*everything) == reordered.section_hash(*reversed(everything))
+    longer = shop(tmp_path, MINIMAL + "cutoffs: {horizon_days: 14}\n")
+    assert longer.section_hash("cutoffs") != base.section_hash("cutoffs")
+    assert longer.section_hash("rules") == base.section_hash("rules")
+    with pytest.raises(KeyError, match="cutofs"):
+        base.section_hash("cutofs")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rules: {max_per_catgory: {n: 1}}", "rules.max_per_catgory: unknown key; did you mean"),
+        ("rules: {exclude_items: [007]}", "rules.exclude_items.0: .* put it in quotes"),
+        ("rules: {markets: [NO]}", "rules.markets.0: .* reads False here; put it in quotes"),
+        ("time_zone: Mars/Olympus", "time_zone: 'Mars/Olympus' is not an IANA time zone"),
+        ("placements: {home: {length: 3}}", "placements.home: Input should be 'for_you'"),
+        ("plausible: {clock_skew_minutes: -1}", "plausible.clock_skew_minutes: .*found -1"),
+        ("event_types: {view: {weight: .inf}}", "event_types.view.weight: .*finite"),
+        ("evaluation: {k: 0}", "evaluation.k: "),
+        ("plausible: {earliest: soon}", "plausible.earliest: .*valid date"),
+        ("name: again", "key 'name' is given twice"),
+        ("rules: [", "not valid YAML"),
+    ],
+)
+def test_errors_name_the_file_the_key_and_what_to_do(
+    tmp_path: Path, change: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        shop(tmp_path, MINIMAL + change + "\n")
+    assert str(tmp_path / "shop.yaml") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("colums: {}", "source.interactions.0.colums: unknown key; did you mean columns"),
+        ("columns: {usr: a}", "source.interactions.0.columns.usr: Input should be 'event_id'"),
+        ("encoding: utf-16", "source.interactions.0.encoding: 'utf-16' is not an encoding"),
+        ("event_type: kauf", "names the event type 'kauf', which is not in event_types"),
+        ("event_values: {K: kauf}", r"event_values\.K names the event type 'kauf'"),
+        ("delimiter: '::'", "needs quote: null"),
+        ("decimal: ',', thousands: ','", "cannot be the same character"),
+        ("rating: {like_at: 2}", "dislike_below must not be greater"),
+    ],
+)
+def test_errors_in_a_table_are_as_precise(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        shop(tmp_path, MINIMAL.replace("path: sales.csv", f"path: sales.csv, {table}"))
+
+
+def test_a_missing_file_and_an_unknown_source_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_shop(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"source: .*'complete_journey'"):
+        shop(tmp_path, MINIMAL.replace("kind: files", "kind: flies"))
+    with pytest.raises(ConfigError, match="partitions: missing; add this key"):
+        shop(tmp_path, MINIMAL.replace("partitions: {start: 2024-01-01}", ""))
+
+
+def test_months_begin_on_their_first_day(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be first days of a month"):
+        shop(tmp_path, MINIMAL.replace("2024-01-01", "2024-01-15"))
+    with pytest.raises(ConfigError, match="end must be after start"):
+        shop(tmp_path, MINIMAL.replace("2024-01-01", "2024-01-01, end: 2024-01-01"))
+
+
+@pytest.mark.parametrize("name", ["complete_journey", "movielens_100k"])
+def test_packaged_shops_load(name: str) -> None:
+    assert load_shop(packaged_shop(name)).name == name
+
+
+def test_mappable_columns_are_the_contracts_columns() -> None:
+    origin = {"batch", "file", "row", "reject_field", "reject_reason"}
+    assert set(get_args(InteractionColumn)) == set(LANDED) - origin
+    assert set(get_args(ItemColumn)) - {"category"} == set(ITEMS) - {"attributes"}
+    assert set(get_args(ExposureColumn)) == set(EXPOSURES)

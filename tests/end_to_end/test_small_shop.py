@@ -1,0 +1,170 @@
+"""The whole job on a small real shop that only a YAML file describes, through the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.end_to_end.conftest import ShopRun, write_shop
+
+AS_OF_TABLES = (
+    "als_factors", "candidates", "user_item_days", "item_features", "user_features",
+    "user_item_features", "user_category_features", "store_item_features",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def lists(shop_run: ShopRun) -> pd.DataFrame:
+    return shop_run.lake.read("recommendations").to_pandas()
+
+
+def test_every_user_with_or_without_history_gets_every_complete_placement(
+    lists: pd.DataFrame, shop_run: ShopRun
+) -> None:
+    everyone = set(shop_run.lake.read("users").to_pandas()["user_id"])
+    assert "h99999" in everyone
+    for placement in ("for_you", "discover"):
+        rows = lists[lists["placement"] == placement]
+        assert set(rows["user_id"]) == everyone
+        assert (rows.groupby("user_id").size() == 10).all()
+        assert not rows.duplicated(["user_id", "item_id"]).any()
+
+
+def test_discover_holds_nothing_that_was_taken_and_buy_again_nothing_else(
+    lists: pd.DataFrame, sales: pd.DataFrame
+) -> None:
+    bought = sales[sales["how_many"] > 0]
+    pairs = pd.MultiIndex.from_frame(bought[["who", "what"]])
+    keys = pd.MultiIndex.from_frame(lists[["user_id", "item_id"]])
+    taken = keys.isin(pairs)
+    assert not taken[lists["placement"] == "discover"].any()
+    assert taken[lists["placement"] == "buy_again"].all()
+
+
+def test_a_reason_that_counts_counts_right(lists: pd.DataFrame, sales: pd.DataFrame) -> None:
+    bought = sales[sales["how_many"] > 0]
+    times = bought.groupby(["who", "what"])["receipt"].nunique()
+    rows = lists[lists["reason_code"] == "repeat"]
+    assert len(rows) > 100
+    for row in rows.sample(100, random_state=1).to_dict("records"):
+        stated = json.loads(row["reason_evidence"])["n_taken"]
+        assert stated == times[(row["user_id"], row["item_id"])]
+        assert str(stated) in row["reason"] or "once" in row["reason"] or "twice" in row["reason"]
+
+
+def test_sensitive_categories_are_never_named(lists: pd.DataFrame) -> None:
+    assert not lists["reason"].str.upper().str.contains("COLD AND FLU").any()
+
+
+def test_the_scoreboard_has_us_and_every_baseline_for_both_tasks(shop_run: ShopRun) -> None:
+    board = shop_run.lake.read("scoreboard").to_pandas()
+    rows = board[(board["target"] == "evaluate") & (board["metric"] == "ndcg@10")]
+    for task in ("all", "new"):
+        models = set(rows[rows["task"] == task]["model"])
+        assert {"ours", "ours_no_rules", "popularity_7d", "als", "item_neighbours"} <= models
+        assert {"blend_given", "blend_tuned"} <= models
+    assert {"personal_frequency", "personal_frequency_decayed"} <= set(rows["model"])
+
+
+def test_rows_in_are_accepted_quarantined_or_deduplicated(
+    shop_run: ShopRun, sales: pd.DataFrame
+) -> None:
+    lake = shop_run.lake
+    accepted, refused = lake.read("interactions").rows, lake.read("quarantine").rows
+    raw = lake.read("raw_interactions").to_pandas(["event_id"])["event_id"]
+    assert accepted + refused + int(raw.duplicated().sum()) == len(sales)
+
+
+def test_nothing_in_metadata_or_logs_names_a_user(shop_run: ShopRun, sales: pd.DataFrame) -> None:
+    someone = sales["who"].iloc[0].encode()
+    for path in (shop_run.home / "dagster").rglob("*"):
+        if path.is_file():
+            assert someone not in path.read_bytes(), path
+
+
+def test_a_second_run_with_nothing_changed_recomputes_nothing(shop_run: ShopRun) -> None:
+    before = {a: shop_run.lake.entries(a) for a in shop_run.lake.assets()}
+    done = shop_run.recsys("run")
+    assert done.returncode == 0, done.stderr
+    assert before == {a: shop_run.lake.entries(a) for a in shop_run.lake.assets()}
+    lines = [line for line in done.stdout.splitlines() if " rows " in line]
+    assert len(lines) > 25
+    assert all("unchanged" in line for line in lines), done.stdout
+
+
+def test_cutting_the_log_at_a_cutoff_changes_no_byte_known_before_it(
+    shop_run: ShopRun, sales: pd.DataFrame, products: pd.DataFrame, tmp_path: Path
+) -> None:
+    cut = sales[sales["at"] < "2017-12-04"]
+    write_shop(tmp_path, cut, products)
+    people = shop_run.folder / "people.csv"
+    (tmp_path / "people.csv").write_bytes(people.read_bytes())
+    other = ShopRun(tmp_path, tmp_path / "home")
+    done = other.recsys("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    compared = 0
+    for table in AS_OF_TABLES:
+        full = {f.part: f.sha256 for v in shop_run.lake.read(table).versions for f in v.files}
+        past = {f.part: f.sha256 for v in other.lake.read(table).versions for f in v.files}
+        shared = sorted(full.keys() & past.keys())
+        assert "2017-12-04T00:00Z" in shared, table
+        assert {p: full[p] for p in shared} == {p: past[p] for p in shared}, table
+        compared += len(shared)
+    assert compared >= 2 * len(AS_OF_TABLES)
+
+
+def test_the_command_line_answers_for_a_heavy_a_light_and_an_unknown_user(
+    shop_run: ShopRun, sales: pd.DataFrame
+) -> None:
+    counts = sales["who"].value_counts()
+    for user in (counts.index[0], counts.index[-1]):
+        shown = shop_run.recsys("recommend", user)
+        assert shown.returncode == 0, shown.stderr
+        assert "For you" in shown.stdout and "New to you" in shown.stdout
+        assert "release" in shown.stdout
+    unknown = shop_run.recsys("recommend", "nobody")
+    assert unknown.returncode == 0
+    assert "Nobody knows user 'nobody'" in unknown.stdout
+
+
+def test_excluded_items_are_not_shown(shop_run: ShopRun, lists: pd.DataFrame) -> None:
+    first = lists[lists["placement"] == "for_you"].iloc[0]
+    shown = shop_run.recsys("recommend", first["user_id"], "--exclude", first["item_id"])
+    assert first["item_id"] not in shown.stdout.split()
+
+
+def test_a_related_item_is_shown_with_its_title(shop_run: ShopRun) -> None:
+    item = shop_run.lake.read("bought_together").to_pandas()["item_id"].iloc[0]
+    shown = shop_run.recsys("similar", item)
+    assert shown.returncode == 0, shown.stderr
+    assert "Goes with it" in shown.stdout
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_any_table_can_be_exported(shop_run: ShopRun, tmp_path: Path, suffix: str) -> None:
+    read: dict[str, Callable[[Path], int]] = {
+        ".parquet": lambda p: pq.read_table(p).num_rows,
+        ".csv": lambda p: len(pd.read_csv(p, dtype=str)),
+    }
+    for table in ("recommendations", "text_embeddings"):
+        target = tmp_path / f"{table}{suffix}"
+        done = shop_run.recsys("export", table, str(target))
+        assert done.returncode == 0, done.stderr
+        assert read[suffix](target) == shop_run.lake.read(table).rows
+
+
+def test_an_error_that_people_can_act_on_is_one_line(shop_run: ShopRun) -> None:
+    wrong = shop_run.recsys("export", "no_such_table", "x.csv")
+    assert wrong.returncode == 1
+    assert "no_such_table has never been materialized" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_status_lists_every_table_as_approved(shop_run: ShopRun) -> None:
+    shown = shop_run.recsys("status").stdout
+    for asset in shop_run.lake.assets():
+        assert asset in shown
+    assert "rejected" not in shown and "pending" not in shown

@@ -1,0 +1,131 @@
+"""The scoreboard on four users and six items."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.evaluation.scoreboard import (
+    DIFFERENCE_COLUMNS,
+    METRIC_COLUMNS,
+    Scoreboard,
+    Surroundings,
+    Task,
+    history_slices,
+    popularity_slices,
+    scoreboard,
+)
+
+POPULARITY = pd.Series({"a": 50, "b": 30, "c": 15, "d": 5})
+ITEMS = pd.DataFrame({"item_id": list("abcdef"), "category_2": list("xxyyzz")}).assign(
+    group_id=lambda frame: "g-" + frame["item_id"]
+)
+
+
+def lists(items_by_user: dict[str, str]) -> pd.DataFrame:
+    rows = [
+        (user, item, rank)
+        for user, items in items_by_user.items()
+        for rank, item in enumerate(items, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "rank"])
+
+
+def pairs(*names: str) -> pd.DataFrame:
+    return pd.DataFrame({"user_id": [n[0] for n in names], "item_id": [n[1] for n in names]})
+
+
+def board() -> Scoreboard:
+    users = list("uvwx")
+    popular = lists(dict.fromkeys(users, "ab"))
+    ours = lists({"u": "ca", "v": "fb", "w": "ba", "x": "ab"})
+    task = Task(pairs("uc", "vf", "wb", "xa", "xb"), {"popular": popular, "ours": ours})
+    slices = pd.Series(["none", "1-5", "1-5", "over 20"], index=users)
+    around = Surroundings(POPULARITY, ITEMS, pairs("ua", "wa"), slices)
+    return scoreboard("tune", {"all": task}, around, baselines=["popular"], draws=200)
+
+
+def value(frame: pd.DataFrame, **key: str) -> float:
+    rows = frame
+    for column, wanted in key.items():
+        rows = rows[rows[column] == wanted]
+    assert len(rows) == 1
+    return float(rows["value"].item())
+
+
+def test_every_model_is_measured_on_the_same_users() -> None:
+    metrics = board().metrics
+    assert tuple(metrics.columns) == METRIC_COLUMNS
+    assert value(metrics, model="ours", slice="all", metric="recall@10") == 1.0
+    assert value(metrics, model="popular", slice="all", metric="recall@10") == 0.5
+    everybody = metrics[(metrics["slice"] == "all") & (metrics["metric"] == "ndcg@10")]
+    assert everybody["n_users"].unique().tolist() == [4]
+    assert (everybody["low"] <= everybody["value"]).all()
+    assert (everybody["value"] <= everybody["high"]).all()
+
+
+def test_slices_keep_their_users_or_their_items() -> None:
+    metrics = board().metrics
+    few = {"model": "popular", "slice": "users:1-5", "metric": "hit@10"}
+    assert value(metrics, **few) == 0.5
+    assert value(metrics, model="ours", slice="items:cold", metric="recall@10") == 1.0
+    assert value(metrics, model="popular", slice="items:cold", metric="recall@10") == 0.0
+    cold = metrics[metrics["slice"] == "items:cold"]
+    assert cold["n_users"].unique().tolist() == [1]
+    assert "users:6-20" not in set(metrics["slice"])
+
+
+def test_coverage_is_one_number_without_an_interval() -> None:
+    metrics = board().metrics
+    assert value(metrics, model="popular", slice="all", metric="coverage@10") == pytest.approx(
+        1 / 3
+    )
+    assert metrics.loc[metrics["metric"] == "coverage@10", ["low", "high"]].isna().all().all()
+
+
+def test_novelty_counts_what_the_user_never_took() -> None:
+    got = value(board().metrics, model="popular", slice="all", metric="never_taken_items@10")
+    assert got == pytest.approx((0.5 + 1 + 0.5 + 1) / 4)
+
+
+def test_models_are_compared_with_the_best_baseline_by_user() -> None:
+    differences = board().differences
+    assert tuple(differences.columns) == DIFFERENCE_COLUMNS
+    assert set(differences["model"]) == {"ours"} and set(differences["baseline"]) == {"popular"}
+    assert value(differences, slice="all", metric="recall@10") == 0.5
+    assert not differences["slice"].str.startswith("items:").any()
+
+
+def test_the_same_input_gives_the_same_board() -> None:
+    pd.testing.assert_frame_equal(board().metrics, board().metrics)
+    pd.testing.assert_frame_equal(board().differences, board().differences)
+
+
+def test_history_is_counted_in_baskets_that_hold_something_taken() -> None:
+    baskets = {"five": 5, "six": 6, "many": 21}
+    log = pd.DataFrame(
+        [(user, f"{user}{n}") for user, size in baskets.items() for n in range(size) for _ in "ab"],
+        columns=["user_id", "session_id"],
+    ).assign(counts_as_taken=True)
+    returned = pd.DataFrame({"user_id": ["none"], "session_id": ["r"], "counts_as_taken": [False]})
+    slices = history_slices(pd.concat([log, returned]), ["none", "five", "six", "many"])
+    assert slices.to_dict() == {"none": "none", "five": "1-5", "six": "6-20", "many": "over 20"}
+
+
+def test_half_of_all_events_are_head_and_what_nobody_took_is_cold() -> None:
+    slices = popularity_slices(POPULARITY, list("abcdef"))
+    assert slices.to_dict() == {
+        "a": "head",
+        "b": "mid",
+        "c": "tail",
+        "d": "tail",
+        "e": "cold",
+        "f": "cold",
+    }
+
+
+def test_a_board_without_baselines_has_no_differences() -> None:
+    task = Task(pairs("ua"), {"ours": lists({"u": "a"})})
+    around = Surroundings(POPULARITY, ITEMS, pairs(), pd.Series({"u": "none"}))
+    result = scoreboard("tune", {"all": task}, around, draws=10)
+    assert result.differences.empty and tuple(result.differences.columns) == DIFFERENCE_COLUMNS
+    assert np.isnan(value(result.metrics, model="ours", slice="all", metric="diversity@10"))

@@ -1,0 +1,169 @@
+"""A shop nobody wrote an adapter for: German columns, semicolons, local times, two months."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recsys_assets.core.config import Shop, load_shop
+from recsys_assets.ingestion.contract import complete_interactions
+from recsys_assets.ingestion.source import Source, SourceError, open_source
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+HOFLADEN = Path(__file__).parent.parent / "data" / "hofladen" / "shop.yaml"
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    return load_shop(HOFLADEN)
+
+
+@pytest.fixture(scope="module")
+def source(shop: Shop) -> Source:
+    return open_source(shop)
+
+
+@pytest.fixture(scope="module")
+def landed(source: Source) -> pd.DataFrame:
+    files = [f for f in source.files() if f.role == "interactions"]
+    frames = [source.land(f, NOW) for f in files]
+    assert [len(f) for f in frames] == [source.count_rows(f) for f in files]
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def accepted(landed: pd.DataFrame) -> pd.DataFrame:
+    return landed[landed["reject_reason"].isna()].reset_index(drop=True)
+
+
+def test_ignored_columns_are_warned_about_and_nothing_else(source: Source) -> None:
+    assert source.check() == [
+        "belege/2023-a.csv: ignored columns Kasse",
+        "belege/2023-b.csv: ignored columns Kasse",
+    ]
+
+
+def test_ids_survive_as_written(accepted: pd.DataFrame) -> None:
+    assert accepted["user_id"].tolist() == [
+        "007",
+        "007",
+        "NA",
+        "12345678901234567",
+        "12345678901234567",
+        "null",
+    ]
+    assert accepted["item_id"].tolist() == ["0010", "0010", "0020", "0030", "0030", "0010"]
+
+
+def test_german_numbers_words_and_encoding(accepted: pd.DataFrame) -> None:
+    assert accepted["value"].tolist()[:2] == [1234.5, 1234.5]
+    assert accepted["store_id"].tolist()[:2] == ["Süd", "Süd"]
+    assert accepted["quantity"].tolist() == [2, 2, 1, 1, -1, 1]
+    assert accepted["event_type"].tolist() == [
+        "purchase",
+        "purchase",
+        "view",
+        "purchase",
+        "return",
+        "return",
+    ]
+
+
+def test_hours_that_a_clock_change_skips_or_repeats_take_the_offset_before_it(
+    accepted: pd.DataFrame,
+) -> None:
+    moments = [f"{t:%m-%d %H:%M}" for t in accepted["event_time"]]
+    assert moments[0] == "03-24 16:05"
+    assert moments[2] == "03-26 01:30", "02:30 does not exist; it reads as 03:30 summer time"
+    assert moments[3] == "10-29 00:30", "the first of two 02:30s"
+
+
+def test_two_equal_lines_of_one_receipt_are_two_events(accepted: pd.DataFrame) -> None:
+    assert accepted["event_id"].is_unique
+
+
+def test_every_bad_line_is_found_by_file_line_field_and_reason(landed: pd.DataFrame) -> None:
+    bad = landed[landed["reject_reason"].notna()]
+    assert set(bad["file"]) == {"belege/2023-b.csv"}
+    assert list(zip(bad["row"], bad["reject_field"], bad["reject_reason"], strict=True)) == [
+        (3, "event_time", "not a timestamp: '32.13.2023 10:00'"),
+        (4, "user_id", "missing id"),
+        (5, "event_type", "unknown event type: 'Tausch'"),
+        (6, "quantity", "not a number: 'viel'"),
+        (7, "row", "wrong number of values: 7 where 9 are expected"),
+        (8, "event_time", "in the future: '02.11.2099 10:05'"),
+    ]
+
+
+def test_staging_adds_meaning_and_the_local_day(accepted: pd.DataFrame, shop: Shop) -> None:
+    events = complete_interactions(accepted, shop)
+    assert events["polarity"].tolist() == [1, 1, 1, 1, -1, -1]
+    assert events["counts_as_taken"].tolist() == [True, True, False, True, False, False]
+    assert events["weight"].tolist() == pytest.approx([1, 1, 0.1, 1, 1, 1])
+    assert events["local_date"].tolist()[3] == date(2023, 10, 29)
+
+
+def test_catalogue_splits_paths_and_explains_what_it_leaves_out(source: Source) -> None:
+    items, rejects = source.items(NOW)
+    assert items["item_id"].tolist() == ["0010", "0020", "0030"]
+    assert items["title"].tolist() == ["Käse; am Stück", "Äpfel", "=2+5|cmd"]
+    assert items[["category_1", "category_2", "category_3"]].to_numpy().tolist()[0] == [
+        "Molkerei",
+        "Käse",
+        "Hartkäse",
+    ]
+    assert items["attributes"].tolist() == ['{"Gewicht": "1 kg"}', "{}", '{"Gewicht": "500 g"}']
+    assert list(zip(rejects["row"], rejects["reject_reason"], strict=True)) == [
+        (5, "duplicate of row 4"),
+        (6, "conflicts with row 3"),
+        (7, "negative: '-1,00'"),
+    ]
+    (file,) = (f for f in source.files() if f.role == "items")
+    assert len(items) + len(rejects) == source.count_rows(file)
+
+
+def test_ten_lines_are_enough_for_files_that_use_our_names(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        "name: corner\nsource:\n  kind: files\n"
+        "  interactions: {path: sales.csv, event_type: purchase}\n"
+        "  items: {path: items.csv}\n"
+        "repeats: true\npartitions: {start: 2023-01-01}\n"
+    )
+    (tmp_path / "sales.csv").write_text(
+        "user_id,item_id,event_time\nu,i,2023-05-01T12:00:00+02:00\nu,i,2023-05-01 12:00:00\n"
+    )
+    (tmp_path / "items.csv").write_text("item_id,title\ni,Tea\n")
+    source = open_source(load_shop(tmp_path / "shop.yaml"))
+    assert source.check() == []
+    landed = source.land(source.files()[0], NOW)
+    assert landed["event_time"].dt.hour.tolist() == [10, 12]
+    assert landed["event_type"].tolist() == ["purchase", "purchase"]
+    assert len(source.items(NOW)[0]) == 1
+    assert len(source.users(NOW)[0]) == len(source.exposures(NOW)[0]) == 0
+
+
+def test_a_renamed_column_stops_with_the_nearest_match(tmp_path: Path) -> None:
+    text = HOFLADEN.read_text().replace("user_id: Kundennr", "user_id: Kundennummer")
+    (tmp_path / "shop.yaml").write_text(text)
+    (tmp_path / "belege").symlink_to(HOFLADEN.parent / "belege")
+    (tmp_path / "artikel.csv").symlink_to(HOFLADEN.parent / "artikel.csv")
+    with pytest.raises(
+        SourceError, match=r"'Kundennummer' \(for user_id\); did you mean 'Kundennr'"
+    ):
+        open_source(load_shop(tmp_path / "shop.yaml")).check()
+
+
+def test_a_wrong_delimiter_is_named(tmp_path: Path) -> None:
+    text = HOFLADEN.read_text().replace('delimiter: ";"', 'delimiter: ","', 1)
+    (tmp_path / "shop.yaml").write_text(text)
+    (tmp_path / "belege").symlink_to(HOFLADEN.parent / "belege")
+    (tmp_path / "artikel.csv").symlink_to(HOFLADEN.parent / "artikel.csv")
+    with pytest.raises(SourceError, match="is the delimiter ';'"):
+        open_source(load_shop(tmp_path / "shop.yaml")).check()
+
+
+def test_a_path_without_files_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(HOFLADEN.read_text())
+    with pytest.raises(SourceError, match=r"belege/\*\.csv: no file for interactions"):
+        open_source(load_shop(tmp_path / "shop.yaml")).files()

@@ -1,0 +1,108 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys_assets.ranking import ranker
+
+SMALL = ranker.RankerSettings(
+    rounds=8, learning_rate=0.5, num_leaves=4, min_data_in_leaf=2, feature_fraction=1.0, threads=1
+)
+
+
+def frame(users: int = 30, rows: int = 10) -> pa.Table:
+    """Each user takes the candidate that scores best; every third candidate was taken before."""
+    rng = np.random.default_rng(0)
+    score = rng.random((users, rows), dtype=np.float32)
+    moment = datetime(2020, 3, 2, tzinfo=UTC)
+    return pa.table(
+        {
+            "as_of": pa.array([moment] * users * rows, pa.timestamp("us", tz="UTC")),
+            "user_id": [f"u{u:02d}" for u in range(users) for _ in range(rows)],
+            "item_id": [f"i{i:02d}" for _ in range(users) for i in range(rows)],
+            "label": (score == score.max(axis=1, keepdims=True)).ravel().astype("float32"),
+            "ui_seen": np.tile((np.arange(rows) % 3 == 0).astype("float32"), users),
+            "noise": rng.random(users * rows, dtype=np.float32),
+            "score_r": score.ravel(),
+        }
+    )
+
+
+@pytest.mark.parametrize("objective", ["binary", "lambdarank", "rank_xendcg"])
+def test_the_ranker_finds_the_feature_that_decides(objective: ranker.Objective):
+    data = frame()
+    model = ranker.train(data, replace(SMALL, objectives=(objective,)), valid=data)
+    assert next(iter(model.importance)) == "score_r"
+    assert model.metrics["valid_ndcg_10"] > 0.9
+    assert [p["round"] for p in model.learning_curve] == sorted(
+        p["round"] for p in model.learning_curve
+    )
+
+
+def test_the_same_rows_grow_the_same_trees_to_the_byte_with_one_thread_or_two():
+    data = frame()
+    one = ranker.train(data, SMALL).to_json()
+    assert one == ranker.train(data, SMALL).to_json()
+    two = ranker.train(data, replace(SMALL, threads=2))
+    trees = [t.split("parameters:")[0] for t in two.texts]
+    assert trees == [t.split("parameters:")[0] for t in ranker.RankerModel.from_json(one).texts]
+
+
+def test_a_stored_model_scores_as_the_trained_one():
+    data = frame()
+    model = ranker.train(data, replace(SMALL, objectives=("binary", "lambdarank"), seeds=2))
+    assert len(model.texts) == 4
+    stored = ranker.RankerModel.from_json(model.to_json())
+    assert stored == model
+    assert ranker.score(stored, data).tolist() == ranker.score(model, data).tolist()
+
+
+def test_features_go_by_name_and_a_missing_one_is_refused():
+    data = frame()
+    model = ranker.train(data, SMALL)
+    shuffled = data.select(sorted(data.column_names, reverse=True))
+    assert ranker.score(model, shuffled).tolist() == ranker.score(model, data).tolist()
+    with pytest.raises(ValueError, match="score_r"):
+        ranker.score(model, data.drop_columns(["score_r"]))
+
+
+def test_trees_grown_on_other_features_than_declared_are_refused():
+    model = ranker.train(frame(), SMALL)
+    with pytest.raises(ValueError, match="other features"):
+        ranker.score(replace(model, features=model.features[::-1]), frame())
+
+
+def test_the_ranker_of_new_items_learns_from_unseen_rows_only():
+    data = frame()
+    model = ranker.train(data, replace(SMALL, task="new"))
+    unseen = data["ui_seen"].to_numpy() == 0
+    takers = data.filter(pa.array(unseen & (data["label"].to_numpy() > 0)))["user_id"]
+    users_with = len(set(takers.to_pylist()))
+    assert model.metrics["queries"] == users_with
+    assert model.metrics["rows"] == users_with * unseen[:10].sum()
+
+
+def test_without_a_positive_there_is_nothing_to_learn():
+    data = frame()
+    none = data.set_column(3, "label", pa.array(np.zeros(data.num_rows, dtype=np.float32)))
+    with pytest.raises(ranker.NothingToLearnError):
+        ranker.train(none, SMALL)
+
+
+def test_contributions_add_up_to_the_margin():
+    data = frame()
+    model = ranker.train(data, SMALL)
+    parts = ranker.contributions(model, data.slice(0, 5), top=3).to_pandas()
+    assert parts.groupby(["user_id", "item_id"]).size().tolist() == [3] * 5
+    assert parts.loc[parts["place"] == 1, "feature"].tolist() == ["score_r"] * 5
+    total = parts.groupby("item_id")["contribution"].sum().to_numpy()
+    margin = ranker.score(model, data.slice(0, 5))
+    assert np.allclose(total - total[0], margin - margin[0], atol=1e-5)
+
+
+def test_more_than_ten_thousand_rows_of_one_user_are_refused():
+    data = frame(users=1, rows=10_001)
+    with pytest.raises(ValueError, match="10001 rows"):
+        ranker.train(data, SMALL)

@@ -1,0 +1,113 @@
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ranking import features, training
+from tests.ranking.shop import AS_OF, event, interactions, items, users
+
+LOG = interactions(
+    event("ann", "a1", 10),
+    event("ann", "a2", 9, polarity=-1),
+    event("ann", "a1", -1),
+    event("ann", "a2", -2),
+    event("ann", "b1", -3),
+    event("ann", "b1", -1),
+    event("ann", "b2", -4, taken=False, polarity=-1),
+    event("ann", "b2", -28),
+    event("bob", "a1", 1),
+)
+
+
+def window(pairs: list[tuple[str, str]], negative_share: float, seed: int = 0) -> pa.Table:
+    catalogue = items("a1", "a2", "b1", "b2", "c1")
+    candidates = pa.table(
+        {
+            "as_of": pa.array([AS_OF] * len(pairs), pa.timestamp("us", tz="UTC")),
+            "user_id": [u for u, _ in pairs],
+            "item_id": [i for _, i in pairs],
+            "score_r": pa.array([1.0] * len(pairs), pa.float32()),
+            "rank_r": pa.array([1] * len(pairs), pa.int32()),
+        }
+    )
+    return training.training_frame(
+        Warehouse(),
+        candidates,
+        labels(),
+        catalogue,
+        features.build_feature_tables(Warehouse(), LOG, catalogue, users("ann", "bob"), AS_OF),
+        negative_share=negative_share,
+        seed=seed,
+    )
+
+
+def labels() -> pa.Table:
+    return training.build_labels(Warehouse(), LOG, AS_OF, AS_OF + timedelta(days=28))
+
+
+def test_labels_are_what_was_taken_in_the_horizon_and_whether_it_was_new():
+    found = labels().to_pandas()
+    assert found["item_id"].tolist() == ["a1", "a2", "b1"]  # b2: a return, and on the last moment
+    assert found["is_new"].tolist() == [False, False, True]  # a2 was disliked, so it is known
+    assert found["first_taken_at"].iloc[2] == AS_OF + timedelta(days=1)
+
+
+def test_a_missed_positive_is_never_added():
+    frame = window([("ann", "a1"), ("ann", "c1")], 1.0)
+    assert frame["item_id"].to_pylist() == ["a1", "c1"]
+    assert frame["label"].to_pylist() == [1.0, 0.0]
+
+
+def test_a_user_without_a_positive_among_the_candidates_teaches_nothing():
+    frame = window([("ann", "b1"), ("ann", "c1"), ("bob", "a1"), ("bob", "c1")], 1.0)
+    assert set(frame["user_id"].to_pylist()) == {"ann"}
+
+
+def test_positives_stay_when_no_negative_is_drawn():
+    frame = window([("ann", "a1"), ("ann", "b1"), ("ann", "c1")], 0.0)
+    assert frame["label"].to_pylist() == [1.0, 1.0]
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="not a share"):
+        window([("ann", "a1")], 1.5)
+
+
+def test_a_long_query_keeps_its_positives_and_the_lowest_draws():
+    kept = training.kept_rows(
+        np.array([0, 0, 0, 0, 1]),
+        np.array([False, True, False, False, True]),
+        np.array([3, 9, 1, 2, 5]),
+        1.0,
+        rows_per_query=3,
+    )
+    assert kept.tolist() == [1, 2, 3, 4]
+
+
+rows = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 999_999)), max_size=40)
+
+
+@given(rows, st.floats(0, 1))
+def test_a_row_is_drawn_whatever_other_users_do(data: list[tuple[int, bool, int]], share: float):
+    data.sort(key=lambda r: r[0])
+    query = np.array([q for q, _, _ in data], dtype=np.int64)
+    taken = np.array([t for _, t, _ in data], dtype=bool)
+    draw = np.array([d for _, _, d in data], dtype=np.int64)
+    together = training.kept_rows(query, taken, draw, share)
+    alone = [
+        np.flatnonzero(query == q)[
+            training.kept_rows(
+                np.zeros((query == q).sum(), dtype=np.int64),
+                taken[query == q],
+                draw[query == q],
+                share,
+            )
+        ]
+        for q in np.unique(query)
+    ]
+    assert together.tolist() == [i for part in alone for i in part.tolist()]
+    assert set(np.flatnonzero(taken)) <= set(together.tolist())

@@ -1,0 +1,125 @@
+"""The union of the lists: what is in it, in which order, and that company does not matter."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.retrieval import candidates, registry
+from tests.retrieval.test_contract import AS_OF, log_of, shop_events, vectors
+
+CONFIG: dict[str, dict[str, object]] = {
+    "als": {"k_seen": 3, "k_unseen": 4, "params": {"factors": 6}},
+    "content": {"k_seen": 0, "k_unseen": 2, "k_cold": 2},
+    "ease": {"k_seen": 3, "k_unseen": 4},
+    "frequency": {"k_seen": 5, "k_unseen": 0},
+    "week": {"kind": "popularity", "k_seen": 0, "k_unseen": 5, "params": {"window": 7}},
+    "next_item": {"enabled": False},
+}
+
+
+def made(users: list[str], **more: object) -> pd.DataFrame:
+    log = log_of(shop_events())
+    chosen = registry.members(CONFIG, vectors())
+    fitted = registry.fit(log, chosen)
+    table = candidates.generate(log, fitted, chosen, users, **more)  # type: ignore[arg-type]
+    return table.to_pandas()
+
+
+USERS = [f"u{n:02d}" for n in range(20)]
+
+
+def test_a_switched_off_retriever_leaves_no_trace() -> None:
+    assert "score_next_item" not in made(USERS[:2]).columns
+
+
+def test_rows_are_sorted_unique_and_all_before_the_cutoff() -> None:
+    frame = made(USERS[::-1] + USERS[:3])
+    keys = frame[["user_id", "item_id"]]
+    assert not keys.duplicated().any()
+    assert keys.equals(keys.sort_values(["user_id", "item_id"], ignore_index=True))
+    assert (frame["as_of"] == AS_OF).all()
+
+
+def test_ranks_count_up_along_falling_scores_within_the_depths() -> None:
+    frame = made(USERS)
+    taken = shop_events().query("event_time < @AS_OF and counts_as_taken")
+    seen = set(zip(taken["user_id"], taken["item_id"], strict=True))
+    frame["seen"] = [key in seen for key in zip(frame["user_id"], frame["item_id"], strict=True)]
+    for _, mine in frame.groupby("user_id"):
+        listed = mine[mine["rank_ease"].notna()].sort_values("rank_ease")
+        assert listed["rank_ease"].tolist() == list(range(1, len(listed) + 1))
+        assert (listed["score_ease"].diff().dropna() <= 0).all()
+        assert listed["seen"].sum() == 3
+        assert (~listed["seen"]).sum() == 4
+
+
+def test_every_retriever_scores_every_candidate_it_can() -> None:
+    frame = made(USERS)
+    assert frame["score_content"].notna().all()
+    cold = frame["item_id"] >= "i36"
+    assert frame.loc[cold, "score_ease"].isna().all()
+    assert frame.loc[~cold, "score_ease"].notna().all()
+
+
+def test_the_cold_quota_brings_items_nobody_took() -> None:
+    frame = made(USERS)
+    assert (frame[frame["item_id"] >= "i36"].groupby("user_id").size() == 2).all()
+
+
+def test_a_user_nobody_knows_gets_what_is_popular() -> None:
+    frame = made(["stranger", "u03"])
+    stranger = frame[frame["user_id"] == "stranger"]
+    assert stranger["rank_week"].notna().sum() == 5
+    assert stranger["rank_als"].isna().all()
+    assert stranger["rank_frequency"].isna().all()
+
+
+def test_company_and_batches_do_not_change_a_users_rows() -> None:
+    whole = made(USERS, user_batch=8)
+    some = ["u02", "u11", "u17"]
+    alone = made(some, user_batch=8)
+    expected = whole[whole["user_id"].isin(some)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, expected, check_exact=True)
+
+
+def test_an_item_that_may_not_be_shown_is_not_brought() -> None:
+    log = log_of(shop_events())
+    allowed = np.asarray(log.items != "i04")
+    frame = made(USERS, eligible=allowed)
+    assert "i04" not in set(frame["item_id"])
+    assert "i04" in set(made(USERS)["item_id"])
+
+
+def test_a_misspelt_parameter_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        registry.members({"esae": {}})
+    with pytest.raises(ValueError, match="ease"):
+        registry.members({"ease": {"params": {"lamda": 1}}})
+    with pytest.raises(ValueError, match="unknown keys"):
+        registry.members({"ease": {"depth": 1}})
+
+
+def test_recall_and_unique_contribution_by_hand() -> None:
+    found = pd.DataFrame(
+        {
+            "user_id": ["a", "a", "a", "b"],
+            "item_id": ["1", "2", "3", "1"],
+            "rank_x": [1, 2, None, None],
+            "rank_y": [None, 1, None, 1],
+            "seen": [True, False, False, False],
+        }
+    )
+    labels = pd.DataFrame(
+        {
+            "user_id": ["a", "a", "a", "b"],
+            "item_id": ["1", "2", "9", "1"],
+            "taken": True,
+            "is_new": [False, True, True, True],
+        }
+    )
+    out = candidates.retriever_recall(found, labels, depths=(1,)).set_index(["task", "retriever"])
+    assert out.loc[("all", "x"), "recall"] == pytest.approx((2 / 3 + 0) / 2)
+    assert out.loc[("all", "x"), "recall_1"] == pytest.approx((1 / 3 + 0) / 2)
+    assert out.loc[("all", "union"), "recall"] == pytest.approx((2 / 3 + 1) / 2)
+    assert out.loc[("all", "y"), "unique"] == pytest.approx(1 / 4)
+    assert out.loc[("new", "x"), "recall_1"] == pytest.approx((1 / 2 + 0) / 2)

@@ -1,0 +1,239 @@
+"""What every retriever promises, checked on a small shop for each kind there is."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.retrieval import registry
+from recsys_assets.retrieval.content import Content
+from recsys_assets.retrieval.contract import EventLog, Fitted, hidden_items, top_k
+from recsys_assets.retrieval.registry import KINDS
+
+AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
+N_ITEMS = 40
+
+
+def shop_items() -> pd.DataFrame:
+    ids = [f"i{n:02d}" for n in range(N_ITEMS)]
+    return pd.DataFrame(
+        {
+            "item_id": ids,
+            "category_1": [f"a{n % 2}" for n in range(N_ITEMS)],
+            "category_2": [f"b{n % 4}" for n in range(N_ITEMS)],
+            "category_3": [f"c{n % 8}" for n in range(N_ITEMS)],
+            "brand": [f"m{n % 3}" for n in range(N_ITEMS)],
+            "group_id": [f"g{n // 2}" for n in range(N_ITEMS)],
+        }
+    )
+
+
+def shop_events(n: int = 600) -> pd.DataFrame:
+    """Two tastes: even users like even items. Items i36..i39 are never taken before AS_OF."""
+    rng = np.random.default_rng(5)
+    user = rng.integers(0, 20, n)
+    item = (rng.integers(0, 18, n) * 2 + user % 2) % 36
+    day = rng.uniform(-20, 100, n)  # a sixth of it lies after the cutoff
+    item = np.where(day < 0, rng.integers(0, N_ITEMS, n), item)
+    frame = pd.DataFrame(
+        {
+            "user_id": [f"u{u:02d}" for u in user],
+            "item_id": [f"i{i:02d}" for i in item],
+            "event_time": (AS_OF - pd.to_timedelta(day, unit="D")).astype("datetime64[us, UTC]"),
+            "quantity": 1.0,
+            "weight": np.float32(1),
+            "polarity": np.where(rng.random(n) < 0.03, -1, 1).astype(np.int8),
+            "counts_as_taken": True,
+            "session_id": [f"s{u}-{int(d)}" for u, d in zip(user, day, strict=True)],
+            "store_id": [f"x{u % 3}" if u % 5 else None for u in user],
+        }
+    )
+    frame["counts_as_taken"] = frame["polarity"] > 0
+    return frame.sort_values("event_time", ignore_index=True)
+
+
+def vectors() -> np.ndarray:
+    rng = np.random.default_rng(9)
+    made = rng.normal(size=(N_ITEMS, 8)).astype(np.float32)
+    made[1::4] = made[0::4]  # some items share their text
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+PARAMS: dict[str, dict[str, object]] = {
+    "als": {"factors": 6},
+    "bpr": {"factors": 6, "iterations": 5},
+    "content": {"vectors": vectors()},
+    "similar_items": {"min_support": 1},
+    "next_item": {"min_support": 1.0},
+    "ease": {"side": {"category_3": 0.3, "store": 0.2}, "trend": 0.5, "popularity": 0.1},
+}
+EVERY = sorted(KINDS)
+
+
+def log_of(events: pd.DataFrame, **more: object) -> EventLog:
+    return EventLog.from_frames(events, shop_items(), AS_OF, **more)  # type: ignore[arg-type]
+
+
+def fitted(kind: str, log: EventLog, seed: int = 0) -> Fitted:
+    member = registry.Member(KINDS[kind](**PARAMS.get(kind, {})))
+    return registry.fit(log, {kind: member}, seed)[kind]
+
+
+def everybody(log: EventLog) -> np.ndarray:
+    return np.r_[np.arange(log.n_users), -1].astype(np.int32)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_scores_are_finite_float32_of_catalogue_columns(kind: str) -> None:
+    log = log_of(shop_events())
+    scores = fitted(kind, log).scores(everybody(log))
+    assert scores.dtype == np.float32
+    assert scores.flags.c_contiguous
+    assert scores.shape in {(log.n_users + 1, log.n_warm), (log.n_users + 1, N_ITEMS)}
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_same_log_and_seed_give_the_same_bits(kind: str) -> None:
+    first, second = log_of(shop_events()), log_of(shop_events())
+    a = fitted(kind, first, 3).scores(everybody(first))
+    b = fitted(kind, second, 3).scores(everybody(second))
+    assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_the_future_changes_nothing(kind: str) -> None:
+    events = shop_events()
+    past = events[events["event_time"] < AS_OF]
+    assert len(past) < len(events)
+    whole, cut = log_of(events), log_of(past)
+    a = fitted(kind, whole).scores(everybody(whole))
+    b = fitted(kind, cut).scores(everybody(cut))
+    assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_user_without_history_is_scored_like_every_other_such_user(kind: str) -> None:
+    log = log_of(shop_events())
+    scores = fitted(kind, log).scores(np.array([-1, 0, -1], dtype=np.int32))
+    assert np.array_equal(scores[0], scores[2])
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_asking_does_not_change_the_answer(kind: str) -> None:
+    log = log_of(shop_events())
+    model = fitted(kind, log)
+    first = model.scores(everybody(log))
+    kept = first.copy()
+    first[:] = -np.inf  # callers may write into what they were given
+    assert np.array_equal(model.scores(everybody(log)), kept)
+
+
+IMPERSONAL = {"popularity", "store_popularity"}
+OWN_ITEMS_ONLY = {"frequency", "repeat_interval"}
+TASTELESS_HERE = {"content", "bpr"}  # random vectors; too few steps
+
+
+@pytest.mark.parametrize("kind", sorted(set(EVERY) - IMPERSONAL - OWN_ITEMS_ONLY - TASTELESS_HERE))
+def test_people_of_one_taste_get_that_taste(kind: str) -> None:
+    log = log_of(shop_events())
+    model = fitted(kind, log)
+    scores = model.scores(np.arange(log.n_users, dtype=np.int32))[:, : log.n_warm]
+    even_user = np.array([int(u[1:]) % 2 == 0 for u in log.users])
+    even_item = log.columns[: log.n_warm] % 2 == 0
+    own = scores[np.ix_(even_user, even_item)].mean() - scores[np.ix_(even_user, ~even_item)].mean()
+    assert own > 0
+
+
+def test_content_alone_scores_items_without_history() -> None:
+    log = log_of(shop_events())
+    assert log.n_warm == 36
+    scores = Content(vectors()).fit(log).scores(everybody(log))
+    assert scores.shape[1] == N_ITEMS
+    cold = [log.items[code] for code in log.columns[log.n_warm :]]
+    assert cold == ["i36", "i37", "i38", "i39"]
+
+
+def test_hidden_items_look_as_if_nobody_ever_took_them() -> None:
+    hidden = pd.Index(["i00", "i05"])
+    log = log_of(shop_events(), hidden=hidden)
+    assert {"i00", "i05"} <= set(log.items[log.columns[log.n_warm :]])
+    assert len(log.items) == N_ITEMS
+
+
+def test_hidden_items_are_a_seeded_share() -> None:
+    items = [f"i{n}" for n in range(10_000)]
+    first = hidden_items(items, 0.05, seed=1)
+    assert list(first) == list(hidden_items(items[::-1], 0.05, seed=1))
+    assert list(first) != list(hidden_items(items, 0.05, seed=2))
+    assert 400 < len(first) < 600
+
+
+def test_events_of_unknown_items_are_left_out_and_an_empty_log_is_refused() -> None:
+    events = shop_events().assign(item_id="never-listed")
+    with pytest.raises(ValueError, match="no event"):
+        log_of(events)
+
+
+def test_a_catalogue_with_a_repeated_item_is_refused() -> None:
+    twice = pd.concat([shop_items(), shop_items().head(1)])
+    with pytest.raises(ValueError, match="twice"):
+        EventLog.from_frames(shop_events(), twice, AS_OF)
+
+
+def test_decay_halves_an_event_every_half_life() -> None:
+    events = pd.DataFrame(
+        {
+            "user_id": ["u", "u", "u"],
+            "item_id": ["i00", "i00", "i01"],
+            "event_time": [AS_OF - pd.Timedelta(days=d) for d in (10, 20, 5)],
+            "quantity": [2.0, 1.0, 1.0],
+            "weight": np.float32([1, 1, 1]),
+            "polarity": np.int8([1, 1, -1]),
+            "counts_as_taken": [True, True, False],
+            "session_id": ["s1", "s2", "s3"],
+            "store_id": ["x", None, "x"],
+        }
+    )
+    log = log_of(events)
+    assert log.matrix(10.0).toarray().tolist() == [[0.75, 0.0], [0.0, 0.0]]
+    assert log.matrix(10.0, "quantity").toarray()[0, 0] == pytest.approx(1.25)
+    assert log.matrix(None, window=(0.0, 15.0)).toarray()[0, 0] == 1.0
+    assert log.taken_matrix.toarray().tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(("width", "k"), [(7, 3), (500, 10), (1000, 1), (30, 50), (129, 32)])
+def test_top_k_equals_a_full_sort_with_ties_by_code(width: int, k: int) -> None:
+    rng = np.random.default_rng(width)
+    scores = rng.integers(0, 9, (6, width)).astype(np.float32)
+    codes = rng.permutation(width)
+    rows, columns = top_k(scores, k, codes, floor=0.0)
+    for row in range(6):
+        full = np.lexsort((codes, -scores[row]))
+        expected = full[scores[row][full] > 0][:k]
+        assert columns[rows == row].tolist() == expected.tolist()
+
+
+def test_steps_are_counted_per_user_and_loose_events_stand_alone() -> None:
+    days = [50, 50, 40, 30, 20]
+    events = pd.DataFrame(
+        {
+            "user_id": ["u", "u", "v", "u", "u"],
+            "item_id": ["i00", "i01", "i00", "i02", "i03"],
+            "event_time": [AS_OF - pd.Timedelta(days=d) for d in days],
+            "quantity": 1.0,
+            "weight": np.float32([5, 4, 5, 1, 2]),
+            "polarity": np.int8([1, 1, 1, -1, 0]),
+            "counts_as_taken": True,
+            "session_id": ["s", "s", None, None, None],
+            "store_id": None,
+        }
+    )
+    log = log_of(events)
+    assert log.steps_ago.tolist() == [2, 2, 0, 1, 0]
+    assert log.matrix(1.0, clock="events", signal="graded").toarray()[0].tolist() == [
+        1.25,
+        1.0,
+        0.5,
+        2.0,
+    ]
+    assert log.taken_matrix.toarray()[0].tolist() == [1, 1, 1, 1], "a disliked film is known too"

@@ -1,0 +1,136 @@
+"""The graph as a whole: every asset is gated, described and owned, and stages know their place."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dagster_project.definitions import build, gated_assets
+from recsys_assets.core.assets import CHECK, OWNER, Project
+from recsys_assets.core.config import packaged_shop
+
+ROOT = Path(__file__).parents[2]
+STAGES = (
+    "ingestion", "staging", "content", "collaborative", "retrieval", "ranking", "evaluation",
+    "publishing",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(home=str(tmp_path_factory.mktemp("home")), shop_file=str(packaged_shop()))
+
+
+@pytest.fixture(scope="module")
+def defs(project: Project) -> dg.Definitions:
+    return build(project)
+
+
+def test_every_materializable_asset_has_exactly_one_blocking_check(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    checks = [k for k in graph.asset_check_keys if graph.get(k).blocking]
+    assert {k.name for k in checks} == {CHECK}
+    assert {k.asset_key for k in checks} == set(graph.materializable_asset_keys)
+    assert len(checks) == len(graph.materializable_asset_keys)
+
+
+def test_an_asset_added_without_a_gate_is_noticed(defs: dg.Definitions) -> None:
+    @dg.asset
+    def stray() -> None: ...
+
+    merged = dg.Definitions.merge(defs, dg.Definitions(assets=[stray]))
+    graph = merged.resolve_asset_graph()
+    gated = {k.asset_key for k in graph.asset_check_keys if graph.get(k).blocking}
+    assert set(graph.materializable_asset_keys) - gated == {dg.AssetKey("stray")}
+
+
+def test_only_the_raw_interactions_are_partitioned(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    partitioned = {
+        k.to_user_string() for k in graph.materializable_asset_keys if graph.get(k).is_partitioned
+    }
+    assert partitioned == {"raw_interactions"}
+
+
+def test_every_asset_is_described_owned_grouped_and_has_a_column_schema(
+    defs: dg.Definitions,
+) -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        name = key.to_user_string()
+        assert node.description and len(node.description) > 40, name
+        assert node.owners == [OWNER], name
+        assert node.group_name != "default", name
+        assert 1 <= len(node.kinds) <= 3, name
+        schema = node.metadata["dagster/column_schema"]
+        assert all(c.description for c in schema.columns), name
+
+
+def test_the_main_job_runs_every_asset_and_every_gate(
+    defs: dg.Definitions, project: Project
+) -> None:
+    job = defs.resolve_job_def("recommend")
+    names = {n.name for n in job.graph.nodes}
+    for gated in gated_assets(project):
+        assert gated.table.name in names
+        assert f"{gated.table.name}_{CHECK}" in names
+
+
+def modules() -> list[Path]:
+    return [*(ROOT / "recsys_assets").rglob("*.py"), *(ROOT / "dagster_project").rglob("*.py")]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_only_the_core_and_the_stages_before_it(stage: str) -> None:
+    later = STAGES[STAGES.index(stage) + 1 :]
+    for path in (ROOT / "recsys_assets" / stage).rglob("*.py"):
+        for name in imports(path):
+            assert not name.startswith("dagster_project"), path
+            for other in later:
+                assert not name.startswith(f"recsys_assets.{other}"), f"{path} imports {name}"
+            for other in STAGES:
+                if other != stage:
+                    own = name.startswith(f"recsys_assets.{other}.assets")
+                    assert not own, f"{path} imports the assets of {other}"
+
+
+def test_the_core_imports_no_stage() -> None:
+    for path in (ROOT / "recsys_assets" / "core").rglob("*.py"):
+        for name in imports(path):
+            assert not any(name.startswith(f"recsys_assets.{s}") for s in STAGES), path
+
+
+def test_no_module_imports_relatively_or_serialises_with_pickle() -> None:
+    banned = {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
+    for path in modules():
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & banned, path
+        assert "allow_pickle=True" not in path.read_text(encoding="utf-8"), path
+
+
+def test_loading_the_definitions_imports_no_heavy_library() -> None:
+    program = (
+        "import sys, dagster_project.definitions\n"
+        "heavy = {'torch', 'sentence_transformers', 'great_expectations', 'lightgbm', 'anthropic',"
+        " 'implicit', 'matplotlib', 'transformers', 'weaviate'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
