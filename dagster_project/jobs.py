@@ -5,7 +5,7 @@ import dagster as dg
 MAIN = "recommend"
 
 
-def main_job():  # type: ignore[no-untyped-def]  # dagster does not export the type
+def main_job():  # dagster does not export the type
     """Everything, from the source files to the report, with every gate."""
     return dg.define_asset_job(
         MAIN,

@@ -21,6 +21,14 @@ from dagster_project import jobs, resources
 
 LAUNCH_TAG = "recsys/launch"
 
+_SHOWN = {
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.RUN_FAILURE,
+}
+
 DAGSTER_YAML = """\
 telemetry: {enabled: false}
 nux: {enabled: false}
@@ -46,7 +54,7 @@ def prepare_home() -> Path:
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that happened in a run: what ('started', 'made', 'approved', ...), to which asset."""
+    """One thing that happened in a run, and to which asset; `what` is 'started', 'made' and so on."""
 
     what: str
     asset: str
@@ -65,17 +73,21 @@ class LaunchedRun:
     log: Path
     run_id: str = ""
 
-    def follow(self, pause: float = 0.3) -> Iterator[Progress]:
+    def follow(self, pause: float = 0.5) -> Iterator[Progress]:
         """What happens, as it happens, until the child has ended."""
-        cursor = 0
+        cursor: str | None = None
         while True:
             ended = self.process.poll() is not None
             if not self.run_id:
                 self.run_id = self._find()
-            if self.run_id:
-                for event in self.instance.all_logs(self.run_id)[cursor:]:
-                    cursor += 1
-                    found = _progress(event)
+            more = bool(self.run_id)
+            while more:
+                page = self.instance.get_records_for_run(
+                    self.run_id, cursor=cursor, of_type=_SHOWN, limit=200
+                )
+                cursor, more = page.cursor, page.has_more
+                for record in page.records:
+                    found = _progress(record.event_log_entry)
                     if found:
                         yield found
             if ended:

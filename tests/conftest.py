@@ -9,7 +9,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
-from recsys_assets.core.assets import Project  # noqa: E402
+from recsys_assets.core.assets import Project
 
 MINIMAL_SHOP = """\
 name: tiny

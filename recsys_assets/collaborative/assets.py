@@ -73,9 +73,7 @@ def bought_together(
     interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, report: Report
 ) -> pd.DataFrame:
     """For each item, what goes into the same basket more often than chance would put it there."""
-    lists = item_lists.bought_together(
-        live_interactions(interactions, cutoffs), items.to_pandas()
-    )
+    lists = item_lists.bought_together(live_interactions(interactions, cutoffs), items.to_pandas())
     report.numbers |= {"items with a list": int(lists["item_id"].nunique())}
     return lists
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 Floats = npt.NDArray[np.float32]
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,8 @@ def fit_ease(
     x: sparse.csr_matrix,
     regularization: float,
     side: sparse.csr_matrix | None = None,
-    max_rows: int = 12_000,
-    max_items: int = 10_000,
+    max_rows: int = 8_000,
+    max_items: int = 8_000,
 ) -> DualEase | PrimalEase:
     """EASE on a users x items matrix `x` whose last row is empty.
 
@@ -91,11 +92,8 @@ def _fit_dual(
     n_users = x.shape[0] - 1
     body = x[:n_users].tocsr()
     x_by_item = body.T.tocsr().astype(np.float32)
-    gram = (body.astype(np.float64) @ body.T.astype(np.float64)).toarray()
-    if side is not None:
-        more = side[:n_users].astype(np.float64).tocsr()
-        gram += (more @ more.T).toarray()
-    gram[np.diag_indices(n_users)] += regularization
+    more = None if side is None else side[:n_users].astype(np.float64).tocsr()
+    gram = _gram(body, regularization, more)
     inverse = np.zeros((n_users, n_users + 1), dtype=np.float32)
     inverse[:, :n_users] = spd_inverse(gram)
     diagonal = np.empty(x.shape[1], dtype=np.float32)
@@ -116,22 +114,44 @@ def _fit_primal(x: sparse.csr_matrix, regularization: float, max_items: int) -> 
     order = np.lexsort((np.arange(x.shape[1]), -support))
     items = np.sort(order[: min(max_items, int((support > 0).sum()))])
     part = x[:, items].tocsr()
-    gram = (part.T.astype(np.float64) @ part.astype(np.float64)).toarray()
-    gram[np.diag_indices(len(items))] += regularization
-    inverse = spd_inverse(gram)
+    inverse = spd_inverse(_gram(part.T.tocsr(), regularization))
     inverse /= -np.diag(inverse)
     inverse[np.diag_indices(len(items))] = 0.0
     return PrimalEase(part.astype(np.float32), items, inverse.astype(np.float32), x.shape[1])
 
 
 def spd_inverse(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Inverse of a symmetric positive definite matrix by Cholesky, on one thread."""
+    """Inverse of a symmetric positive definite matrix by Cholesky, on one thread.
+
+    Works in the memory of `matrix`, which is lost. Raises ValueError if it is not positive
+    definite.
+    """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):
-        factor, _ = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=True)
-        inverse, info = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
-    if info != 0:
-        raise ValueError("the matrix is not positive definite")
-    lower = np.tril(inverse)
-    return lower + np.tril(inverse, -1).T
+        factor, broken = linalg.lapack.dpotrf(matrix.T, lower=True, overwrite_a=True)
+        if broken:
+            raise ValueError("the matrix is not positive definite")
+        inverse, _ = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
+    for start in range(0, len(inverse), _BLOCK):
+        stop = start + _BLOCK
+        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
+        corner = inverse[start:stop, start:stop]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    return inverse
+
+
+def _gram(
+    rows: sparse.csr_matrix, regularization: float, side: sparse.csr_matrix | None = None
+) -> npt.NDArray[np.float64]:
+    """rows rows' (+ side side') + regularization I, dense, made block by block."""
+    out = np.empty((rows.shape[0], rows.shape[0]))
+    rows = rows.astype(np.float64).tocsr()
+    by_column = rows.T.tocsr()
+    side_by_column = None if side is None else side.T.tocsr()
+    for start in range(0, rows.shape[0], _BLOCK):
+        out[start : start + _BLOCK] = (rows[start : start + _BLOCK] @ by_column).toarray()
+        if side is not None:
+            out[start : start + _BLOCK] += (side[start : start + _BLOCK] @ side_by_column).toarray()
+    out[np.diag_indices(len(out))] += regularization
+    return out

@@ -54,7 +54,7 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Project(dg.ConfigurableResource):
     """Where the lake is and which shop it serves; one instance per code location."""
 
     home: str
@@ -363,9 +363,7 @@ class _Producer:
         except NotApprovedError as error:
             raise NotApprovedError(f"{self.table.name} cannot be made: {error}") from error
 
-    def _call(
-        self, project: Project, snapshots: Mapping[str, Snapshot], **special: Any
-    ) -> Any:
+    def _call(self, project: Project, snapshots: Mapping[str, Snapshot], **special: Any) -> Any:
         return _inject(self.function, project, {**snapshots, **special})
 
     def _parts(self, result: Any) -> Iterator[tuple[str, pa.Table]]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 ColumnType = Literal[
     "string", "bool", "int8", "int16", "int32", "int64", "float32", "float64", "timestamp", "date",
@@ -143,7 +144,10 @@ class Table:
                     if from_pandas
                     else [pa.array(values.to_numpy(), type=target, from_pandas=False)]
                 )
-            return values if values.type == target else values.cast(target)
+            found = values if values.type == target else values.cast(target)
+            if column.nullable and pa.types.is_floating(target):
+                found = pc.if_else(pc.is_nan(found), pa.scalar(None, target), found)
+            return found
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise ContractError(
                 f"{self.name}.{column.name}: cannot be read as {column.type}: {error}"

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
-Relation = pd.DataFrame | pa.Table | list[Path]
+Relation: TypeAlias = pd.DataFrame | pa.Table | list[Path]
 """What can stand behind a table name in SQL: a frame, an Arrow table, or Parquet files."""
 
 _AS_OF_VIEWS = """
@@ -47,7 +47,8 @@ class Warehouse:
     """Settings of a DuckDB session; a session lives for one query and keeps nothing.
 
     `threads` is 1 because a sum of doubles depends on how rows fall to threads; callers run
-    cutoffs side by side instead. `memory_limit` is DuckDB's own notation; beyond it DuckDB spills to `temp_directory`.
+    cutoffs side by side instead. `memory_limit` is DuckDB's own notation; beyond it DuckDB spills
+    to `temp_directory`.
     """
 
     memory_limit: str = "2GB"

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 import pandas as pd
 
 from recsys_assets.collaborative import factors, neighbours
+from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of, taken_pairs
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.vectors import ItemVectors
-from recsys_assets.evaluation import held_out, plots, tables
+from recsys_assets.evaluation import held_out, tables
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
-    popular_items,
     search_blend_weights,
     tuned_weights,
 )
@@ -24,7 +25,7 @@ from recsys_assets.evaluation.report import render_report
 from recsys_assets.evaluation.scoreboard import Surroundings, Task, history_slices
 from recsys_assets.evaluation.scoreboard import scoreboard as measure
 from recsys_assets.ranking import rules
-from recsys_assets.ranking.placements import competing, rules_of
+from recsys_assets.ranking.placements import PlacementName, competing, rules_of
 from recsys_assets.retrieval.candidates import retriever_recall as recall_of
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted
@@ -34,7 +35,7 @@ from recsys_assets.retrieval.popularity import Popularity
 
 GROUP = "evaluation"
 TASKS = ("all", "new")
-PLACEMENT_OF_TASK = {"all": "for_you", "new": "discover"}
+PLACEMENT_OF_TASK: dict[str, PlacementName] = {"all": "for_you", "new": "discover"}
 OURS = ("ours", "ours_no_rules")
 """`ours`: what would be shown (placement for_you for task all, discover for new)."""
 
@@ -231,7 +232,7 @@ def held_out_lists(
 def _tuned(blend_weights: Snapshot) -> dict[str, BlendWeights]:
     grid = blend_weights.to_pandas()
     return {
-        task: tuned_weights(rows.sort_values("ndcg", ascending=False, kind="stable"))
+        str(task): tuned_weights(rows.sort_values("ndcg", ascending=False, kind="stable"))
         for task, rows in grid.groupby("task", sort=True)
     }
 
@@ -306,7 +307,10 @@ def scoreboard(
         board = measure(
             target,
             {
-                task: Task(pairs, dict(list(lists[lists["task"] == task].groupby("model"))))
+                task: Task(
+                    pairs,
+                    {str(m): rows for m, rows in lists[lists["task"] == task].groupby("model")},
+                )
                 for task, pairs in relevant.items()
                 if len(pairs)
             },

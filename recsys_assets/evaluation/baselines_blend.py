@@ -18,26 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from recsys_assets.collaborative.popularity import popular_items, taken_before
+
 RECENT_DAYS = 7.0
 COMPONENTS = ("content", "collaborative", "popularity")
 """The score columns that a blend adds up."""
 
 _FIRST_LOOK = 256
-
-
-def popular_items(
-    interactions: pd.DataFrame, *, as_of: datetime | pd.Timestamp, days: float | None = None
-) -> pd.Series:
-    """Taken events per item, in the last `days` before `as_of` or ever; most popular first.
-
-    `interactions` has `item_id, event_time, counts_as_taken` and must end before `as_of`. Ties by
-    item_id. Index item_id, values int64.
-    """
-    taken = _taken_before(interactions, as_of)
-    if days is not None:
-        taken = taken[taken["event_time"] >= pd.Timestamp(as_of) - pd.Timedelta(days=days)]
-    counts = taken.groupby("item_id").size().sort_index()
-    return counts.sort_values(ascending=False, kind="stable").rename("count")
 
 
 def popularity_lists(
@@ -89,7 +76,7 @@ def personal_frequency_lists(
     filled in from popularity score 0.
     """
     user_ids = pd.Index(users).unique().sort_values()
-    taken = _taken_before(interactions, as_of)
+    taken = taken_before(interactions, as_of)
     recent = popular_items(interactions, as_of=as_of, days=RECENT_DAYS)
     taken = taken[taken["user_id"].isin(user_ids)]
     age = (pd.Timestamp(as_of) - taken["event_time"]).dt.total_seconds() / 86_400
@@ -251,9 +238,3 @@ def _ranked(scored: pd.DataFrame, by: Sequence[str], k: int) -> pd.DataFrame:
     top = order.assign(rank=rank.astype(np.int32))[rank <= k]
     columns = ["user_id", "item_id", "rank", "score"]
     return top[columns].astype({"score": np.float32}).reset_index(drop=True)
-
-
-def _taken_before(interactions: pd.DataFrame, as_of: datetime | pd.Timestamp) -> pd.DataFrame:
-    if len(interactions) and interactions["event_time"].max() >= pd.Timestamp(as_of):
-        raise ValueError(f"interactions must end before {pd.Timestamp(as_of)}")
-    return interactions[interactions["counts_as_taken"].to_numpy(dtype=bool)]

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
     blend_lists,
     personal_frequency_lists,
-    popular_items,
     popularity_lists,
 )
 from recsys_assets.retrieval import candidates as generator
@@ -54,9 +54,7 @@ def baseline_lists(
     for name, half_life in (
         ("personal_frequency", None), ("personal_frequency_decayed", HALF_LIFE_DAYS)
     ):  # fmt: skip
-        lists = personal_frequency_lists(
-            known, users, as_of=as_of, half_life_days=half_life, k=k
-        )
+        lists = personal_frequency_lists(known, users, as_of=as_of, half_life_days=half_life, k=k)
         yield "all", name, lists
 
 
@@ -99,9 +97,7 @@ def seen_pairs(log: EventLog) -> pd.MultiIndex:
     )
 
 
-def blend_components(
-    log: EventLog, parts: Mapping[str, Fitted], users: pd.Series
-) -> pd.DataFrame:
+def blend_components(log: EventLog, parts: Mapping[str, Fitted], users: pd.Series) -> pd.DataFrame:
     """user_id, item_id, the three part scores and `seen`, over the union of each part's best."""
     members = {
         name: Member(retriever=None, k_seen=BLEND_DEPTH, k_unseen=BLEND_DEPTH)  # type: ignore[arg-type]

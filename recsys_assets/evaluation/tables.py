@@ -4,7 +4,10 @@ from recsys_assets.core.tables import Column, Table
 
 _TARGET = Column("target", "string", "Which target", values=("tune", "evaluate", "live"))
 _TASK = Column(
-    "task", "string", "all: whatever is taken; new: only what was never taken", values=("all", "new")
+    "task",
+    "string",
+    "all: whatever is taken; new: only what was never taken",
+    values=("all", "new"),
 )
 
 BLEND_WEIGHTS = Table(
@@ -44,7 +47,8 @@ SCOREBOARD = Table(
         _TASK,
         Column("model", "string", "Whose lists"),
         Column(
-            "baseline", "string",
+            "baseline",
+            "string",
             "Empty: the model's own value. Otherwise the difference to this, the best baseline",
         ),
         Column("slice", "string", "Which users or items"),

@@ -134,6 +134,9 @@ def _days_are_complete(candidate: Snapshot, landed_rows: Snapshot, shop: Shop) -
             yield Failure(f"rows outside partition {version.partition}", "event_time", strays)
 
 
+_ORDER = ("partition", "event_time", "event_id", "batch", "file", "row")
+
+
 def raw_interactions(shop: Shop) -> GatedAsset:
     """Declare `raw_interactions` for the partitions of `shop`."""
 
@@ -159,8 +162,7 @@ def raw_interactions(shop: Shop) -> GatedAsset:
         keys = partition_of(shop, rows["event_time"])
         order = pc.sort_indices(
             rows.append_column("partition", keys),
-            [("partition", "ascending"), ("event_time", "ascending"), ("event_id", "ascending")]
-            + [("batch", "ascending"), ("file", "ascending"), ("row", "ascending")],
+            [(name, "ascending") for name in _ORDER],
         )
         rows, keys = rows.take(order), keys.take(order)
         counts = pc.value_counts(keys)

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
@@ -20,7 +21,6 @@ from recsys_assets.core.cutoffs import (
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
-from recsys_assets.evaluation.baselines_blend import popular_items
 from recsys_assets.ranking import features, ranker, reasons, rules, tables, training
 from recsys_assets.ranking.placements import competing, placements, rules_of
 from recsys_assets.ranking.recipe import TASKS, Recipe
@@ -210,7 +210,9 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot) -> Iterator[Failure]
     for row in candidate.to_pandas().to_dict("records"):
         model = ranker.RankerModel.from_json(row["model"])
         if not any(model.importance.values()):
-            yield Failure(f"the ranker {row['target']}/{row['task']} never split: it learned nothing")
+            yield Failure(
+                f"the ranker {row['target']}/{row['task']} never split: it learned nothing"
+            )
 
 
 @table_asset(
@@ -220,9 +222,7 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot) -> Iterator[Failure]
     config=("ranker", "seed"),
     rules=[_models_have_trees],
 )
-def rankers(
-    training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report
-) -> pd.DataFrame:
+def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report) -> pd.DataFrame:
     """LightGBM rankers, one per target and task, each trained on its own label windows.
 
     `evaluate` measures the recipe on data it has never seen; `live` refits the same recipe with
@@ -256,12 +256,11 @@ def rankers(
 
 
 def _show_importance(report: Report, task: str, model: ranker.RankerModel) -> None:
-    from recsys_assets.evaluation import plots
+    from recsys_assets.core import plots
 
-    top = pd.Series(model.importance).head(20)
-    report.plot(
-        f"importance {task}", plots.feature_importance(top, f"What the ranker looks at ({task})")
-    )
+    title = f"What the ranker looks at ({task})"
+    picture = plots.feature_importance(pd.Series(model.importance), title=title)
+    report.plot(f"importance {task}", picture)
 
 
 def _scores_vary(candidate: Snapshot) -> Iterator[Failure]:
@@ -369,7 +368,9 @@ def _lists_keep_the_rules(
 
 def _release_id(shop: Shop, *inputs: Snapshot) -> str:
     text = shop.section_hash("rules", "placements", "ranker", "retrieval", "seed")
-    return hashlib.sha256("".join([text, *(s.content_id for s in inputs)]).encode()).hexdigest()[:12]
+    return hashlib.sha256("".join([text, *(s.content_id for s in inputs)]).encode()).hexdigest()[
+        :12
+    ]
 
 
 @table_asset(
@@ -459,9 +460,7 @@ def explain(
         sensitive=frozenset(shop.rules.sensitive_categories),
     )
     words = shop.wording
-    return reasons.write_reasons(
-        evidence, reasons.Wording(words.past, words.present, words.people)
-    )
+    return reasons.write_reasons(evidence, reasons.Wording(words.past, words.present, words.people))
 
 
 @table_asset(
@@ -471,8 +470,12 @@ def explain(
     config=("rules", "placements", "repeats", "wording", "seed"),
 )
 def popular_recommendations(
-    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, recommendations: Snapshot,
-    bought_together: Snapshot, shop: Shop,
+    interactions: Snapshot,
+    items: Snapshot,
+    cutoffs: Snapshot,
+    recommendations: Snapshot,
+    bought_together: Snapshot,
+    shop: Shop,
 ) -> pd.DataFrame:
     """What to show to somebody nobody knows: popular lately, under the same rules."""
     as_of = cutoff_of(cutoffs, "live")

@@ -477,7 +477,7 @@ def _links(
     lift = links["neighbour_support"] / np.maximum(chance, 1e-12)
     links = links.assign(lift=lift)
     keep = (lift >= limits.min_lift).to_numpy() & ~facts.sensitive[neighbour]
-    keep &= (facts.title[neighbour] != "") & (facts.group[neighbour] != facts.group[item])
+    keep &= facts.title[neighbour] != ""
     links = links[keep].sort_values(["item", "lift", "neighbour"], ascending=[True, False, True])
     return links[(links.groupby("item").cumcount() < _MAX_LINKS).to_numpy()]
 

@@ -48,6 +48,7 @@ def proposed_by(candidates: pa.Table) -> pa.Array:
         bits |= listed.astype(np.int64) << place
     kinds, code = np.unique(bits, return_inverse=True)
     texts = [
-        ", ".join(n for place, n in enumerate(names) if kind >> place & 1) for kind in kinds.tolist()
+        ", ".join(n for place, n in enumerate(names) if kind >> place & 1)
+        for kind in kinds.tolist()
     ]
     return pa.array(texts, pa.string()).take(pa.array(code))

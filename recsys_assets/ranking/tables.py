@@ -45,7 +45,7 @@ USER_ITEM_DAYS = Table(
 
 _GRAINS = {
     "item_features": "How an item does: demand in windows, trend, price, repeats, availability.",
-    "user_features": "How a user behaves: activity, basket, spend, rhythm, appetite for new things.",
+    "user_features": "How a user behaves: activity, basket, spend, rhythm, taste for new things.",
     "user_item_features": "A user's history with one item: counts, rhythm, and whether it is due.",
     "user_category_features": "A user's history with a category, brand or group of variants.",
     "store_item_features": "How an item does in one store lately: is it on the shelf there?",

@@ -276,9 +276,11 @@ class EventLog:
 class Fitted(Protocol):
     """A retriever that has learned from one log."""
 
-    floor: float
-    """Scores at or below this say nothing: such an item never becomes a candidate. 0 for models
-    that add up evidence, -inf for models whose every score has a meaning."""
+    @property
+    def floor(self) -> float:
+        """Scores at or below this say nothing: such an item never becomes a candidate. 0 for
+        models that add up evidence, -inf for models whose every score has a meaning."""
+        ...
 
     def scores(self, users: IntArray) -> Scores:
         """Scores of `users` (codes, -1 allowed): C-ordered [len(users), n_warm or all columns].

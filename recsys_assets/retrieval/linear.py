@@ -39,8 +39,8 @@ class Ease:
     side_power: float = 0.5
     trend: float = 0.0
     popularity: float = 0.0
-    max_rows: int = 12_000
-    max_items: int = 10_000
+    max_rows: int = 8_000
+    max_items: int = 8_000
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedLinear":
         """Solve; exact, no randomness."""

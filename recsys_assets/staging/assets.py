@@ -39,9 +39,7 @@ def users(raw_users: Snapshot, raw_interactions: Snapshot, warehouse: Warehouse)
     )
 
 
-def _quarantine_holds_every_reject(
-    candidate: Snapshot, landed_rows: Snapshot
-) -> Iterator[Failure]:
+def _quarantine_holds_every_reject(candidate: Snapshot, landed_rows: Snapshot) -> Iterator[Failure]:
     rejected = landed_rows.to_arrow(["reject_reason"])["reject_reason"]
     expected = len(rejected) - rejected.null_count
     if candidate.rows < expected:

@@ -86,7 +86,10 @@ CUTOFFS = Table(
         Column("horizon_end", "timestamp", "Labels are events in [as_of, horizon_end)"),
         Column("complete", "bool", "Whether the data reach horizon_end, so that labels exist"),
         Column(
-            "target", "string", "The target that stands at this cutoff", True,
+            "target",
+            "string",
+            "The target that stands at this cutoff",
+            True,
             values=("tune", "evaluate", "live"),
         ),
     ),

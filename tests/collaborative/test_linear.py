@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from recsys_assets.collaborative.linear import DualEase, PrimalEase, fit_ease
+from recsys_assets.collaborative.linear import DualEase, PrimalEase, fit_ease, spd_inverse
 
 
 def example(n_users: int = 7, n_items: int = 11) -> sparse.csr_matrix:
@@ -57,3 +57,12 @@ def test_a_shop_with_too_many_items_keeps_the_most_taken() -> None:
 
 def test_a_user_without_history_scores_zero() -> None:
     assert not fit_ease(example(), 0.7).scores(np.array([-1])).any()
+
+
+def test_the_inverse_is_the_inverse_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys_assets.collaborative.linear._BLOCK", 4)
+    x = np.random.default_rng(0).normal(size=(11, 20))
+    matrix = x @ x.T + np.eye(11)
+    assert spd_inverse(matrix.copy()) == pytest.approx(np.linalg.inv(matrix), abs=1e-9)
+    with pytest.raises(ValueError, match="positive definite"):
+        spd_inverse(-np.eye(3))

@@ -189,9 +189,7 @@ def test_kill_at_every_fsync_of_a_write_leaves_a_complete_version(tmp_path: Path
 def _write_many(root: str, value: int) -> None:
     lake = Lake(Path(root))
     for _ in range(20):
-        version = lake.store(
-            "numbers", [("", pa.table({"x": [value] * 1000}))], key(f"{value}")
-        )
+        version = lake.store("numbers", [("", pa.table({"x": [value] * 1000}))], key(f"{value}"))
         lake.propose([version])
         try:
             lake.approve([version])

@@ -34,7 +34,8 @@ source:
   items:
     path: products.csv
     columns:
-      {item_id: id, title: name, category_1: aisle, category_2: shelf, category_3: kind, brand: maker}
+      {item_id: id, title: name, category_1: aisle, category_2: shelf, category_3: kind,
+       brand: maker}
   users:
     path: people.csv
     columns: {user_id: who}

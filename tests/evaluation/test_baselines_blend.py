@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
     blend_lists,
     personal_frequency_lists,
-    popular_items,
     popularity_lists,
     search_blend_weights,
     tuned_weights,

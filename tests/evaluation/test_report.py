@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_assets.evaluation import plots
+from recsys_assets.core import plots
 from recsys_assets.evaluation.report import render_report
 
 METRICS = pd.DataFrame(

@@ -110,21 +110,23 @@ def test_discover_never_shows_what_the_user_took_even_from_the_fallback() -> Non
 
 
 def test_unknown_users_get_the_fallback_in_its_order_and_it_never_outranks_candidates() -> None:
-    candidates = scored({"known": {"i5": -100.0}})
+    candidates = scored({"known": {"i5": -100.0, "i6": -200.0}})
     fallback = pd.DataFrame({"item_id": ["i1", "i2", "i5"], "score": [5.0, 9.0, 1.0]})
     lists = apply_rules(
         candidates,
         catalogue(),
-        Rules(length=2),
+        Rules(length=3),
         as_of=AS_OF,
         fallback=fallback,
         users=pd.Index(["stranger", "known"]),
     )
     assert lists[["user_id", "item_id", "policy"]].to_numpy().tolist() == [
         ["known", "i5", "ranker"],
+        ["known", "i6", "ranker"],
         ["known", "i2", "fallback"],
         ["stranger", "i2", "fallback"],
         ["stranger", "i1", "fallback"],
+        ["stranger", "i5", "fallback"],
     ]
 
 
@@ -144,6 +146,15 @@ def test_marginal_relevance_prefers_a_different_item_to_a_slightly_better_double
         "i2",
         "i1",
     ]
+
+
+def test_marginal_relevance_compares_with_the_whole_list_and_not_with_the_last_row() -> None:
+    ids = np.array([f"i{k}" for k in range(4)], dtype=object)
+    axes = np.eye(3, dtype=np.float32)
+    vectors = ItemVectors(ids, axes[[0, 1, 0, 2]])
+    candidates = scored({"u": {"i0": 1.0, "i1": 0.95, "i2": 0.9, "i3": 0.0}})
+    rules = Rules(length=3, mmr_lambda=0.5)
+    assert shown(catalogue(), rules, candidates, vectors=vectors) == ["i0", "i1", "i3"]
 
 
 def test_a_fresh_item_is_lifted_by_its_remaining_freshness() -> None:

@@ -1,0 +1,31 @@
+"""What is taken most, lately or ever.
+
+Belongs here: counting taken events per item. Does not belong here: lists per user (baselines,
+rules), and popularity as a retriever among others (`retrieval/popularity.py`).
+"""
+
+from datetime import datetime
+
+import pandas as pd
+
+
+def popular_items(
+    interactions: pd.DataFrame, *, as_of: datetime | pd.Timestamp, days: float | None = None
+) -> pd.Series:
+    """Taken events per item, in the last `days` before `as_of` or ever; most popular first.
+
+    `interactions` has `item_id, event_time, counts_as_taken` and must end before `as_of`. Ties by
+    item_id. Index item_id, values int64.
+    """
+    taken = taken_before(interactions, as_of)
+    if days is not None:
+        taken = taken[taken["event_time"] >= pd.Timestamp(as_of) - pd.Timedelta(days=days)]
+    counts = taken.groupby("item_id").size().sort_index()
+    return counts.sort_values(ascending=False, kind="stable").rename("count")
+
+
+def taken_before(interactions: pd.DataFrame, as_of: datetime | pd.Timestamp) -> pd.DataFrame:
+    """The events that count as taken. Raises ValueError if `interactions` reach `as_of`."""
+    if len(interactions) and interactions["event_time"].max() >= pd.Timestamp(as_of):
+        raise ValueError(f"interactions must end before {pd.Timestamp(as_of)}")
+    return interactions[interactions["counts_as_taken"].to_numpy(dtype=bool)]

@@ -1,0 +1,57 @@
+"""The documentation's shop files: what people copy must load, and every key must be explained."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from recsys_assets.core.config import EVENT_TYPES, Shop, load_shop
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "docs/data.md")
+REFERENCE = ROOT / "docs" / "data.md"
+
+
+def _shops(document: str) -> list[str]:
+    """The YAML blocks of a document that describe a whole shop."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```ya?ml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if re.search(r"^source:", block, re.MULTILINE)]
+
+
+EXAMPLES = [
+    pytest.param(block, id=f"{document}-{number}")
+    for document in DOCUMENTS
+    for number, block in enumerate(_shops(document), start=1)
+]
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from _models(field.annotation)
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_for_newcomers_shows_a_whole_shop_file(document: str) -> None:
+    assert _shops(document)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_a_documented_shop_file_loads(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert load_shop(path).file == path
+
+
+def test_the_reference_names_every_key_of_a_shop_file() -> None:
+    code = " ".join(re.findall(r"`([^`\n]+)`", REFERENCE.read_text(encoding="utf-8")))
+    explained = set(re.findall(r"\w+", code))
+    keys = {key for model in _models(Shop) for key in model.model_fields}
+    assert sorted((keys | set(EVENT_TYPES)) - explained) == []
