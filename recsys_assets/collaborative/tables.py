@@ -45,6 +45,7 @@ def _item_list(name: str, description: str, other: str) -> Table:
             Column("support", "int32", "How many users or baskets back it", minimum=0),
         ),
         key=("item_id", "rank"),
+        min_rows=0,
     )
 
 

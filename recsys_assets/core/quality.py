@@ -190,9 +190,9 @@ def _failure(outcome: Any, part: str) -> Failure:
         case "expect_column_values_to_be_in_set":
             rule = "holds values outside its declared set"
         case "expect_column_min_to_be_between":
-            rule = f"has minimum {observed}, declared at least {kwargs['min_value']}"
+            rule = f"has minimum {observed:g}, declared at least {kwargs['min_value']:g}"
         case "expect_column_max_to_be_between":
-            rule = f"has maximum {observed}, declared at most {kwargs['max_value']}"
+            rule = f"has maximum {observed:g}, declared at most {kwargs['max_value']:g}"
         case other:
             rule = other
     return Failure(rule, kwargs.get("column", ""), rows, part)

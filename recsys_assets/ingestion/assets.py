@@ -81,7 +81,9 @@ def _rejects_have_reasons(candidate: Snapshot) -> Iterator[Failure]:
     if bare:
         yield Failure("accepted rows without an event id", rows=bare)
     if not accepted.any():
-        yield Failure("no row of the source is acceptable; see reject_reason")
+        common = frame["reject_reason"].str.split(":").str[0].value_counts().head(3)
+        why = "; ".join(f"{reason} ({n:,} rows)" for reason, n in common.items())
+        yield Failure(f"no row of the source is acceptable: {why}")
 
 
 @table_asset(

@@ -90,6 +90,7 @@ RAW_USERS = Table(
         Column("attributes", "string", "Attributes as a JSON object", nullable=True),
     ),
     key=("user_id",),
+    min_rows=0,
 )
 
 RAW_EXPOSURES = Table(

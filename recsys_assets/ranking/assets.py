@@ -27,6 +27,11 @@ from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.ranking.scoring import proposed_by, score_or_fuse
 
 GROUP = "ranking"
+FALLBACK = 1_000
+"""How many popular items stand ready for lists that the candidates cannot fill."""
+
+ROOMY = 50
+"""From so many times a list's length on, a catalogue can fill every list under every rule."""
 
 
 def _horizon(cutoffs: Snapshot, as_of: pd.Timestamp) -> pd.Timestamp:
@@ -354,14 +359,16 @@ def _lists_keep_the_rules(
     taken = taken_pairs(interactions, as_of)
     for placement in placements(shop):
         complete = placement != "buy_again"
+        own = rules_of(shop, placement)
+        roomy = complete and len(catalogue) >= ROOMY * own.length
         for violation in rules.check_lists(
             lists[lists["placement"] == placement],
             catalogue,
-            rules_of(shop, placement),
+            own,
             as_of=as_of,
-            taken=taken if placement == "discover" else None,
+            taken=taken,
             users=everyone if complete else None,
-            allowed_short=0.0 if complete else 1.0,
+            allowed_short=0.0 if roomy else 1.0,
         ):
             yield Failure(f"{placement}: {violation.rule}: {violation.detail}", "", violation.count)
 
@@ -405,8 +412,7 @@ def recommendations(
     known = interactions_as_of(interactions, as_of).to_pandas()
     everyone = users.to_pandas(["user_id"])["user_id"]
     taken = taken_pairs(interactions, as_of)
-    popular = popular_items(known, as_of=as_of, days=28).head(500)
-    fallback = pd.DataFrame({"item_id": popular.index, "score": popular.to_numpy(dtype="float32")})
+    fallback = fallback_items(known, catalogue, as_of)
     vectors = item_vectors(items, item_texts, text_embeddings)
     lists = []
     for placement in placements(shop):
@@ -440,6 +446,18 @@ def recommendations(
         release_id=release,
         as_of=as_of,
     ).sort_values(["placement", "user_id", "rank"], ignore_index=True)
+
+
+def fallback_items(
+    known: pd.DataFrame, catalogue: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """item_id, score: the most taken items of the last 28 days, then others, 1,000 at most."""
+    counts = popular_items(known, as_of=as_of, days=28)
+    rest = catalogue.loc[~catalogue["item_id"].isin(counts.index), "item_id"]
+    ids = [*counts.index, *rest][:FALLBACK]
+    return pd.DataFrame(
+        {"item_id": ids, "score": counts.reindex(ids).fillna(0).to_numpy(dtype="float32")}
+    )
 
 
 def explain(
@@ -483,8 +501,7 @@ def popular_recommendations(
         raise LakeError("there is no live cutoff: the data hold no complete day")
     known = interactions_as_of(interactions, as_of).to_pandas()
     catalogue = items.to_pandas()
-    popular = popular_items(known, as_of=as_of, days=28).head(500)
-    fallback = pd.DataFrame({"item_id": popular.index, "score": popular.to_numpy(dtype="float32")})
+    fallback = fallback_items(known, catalogue, as_of)
     nobody = pd.Series([""], name="user_id")
     nothing = pd.DataFrame({"user_id": [], "item_id": [], "score": []}).astype(
         {"user_id": "str", "item_id": "str", "score": "float32"}

@@ -40,8 +40,10 @@ def rules_of(shop: Shop, placement: PlacementName) -> Rules:
     """The business rules of one placement, from the shop file."""
     configured = shop.rules
     freshness, category = configured.freshness_boost, configured.max_per_category
+    length = shop.placements[placement].length
     rules = Rules(
-        length=shop.placements[placement].length,
+        length=length,
+        pool=max(100, 2 * length),
         exclude_items=frozenset(configured.exclude_items),
         exclude_categories=frozenset(configured.exclude_categories),
         markets=frozenset(configured.markets),
@@ -51,7 +53,8 @@ def rules_of(shop: Shop, placement: PlacementName) -> Rules:
         freshness_days=float(freshness.days) if freshness else 0.0,
         freshness_weight=freshness.weight if freshness else 0.0,
         exploration_rate=configured.exploration.rate,
-        exploration_position=configured.exploration.position,
+        exploration_position=min(configured.exploration.position, length),
+        exclude_taken=not shop.repeats,
         one_per_group=False,
         max_per_group=VARIANTS,
         seed=shop.seed,

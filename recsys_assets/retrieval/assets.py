@@ -13,7 +13,7 @@ from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import by_cutoff, cutoffs_of, interactions_as_of
-from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import registry, tables
@@ -22,6 +22,8 @@ from recsys_assets.retrieval.factorization import Als, FittedFactors
 from recsys_assets.retrieval.neighbours import SimilarItems
 
 GROUP = "retrieval"
+ALS = "als"
+"""Name of the one retriever whose vectors are stored as an asset and shared."""
 
 
 def event_log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
@@ -30,7 +32,9 @@ def event_log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> E
 
 
 def retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
-    """The retrieval section of the shop file, as the registry reads it."""
+    """The retrieval section of the shop file, or the default set, as the registry reads it."""
+    if not shop.retrieval:
+        return registry.defaults(shop.repeats)
     return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
 
 
@@ -58,9 +62,10 @@ def als_factors(
 
     The dot product of a user's and an item's vector says how well they fit.
     """
-    member = registry.members(retriever_config(shop)).get("als")
+    member = registry.members(retriever_config(shop)).get(ALS)
     model = member.retriever if member else Als()
-    assert isinstance(model, Als)
+    if not isinstance(model, Als):
+        raise LakeError("retrieval.als must be of kind als: its vectors are an asset of their own")
 
     def fit(as_of: pd.Timestamp) -> pa.Table:
         log = event_log(interactions, items, as_of)
@@ -159,16 +164,14 @@ def fit_members(
     seed: int,
 ) -> dict[str, registry.Fitted]:
     """Fit every retriever at one cutoff; ALS takes its stored vectors instead of a second fit."""
-    others = {n: m for n, m in chosen.items() if not isinstance(m.retriever, Als)}
-    fitted = registry.fit(log, others, seed)
-    for name, member in chosen.items():
-        if isinstance(member.retriever, Als):
-            stored = factors.from_table(
-                als_factors.to_arrow(part=part_name(log.as_of)),
-                log.users,
-                log.items[log.columns[: log.n_warm]],
-            )
-            fitted[name] = FittedFactors.of(stored)
+    fitted = registry.fit(log, {n: m for n, m in chosen.items() if n != ALS}, seed)
+    if ALS in chosen:
+        stored = factors.from_table(
+            als_factors.to_arrow(part=part_name(log.as_of)),
+            log.users,
+            log.items[log.columns[: log.n_warm]],
+        )
+        fitted[ALS] = FittedFactors.of(stored)
     return fitted
 
 

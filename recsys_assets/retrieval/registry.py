@@ -42,6 +42,40 @@ KINDS: dict[str, type[Any]] = {
 """Every kind of retriever by the name a configuration uses."""
 
 
+_EVERY_SHOP: dict[str, dict[str, Any]] = {
+    "als": {"k_seen": 50, "k_unseen": 100},
+    "content": {"k_seen": 20, "k_unseen": 60, "k_cold": 20},
+    "ease": {"k_seen": 100, "k_unseen": 150},
+    "popularity_7d": {
+        "kind": "popularity",
+        "k_seen": 30,
+        "k_unseen": 80,
+        "params": {"window": 7.0},
+    },
+    "popularity_28d": {
+        "kind": "popularity",
+        "k_seen": 30,
+        "k_unseen": 80,
+        "params": {"window": 28.0},
+    },
+    "user_neighbours": {"k_seen": 50, "k_unseen": 80},
+}
+_WHERE_THINGS_REPEAT: dict[str, dict[str, Any]] = {
+    "frequency": {"k_seen": 200, "k_unseen": 0},
+    "next_basket": {"k_seen": 150, "k_unseen": 60},
+    "repeat_interval": {"k_seen": 150, "k_unseen": 0},
+    "taxonomy": {"k_seen": 50, "k_unseen": 80},
+}
+_WHERE_THINGS_DO_NOT: dict[str, dict[str, Any]] = {
+    "next_item": {"k_seen": 0, "k_unseen": 150},
+}
+
+
+def defaults(repeats: bool) -> dict[str, dict[str, Any]]:
+    """The retrievers of a shop that configures none, for goods that are taken again or once."""
+    return _EVERY_SHOP | (_WHERE_THINGS_REPEAT if repeats else _WHERE_THINGS_DO_NOT)
+
+
 @dataclass(frozen=True)
 class Member:
     """One retriever of a candidate generator.

@@ -237,3 +237,13 @@ def test_steps_are_counted_per_user_and_loose_events_stand_alone() -> None:
         2.0,
     ]
     assert log.taken_matrix.toarray()[0].tolist() == [1, 1, 1, 1], "a disliked film is known too"
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_shop_without_baskets_stores_or_categories_is_served(kind: str) -> None:
+    bare = shop_items().assign(category_1="", category_2="", category_3="", brand="", group_id="")
+    events = shop_events().assign(session_id=None, store_id=None)
+    log = EventLog.from_frames(events, bare, AS_OF)
+    scores = fitted(kind, log).scores(everybody(log))
+    assert np.isfinite(scores).all()
+    assert scores[:-1].std() > 0
