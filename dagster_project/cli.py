@@ -132,6 +132,24 @@ def status() -> None:
 
 
 @app.command()
+def scoreboard(
+    readme: Annotated[
+        Path | None, typer.Option(help="Also write the table into this Markdown file.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the full report here.")] = None,
+) -> None:
+    """How good the lists are on a period nothing was trained on, beside every baseline."""
+    from dagster_project import show
+
+    show.scoreboard(lake(), out)
+    if readme is not None:
+        show.write_into_markdown(lake(), readme)
+    if html is not None:
+        page = lake().served("report_page").to_arrow()["html"][0].as_py()
+        html.write_text(page, encoding="utf-8")
+
+
+@app.command()
 def recommend(
     user_id: Annotated[str, typer.Argument(help="Id of the user; an unknown one is fine.")],
     exclude: Annotated[list[str] | None, typer.Option(help="Item ids to leave out.")] = None,

@@ -89,6 +89,7 @@ def scoreboard(lake: Lake, out: Console) -> None:
     """Print how good the lists are on the evaluate target, beside every baseline."""
     frame = lake.served("scoreboard").to_pandas()
     frame = frame[(frame["target"] == "evaluate") & (frame["slice"] == "all")]
+    frame = frame[frame["baseline"] == ""]
     if frame.empty:
         out.print("The data are too short to hold out a period: nothing was evaluated.")
         return
@@ -117,6 +118,38 @@ def scoreboard(lake: Lake, out: Console) -> None:
                 *[_number(table.loc[model, m]) for m in shown],
             )
         out.print(grid)
+
+
+def write_into_markdown(lake: Lake, file: Path) -> None:
+    """Replace what stands between the scoreboard marks of `file` by the current numbers."""
+    start, end = "<!-- scoreboard:start -->", "<!-- scoreboard:end -->"
+    text = file.read_text(encoding="utf-8")
+    if start not in text or end not in text:
+        raise LakeError(f"{file} lacks the marks {start} and {end}")
+    before, rest = text.split(start, 1)
+    after = rest.split(end, 1)[1]
+    file.write_text(f"{before}{start}\n{_markdown(lake)}\n{end}{after}", encoding="utf-8")
+
+
+def _markdown(lake: Lake) -> str:
+    frame = lake.served("scoreboard").to_pandas()
+    frame = frame[(frame["target"] == "evaluate") & (frame["slice"] == "all")]
+    rows = frame[(frame["baseline"] == "") & frame["metric"].isin(["ndcg@10", "recall@10"])]
+    wide = rows.pivot_table(index="model", columns=["task", "metric"], values="value")
+    wide = wide.sort_values(("all", "ndcg@10"), ascending=False)
+    order = [("all", "ndcg@10"), ("all", "recall@10"), ("new", "ndcg@10"), ("new", "recall@10")]
+    lines = [
+        "| model | NDCG@10 all | R@10 all | NDCG@10 new | R@10 new |",
+        "|---|---|---|---|---|",
+    ]
+    for model, values in wide.iterrows():
+        cells = [
+            "" if key not in values or pd.isna(values[key]) else f"{values[key]:.4f}"
+            for key in order
+        ]
+        name = f"**{model}**" if str(model).startswith("ours") else str(model)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def export(lake: Lake, table: str, file: Path) -> int:

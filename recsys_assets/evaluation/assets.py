@@ -354,7 +354,7 @@ def _show(report: Report, table: pd.DataFrame, k: int) -> None:
         )
 
 
-@table_asset(tables.REPORT, group=GROUP, kinds=["html", "python"], config=("name",))
+@table_asset(tables.REPORT_PAGE, group=GROUP, kinds=["html", "python"], config=("name",))
 def report_page(
     scoreboard: Snapshot,
     retriever_recall: Snapshot,

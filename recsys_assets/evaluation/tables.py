@@ -78,8 +78,8 @@ HELD_OUT_LISTS = Table(
     min_rows=0,
 )
 
-REPORT = Table(
-    name="report",
+REPORT_PAGE = Table(
+    name="report_page",
     description="The scoreboard as one self-contained HTML page.",
     columns=(
         Column("name", "string", "Name of the page"),
