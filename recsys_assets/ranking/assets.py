@@ -239,9 +239,11 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
         frame = pa.concat_tables(
             training_rows.to_arrow(part=part_name(w)) for w in sorted(windows["window_as_of"])
         )
+        own = part_name(windows["as_of"].iloc[0])
+        unseen = training_rows.to_arrow(part=own) if own in training_rows.parts else None
         for task in TASKS:
             try:
-                model = ranker.train(frame, recipe.settings[task])
+                model = ranker.train(frame, recipe.settings[task], valid=unseen)
             except ranker.NothingToLearnError as error:
                 report.texts[f"{target}/{task}"] = f"no ranker: {error}"
                 continue
@@ -256,6 +258,8 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
             report.numbers |= {f"{target}/{task} {k}": v for k, v in model.metrics.items()}
             if target == "live":
                 _show_importance(report, task, model)
+            if target == "evaluate":
+                _show_learning_curve(report, task, model)
     columns = ["target", "task", "model", "rows"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -266,6 +270,23 @@ def _show_importance(report: Report, task: str, model: ranker.RankerModel) -> No
     title = f"What the ranker looks at ({task})"
     picture = plots.feature_importance(pd.Series(model.importance), title=title)
     report.plot(f"importance {task}", picture)
+
+
+def _show_learning_curve(report: Report, task: str, model: ranker.RankerModel) -> None:
+    """NDCG among the sampled candidates of a window the model has not learned from."""
+    if not model.learning_curve:
+        return
+    from recsys_assets.core import plots
+
+    curve = pd.DataFrame(model.learning_curve)
+    values = {
+        f"member {member:.0f}": rows["ndcg_10"].tolist() for member, rows in curve.groupby("member")
+    }
+    title = f"NDCG@10 on an unseen window, task {task}"
+    report.plot(
+        f"learning curve {task}",
+        plots.learning_curve(values, title=title, x_label="tenths of the trees"),
+    )
 
 
 def _scores_vary(candidate: Snapshot) -> Iterator[Failure]:
@@ -329,6 +350,8 @@ def scored_candidates(
             warehouse, chosen, proposed, items.paths(), tables_at, history["seen"].to_numpy()
         )
         report.numbers[f"{target} rows"] = proposed.num_rows
+        if target == "live":
+            _show_scores(report, scores)
         yield (
             part_name(as_of),
             pa.table(
@@ -342,6 +365,14 @@ def scored_candidates(
                 }
             ),
         )
+
+
+def _show_scores(report: Report, scores: dict[str, pa.Array]) -> None:
+    from recsys_assets.core import plots
+
+    shown = {name: values.to_numpy(zero_copy_only=False)[::20] for name, values in scores.items()}
+    picture = plots.score_histogram(shown, title="Scores of the live candidates")
+    report.plot("score distribution", picture)
 
 
 def _lists_keep_the_rules(

@@ -4,8 +4,7 @@ WITH trips AS (
     SELECT
         user_id,
         days_ago,
-        row_number() OVER (PARTITION BY user_id ORDER BY days_ago) - 1 AS trips_ago,
-        count(*) OVER (PARTITION BY user_id) AS trips
+        row_number() OVER (PARTITION BY user_id ORDER BY days_ago) - 1 AS trips_ago
     FROM user_item_days
     WHERE taken
     GROUP BY user_id, days_ago
@@ -20,12 +19,11 @@ steps AS (
         d.price,
         d.discount,
         t.trips_ago,
-        lag(d.days_ago) OVER w - d.days_ago AS gap,
-        lag(t.trips_ago) OVER w - t.trips_ago AS gap_trips
+        lag(d.days_ago) OVER (PARTITION BY d.user_id, d.item_id ORDER BY d.days_ago DESC)
+        - d.days_ago AS gap
     FROM user_item_days AS d
     INNER JOIN trips AS t ON d.user_id = t.user_id AND d.days_ago = t.days_ago
     WHERE d.taken
-    WINDOW w AS (PARTITION BY d.user_id, d.item_id ORDER BY d.days_ago DESC)
 ),
 
 pairs AS (
@@ -46,10 +44,8 @@ pairs AS (
         min(trips_ago) AS last_trips,
         max(trips_ago) AS first_trips,
         median(gap) AS gap_median,
-        avg(gap) AS gap_mean,
         stddev_samp(gap) AS gap_std,
-        min(gap) AS gap_min,
-        median(gap_trips) AS gap_trips_median,
+        (max(trips_ago) - min(trips_ago)) / nullif(count(*) - 1.0, 0) AS gap_trips_mean,
         avg(quantity) AS quantity_mean,
         arg_min(price, days_ago) AS last_price,
         avg(CAST(discount > 0 AS INTEGER)) AS discount_share
@@ -61,9 +57,10 @@ signals AS (
     SELECT
         user_id,
         item_id,
-        sum(signal) FILTER (WHERE NOT taken AND days_ago < 28) AS signal_28,
-        sum(signal) FILTER (WHERE NOT taken) AS signal
+        sum(signal) FILTER (WHERE days_ago < 28) AS signal_28,
+        sum(signal) AS signal
     FROM user_item_days
+    WHERE NOT taken
     GROUP BY user_id, item_id
 ),
 
@@ -91,12 +88,11 @@ SELECT
     CAST(p.last_trips AS FLOAT) AS ui_last_trips,
     CAST(p.days / (p.first_trips + 1.0) AS FLOAT) AS ui_trip_rate,
     CAST(p.gap_median AS FLOAT) AS ui_gap_median,
-    CAST(p.gap_mean AS FLOAT) AS ui_gap_mean,
+    CAST((p.first_days - p.last_days) / nullif(p.days - 1.0, 0) AS FLOAT) AS ui_gap_mean,
     CAST(p.gap_std AS FLOAT) AS ui_gap_std,
-    CAST(p.gap_min AS FLOAT) AS ui_gap_min,
-    CAST(p.gap_trips_median AS FLOAT) AS ui_gap_trips_median,
+    CAST(p.gap_trips_mean AS FLOAT) AS ui_gap_trips_mean,
     CAST(p.last_days / nullif(p.gap_median, 0) AS FLOAT) AS ui_due_days,
-    CAST(p.last_trips / nullif(p.gap_trips_median, 0) AS FLOAT) AS ui_due_trips,
+    CAST(p.last_trips / nullif(p.gap_trips_mean, 0) AS FLOAT) AS ui_due_trips,
     CAST((p.days - 1) * $horizon_days / nullif(p.first_days + 14.0, 0) AS FLOAT)
         AS ui_expected_takes,
     CAST(p.quantity_mean AS FLOAT) AS ui_quantity_mean,
