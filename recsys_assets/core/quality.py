@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_assets.core.tables import Column, ContractError, Table
 
@@ -91,19 +92,20 @@ def audit(table: Table, parts: Iterable[tuple[str, pa.Table]]) -> Verdict:
 def _audit_part(
     table: Table, columns: Sequence[Column], part: str, data: pa.Table, verdict: Verdict
 ) -> None:
-    scalars = [c for c in columns if c.type != "vector"]
-    frame = data.select([c.name for c in scalars]).to_pandas()
     for column in columns:
         if column.type in ("float32", "float64"):
-            verdict.add(_not_finite(column, frame[column.name], data[column.name], part))
+            verdict.add(_not_finite(column, data[column.name], part))
         elif column.type == "vector":
             failures, rules = _vector_failures(column, data[column.name], part)
             verdict.add(failures, rules)
-    expectations = [e for c in scalars for e in _expectations(c, frame)]
+    expectations = [e for c in columns if c.type != "vector" for e in _expectations(c, data)]
     if len(table.key) == 1:
         expectations.append(_unique(table.key[0]))
     else:
         verdict.add(_repeated_keys(table, data, part))
+    if not expectations:
+        return
+    frame = _frame_for(expectations, data)
     result = _validate(table.name, frame, expectations)
     for outcome in result:
         if _raised(outcome):
@@ -115,16 +117,26 @@ def _audit_part(
         verdict.add([] if outcome.success else [_failure(outcome, part)])
 
 
-def _expectations(column: Column, frame: pd.DataFrame) -> list[Any]:
+def _frame_for(expectations: list[Any], data: pa.Table) -> pd.DataFrame:
+    """Only the columns that are looked at, texts as categories: half the time of the audit."""
+    names = sorted({e.column for e in expectations} & set(data.column_names))
+    arrays = [
+        data[n].dictionary_encode() if pa.types.is_string(data[n].type) else data[n] for n in names
+    ]
+    return pa.table(arrays, names=names).to_pandas()
+
+
+def _expectations(column: Column, data: pa.Table) -> list[Any]:
     import great_expectations.expectations as gxe  # 5 s to import: only a gate pays for it
 
     expectations: list[Any] = []
     name = column.name
+    known = data[name].null_count < data.num_rows
     if not column.nullable:
         expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=name))
-    if column.minimum is not None and frame[name].notna().any():
+    if column.minimum is not None and known:
         expectations.append(gxe.ExpectColumnMinToBeBetween(column=name, min_value=column.minimum))
-    if column.maximum is not None and frame[name].notna().any():
+    if column.maximum is not None and known:
         expectations.append(gxe.ExpectColumnMaxToBeBetween(column=name, max_value=column.maximum))
     if column.values is not None:
         expectations.append(
@@ -141,7 +153,7 @@ def _unique(column: str) -> Any:
 
 def _repeated_keys(table: Table, data: pa.Table, part: str) -> list[Failure]:
     """Compound keys by Arrow's hash aggregation: some ten times faster than the expectation."""
-    groups = data.select(list(table.key)).group_by(list(table.key), use_threads=False)
+    groups = data.select(list(table.key)).group_by(list(table.key))
     extra = data.num_rows - groups.aggregate([]).num_rows
     return [Failure(f"key {list(table.key)} is not unique", "", extra, part)] if extra else []
 
@@ -198,11 +210,9 @@ def _failure(outcome: Any, part: str) -> Failure:
     return Failure(rule, kwargs.get("column", ""), rows, part)
 
 
-def _not_finite(
-    column: Column, values: pd.Series, stored: pa.ChunkedArray, part: str
-) -> list[Failure]:
-    array = values.to_numpy(dtype="float64", na_value=np.nan)
-    bad = int((~np.isfinite(array)).sum()) - stored.null_count
+def _not_finite(column: Column, stored: pa.ChunkedArray, part: str) -> list[Failure]:
+    finite = pc.sum(pc.is_finite(stored)).as_py() or 0
+    bad = len(stored) - stored.null_count - finite
     return [Failure("is NaN or infinite", column.name, bad, part)] if bad else []
 
 

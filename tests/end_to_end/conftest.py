@@ -25,7 +25,7 @@ partitions: {granularity: month, start: 2017-05-01, end: 2018-01-01}
 source:
   kind: files
   interactions:
-    path: sales.csv
+    path: "sales*.csv"
     columns:
       {user_id: who, item_id: what, event_time: at, quantity: how_many, value: paid,
        session_id: receipt, store_id: shop}
@@ -131,9 +131,25 @@ def products(sales: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+BAD_LINES = """\
+,1082185,2017-06-01 10:00:00,1,1.0,r1,s
+h00001,,2017-06-01 10:00:00,1,1.0,r1,s
+h00001,1082185,someday,1,1.0,r1,s
+h00001,1082185,1970-01-01 00:00:00,1,1.0,r1,s
+h00001,1082185,2999-01-01 00:00:00,1,1.0,r1,s
+h00001,1082185,2017-06-01 10:00:00,nan,1.0,r1,s
+h00001,1082185,2017-06-01 10:00:00,1,inf,r1,s
+h00001,1082185,2017-06-01 10:00:00,1,1.0,r1,s,too,many
+h00001,no-such-item,2017-06-01 10:00:00,1,1.0,r1,s
+"""
+RESENT = 50
+"""So many sales come a second time, in another file."""
+
+
 def write_shop(folder: Path, sales: pd.DataFrame, products: pd.DataFrame) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    sales.to_csv(folder / "sales.csv", index=False)
+    (folder / "sales.csv").write_text(sales.to_csv(index=False) + BAD_LINES, encoding="utf-8")
+    sales.head(RESENT).to_csv(folder / "sales_resent.csv", index=False)
     products.to_csv(folder / "products.csv", index=False)
     people = pd.DataFrame({"who": sorted({*sales["who"], "h99999"})})
     people.to_csv(folder / "people.csv", index=False)

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.end_to_end.conftest import ShopRun, write_shop
+from tests.end_to_end.conftest import BAD_LINES, RESENT, ShopRun, write_shop
 
 AS_OF_TABLES = (
     "als_factors", "candidates", "user_item_days", "item_features", "user_features",
@@ -73,9 +73,34 @@ def test_rows_in_are_accepted_quarantined_or_deduplicated(
     shop_run: ShopRun, sales: pd.DataFrame
 ) -> None:
     lake = shop_run.lake
-    accepted, refused = lake.read("interactions").rows, lake.read("quarantine").rows
-    raw = lake.read("raw_interactions").to_pandas(["event_id"])["event_id"]
-    assert accepted + refused + int(raw.duplicated().sum()) == len(sales)
+    bad = BAD_LINES.count("\n")
+    assert lake.read("landed_rows").rows == len(sales) + bad + RESENT
+    assert lake.read("quarantine").rows == bad
+    assert lake.read("interactions").rows == len(sales), "what came twice counts once"
+
+
+def test_each_bad_row_is_in_quarantine_with_file_row_field_and_reason(
+    shop_run: ShopRun, sales: pd.DataFrame
+) -> None:
+    rows = shop_run.lake.read("quarantine").to_pandas().sort_values("row")
+    assert set(rows["file"]) == {"sales.csv"}
+    first = len(sales) + 2  # the header is line 1
+    assert rows["row"].tolist() == list(range(first, first + len(rows)))
+    found = list(
+        zip(rows["reject_field"].fillna(""), rows["reject_reason"].str.split(":").str[0],
+            strict=True)
+    )  # fmt: skip
+    assert found == [
+        ("user_id", "missing id"),
+        ("item_id", "missing id"),
+        ("event_time", "not a timestamp"),
+        ("event_time", "before the plausible time"),
+        ("event_time", "in the future"),
+        ("quantity", "not finite"),
+        ("value", "not finite"),
+        ("", "wrong number of values"),
+        ("item_id", "unknown item"),
+    ]
 
 
 def test_nothing_in_metadata_or_logs_names_a_user(shop_run: ShopRun, sales: pd.DataFrame) -> None:
