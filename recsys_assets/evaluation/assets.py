@@ -150,7 +150,8 @@ def retriever_recall(
     last = table[table["target"] == table["target"].iloc[-1]]
     for task in TASKS:
         rows = last[last["task"] == task]
-        long = rows.melt("retriever", ["recall_100", "recall_500"], "k", "recall")
+        depths = [c for c in rows.columns if c.startswith("recall_")]
+        long = rows[["retriever", *depths]].melt("retriever", depths, "k", "recall")
         long["k"] = long["k"].str.removeprefix("recall_").astype(int)
         picture = plots.recall_by_retriever(long, title=f"Recall by retriever, task {task}")
         report.plot(f"recall {task}", picture)
@@ -203,7 +204,7 @@ def held_out_lists(
         scored = scored_candidates.to_pandas(part=part)
         seen = scored["seen"].to_numpy()
         neighbour_links = neighbours.from_table(
-            item_neighbours.to_arrow(part=part), pd.Index(log.items[log.columns])
+            item_neighbours.to_arrow(part=part), pd.Index(log.items[log.columns[: log.n_warm]])
         )
         components = _components(interactions, items, als_factors, vectors, people, as_of)
         sources = [
@@ -260,6 +261,7 @@ def _is_measured(candidate: Snapshot, labels: Snapshot, cutoffs: Snapshot) -> It
     as_of = cutoff_of(cutoffs, "evaluate")
     if as_of is not None and part_name(as_of) in labels.parts:
         frame = candidate.to_pandas()
+        frame = frame[frame["baseline"] == ""]
         rows = frame[(frame["target"] == "evaluate") & (frame["metric"].str.startswith("ndcg"))]
         for model in ("ours", *held_out.BASELINES):
             if rows[rows["model"] == model].empty:

@@ -539,7 +539,13 @@ def popular_recommendations(
     )
     lists = [
         rules.apply_rules(
-            nothing, catalogue, rules_of(shop, p), as_of=as_of, fallback=fallback, users=nobody
+            nothing,
+            catalogue,
+            rules_of(shop, p),
+            as_of=as_of,
+            taken=nothing[["user_id", "item_id"]],
+            fallback=fallback,
+            users=nobody,
         ).assign(placement=p)
         for p in placements(shop)
         if p != "buy_again"
