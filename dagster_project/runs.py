@@ -54,7 +54,7 @@ def prepare_home() -> Path:
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that happened in a run, and to which asset; `what` is 'started', 'made' and so on."""
+    """One thing that happened in a run, and to which asset: `what` is 'started', 'made' …"""
 
     what: str
     asset: str

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -19,6 +20,10 @@ from recsys_assets.core.lake import Lake, LakeError
 
 FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet run a text cell as a formula (CWE-1236)."""
+
+METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
+WIDE = 120
+"""Terminal columns from which on the scoreboard shows every metric."""
 
 HEADLINES = {"for_you": "For you", "discover": "New to you", "buy_again": "Buy again"}
 
@@ -38,7 +43,8 @@ def recommendations(
         rows = lake.served("popular_recommendations").to_arrow()
         out.print(f"Nobody knows user {user_id!r} yet: this is what is popular.", style="yellow")
     frame = rows.to_pandas()
-    placements = list(dict.fromkeys(frame["placement"]))
+    found = set(frame["placement"])
+    placements = [p for p in HEADLINES if p in found] + sorted(found - set(HEADLINES))
     if placement is not None and placement not in placements:
         raise LakeError(f"there is no placement {placement!r}; there are: {', '.join(placements)}")
     titles = _titles(lake, frame["item_id"])
@@ -99,23 +105,20 @@ def scoreboard(lake: Lake, out: Console) -> None:
         rows = frame[frame["task"] == task]
         table = rows.pivot_table(index="model", columns="metric", values="value", sort=False)
         low = rows[rows["metric"] == "ndcg@10"].set_index("model")
-        grid = Grid(title=f"Task {task}: {heading}", title_justify="left")
-        grid.add_column("model")
-        grid.add_column("NDCG@10", justify="right")
-        grid.add_column("95%", justify="right")
-        shown = [
-            m for m in ("recall@10", "precision@10", "map@10", "mrr@10", "hit@10", "coverage@10",
-                        "diversity@10", "novelty@10") if m in table
-        ]  # fmt: skip
+        grid = Grid(title=f"Task {task}: {heading}", title_justify="left", box=SIMPLE)
+        for name in ("model", "NDCG@10", "95%"):
+            grid.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+        metrics = METRICS if out.width >= WIDE else METRICS[:1]
+        shown = [m for m in metrics if f"{m}@10" in table]
         for metric in shown:
-            grid.add_column(metric, justify="right")
+            grid.add_column(metric, justify="right", no_wrap=True)
         for model in table["ndcg@10"].sort_values(ascending=False, kind="stable").index:
             interval = low.loc[model]
             grid.add_row(
                 f"[bold]{model}[/bold]" if model.startswith("ours") else model,
                 f"{table.loc[model, 'ndcg@10']:.4f}",
-                f"{interval['low']:.4f} … {interval['high']:.4f}",
-                *[_number(table.loc[model, m]) for m in shown],
+                f"{interval['low']:.3f}-{interval['high']:.3f}",
+                *[_number(table.loc[model, f"{m}@10"]) for m in shown],
             )
         out.print(grid)
 
@@ -196,4 +199,4 @@ def _titles(lake: Lake, ids: "pd.Series[str]") -> dict[str, str]:
 
 
 def _number(value: Any) -> str:
-    return "" if pd.isna(value) else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+    return "" if pd.isna(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
