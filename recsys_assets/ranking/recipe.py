@@ -17,7 +17,7 @@ class Recipe:
     """How rankers are made: settings per task, and the share of negatives they learn from."""
 
     settings: Mapping[Task, RankerSettings]
-    negative_share: float = 0.2
+    negative_share: float = 0.15
 
     @classmethod
     def read(cls, section: Mapping[str, Any], seed: int) -> "Recipe":
@@ -39,4 +39,4 @@ class Recipe:
             if "objectives" in given:
                 given["objectives"] = tuple(given["objectives"])
             settings[task] = replace(RankerSettings.for_task(task), seed=seed, **given)
-        return cls(settings, float(section.get("negative_share", 0.2)))
+        return cls(settings, float(section.get("negative_share", 0.15)))
