@@ -97,6 +97,7 @@ def ui(
     from dagster_project import runs
 
     runs.prepare_home()
+    runs.open_instance().dispose()
     dg = Path(sys.executable).parent / "dg"
     os.execv(dg, [str(dg), "dev", "--host", "127.0.0.1", "--port", str(port)])
 

@@ -52,6 +52,19 @@ def prepare_home() -> Path:
     return folder
 
 
+def open_instance() -> dg.DagsterInstance:
+    """Dagster's storage, with every database created.
+
+    Two processes that create them at the same moment leave them unusable, so this comes before any
+    child is started.
+    """
+    instance = dg.DagsterInstance.get()
+    instance.get_runs(limit=1)
+    instance.get_asset_keys(limit=1)
+    instance.all_instigator_state()
+    return instance
+
+
 @dataclass(frozen=True)
 class Progress:
     """One thing that happened in a run, and to which asset: `what` is 'started', 'made' …"""
@@ -112,6 +125,7 @@ class LaunchedRun:
 def launch(selection: str | None, partition_range: tuple[str, str]) -> LaunchedRun:
     """Start the main job (or the assets of `selection`) in a child process."""
     home = prepare_home()
+    instance = open_instance()
     identity = uuid.uuid4().hex
     tags = {
         LAUNCH_TAG: identity,
@@ -131,7 +145,7 @@ def launch(selection: str | None, partition_range: tuple[str, str]) -> LaunchedR
             stdout=stream,
             stderr=stream,
         )  # fmt: skip
-    return LaunchedRun(process, dg.DagsterInstance.get(), identity, log_file)
+    return LaunchedRun(process, instance, identity, log_file)
 
 
 def _progress(record: dg.EventLogEntry) -> Progress | None:
