@@ -386,6 +386,9 @@ class _Producer:
         report = project.lake.report(version)
         return {
             "dagster/row_count": version.rows,
+            "dagster/column_schema": metadata.column_schema(
+                self.table, [name for name, _ in version.schema]
+            ),
             "version": version.id[:12],
             "reused": reused,
             "seconds": round(seconds, 3),

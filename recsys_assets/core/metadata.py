@@ -12,8 +12,8 @@ import dagster as dg
 from recsys_assets.core.tables import Column, Table
 
 
-def column_schema(table: Table) -> dg.TableSchema:
-    """The declared columns with their meaning and rules."""
+def column_schema(table: Table, names: list[str] | None = None) -> dg.TableSchema:
+    """The declared columns (of a stored version with column `names`) with meaning and rules."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -24,7 +24,7 @@ def column_schema(table: Table) -> dg.TableSchema:
                     nullable=c.nullable, unique=table.key == (c.name,), other=_rules(c)
                 ),
             )
-            for c in table.columns
+            for c in (table.columns if names is None else table.resolve(names))
         ]
     )
 

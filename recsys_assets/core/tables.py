@@ -5,7 +5,8 @@ Does not belong here: validating values (`quality.py`), storing them (`lake.py`)
 themselves (each stage's `tables.py`).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -68,6 +69,7 @@ class Table:
     `key` is unique and its columns never null. `min_rows=0` declares that emptiness is a valid
     state (optional inputs); every other table fails its gate when it is empty.
     `part_by` names the key column by which files are split (`as_of`, for tables of all cutoffs).
+    `meanings` describes columns that only a pattern declares.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Table:
     key: tuple[str, ...]
     min_rows: int = 1
     part_by: str | None = None
+    meanings: Mapping[str, str] = field(default_factory=dict, hash=False)
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +112,10 @@ class Table:
                 resolved.append(declared)
                 continue
             matching = [n for n in names if self.column(n) is declared]
-            resolved += [_renamed(declared, n) for n in matching]
+            resolved += [
+                replace(declared, name=n, meaning=self.meanings.get(n, declared.meaning))
+                for n in matching
+            ]
         return resolved
 
     def arrow_schema(self, names: list[str] | None = None) -> pa.Schema:
@@ -152,17 +158,3 @@ class Table:
             raise ContractError(
                 f"{self.name}.{column.name}: cannot be read as {column.type}: {error}"
             ) from error
-
-
-def _renamed(column: Column, name: str) -> Column:
-    return Column(
-        name,
-        column.type,
-        column.meaning,
-        column.nullable,
-        column.minimum,
-        column.maximum,
-        column.values,
-        column.length,
-        column.unit_norm,
-    )

@@ -1,7 +1,7 @@
 """Contracts of the ranking stage: labels, feature groups, rankers, scores, and what is served."""
 
 from recsys_assets.core.tables import Column, Table
-from recsys_assets.ranking.features import FEATURE_TABLES
+from recsys_assets.ranking.features import FEATURE_TABLES, FEATURES
 
 _AS_OF = Column("as_of", "timestamp", "Only events before this moment were used")
 _USER = Column("user_id", "string", "The user")
@@ -67,6 +67,7 @@ def _grain(name: str) -> Table:
             Column("*", "float32", "A feature; null means there is no such history", True),
         ),
         key=FEATURE_TABLES[name],
+        meanings=FEATURES,
         part_by="as_of",
         min_rows=0,
     )
@@ -86,6 +87,7 @@ TRAINING_ROWS = Table(
     ),
     key=("as_of", "user_id", "item_id"),
     part_by="as_of",
+    meanings=FEATURES,
     min_rows=0,
 )
 
