@@ -27,6 +27,9 @@ from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.ranking.scoring import proposed_by, score_or_fuse
 
 GROUP = "ranking"
+CURVE_USERS = 300
+"""How many users of an unseen window the learning curve is measured on."""
+
 FALLBACK = 1_000
 """How many popular items stand ready for lists that the candidates cannot fill."""
 
@@ -240,7 +243,9 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
             training_rows.to_arrow(part=part_name(w)) for w in sorted(windows["window_as_of"])
         )
         own = part_name(windows["as_of"].iloc[0])
-        unseen = training_rows.to_arrow(part=own) if own in training_rows.parts else None
+        unseen = None
+        if own in training_rows.parts:
+            unseen = _first_users(training_rows.to_arrow(part=own), CURVE_USERS)
         for task in TASKS:
             try:
                 model = ranker.train(frame, recipe.settings[task], valid=unseen)
@@ -262,6 +267,11 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
                 _show_learning_curve(report, task, model)
     columns = ["target", "task", "model", "rows"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _first_users(rows: pa.Table, n: int) -> pa.Table:
+    """The rows of the first `n` users of one window (rows lie together by user)."""
+    return rows.filter(pa.array(features.query_codes(rows["user_id"]) < n))
 
 
 def _show_importance(report: Report, task: str, model: ranker.RankerModel) -> None:

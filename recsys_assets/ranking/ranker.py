@@ -145,7 +145,11 @@ def train(
     )
     if valid is None:
         return model
-    return _with_learning_curve(model, boosters, _of_task(valid, settings.task))
+    try:
+        held_out = _of_task(valid, settings.task)
+    except NothingToLearnError:
+        return model
+    return _with_learning_curve(model, boosters, held_out) if held_out.num_rows else model
 
 
 def score(model: RankerModel, frame: pa.Table) -> np.ndarray:
