@@ -174,6 +174,7 @@ def _plain(data: pa.Table) -> pa.Table:
         if pa.types.is_list(field.type):
             column = pa.chunked_array([pa.array([str(v) for v in column.to_pylist()])])
         elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            column = column.cast(pa.string())
             risky = pc.is_in(
                 pc.utf8_slice_codeunits(column, 0, 1), value_set=pa.array(FORMULA_START)
             )
