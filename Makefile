@@ -22,6 +22,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
+$(DAGSTER_HOME)/dagster.yaml: $(VENV)/.installed
+	$(BIN)/python -W ignore -c "from dagster_project.runs import prepare_home; prepare_home()"
+
 run: $(VENV)/.installed
 	$(BIN)/recsys run
 
@@ -33,8 +36,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+test: lint $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dg check defs
+	$(BIN)/dg list defs > /dev/null
 	$(BIN)/dagster definitions validate -w workspace.yaml
 	$(BIN)/pytest -n 2 --dist loadfile
 

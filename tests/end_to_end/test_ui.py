@@ -149,3 +149,32 @@ def test_poison_does_not_pass_materialize_all_and_a_repair_does(ui: Ui, shop: Sh
     sales.write_text(good, encoding="utf-8")
     assert ui.run() == "SUCCESS"
     assert shop.lake.served("recommendations").content_id == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("products.csv", "id,name,aisle,shelf,kind,maker\n", "products.csv"),
+        ("products.csv", "", "products.csv"),
+        ("sales.csv", "who,what,at,how_many,paid,receipt,shop\n", "sales"),
+    ],
+    ids=["empty catalogue", "empty file", "empty window"],
+)
+def test_emptiness_keeps_the_previous_state_and_says_so(
+    shop: ShopRun, name: str, content: str, words: str
+) -> None:
+    path = shop.folder / name
+    good, before = path.read_bytes(), shop.lake.served("recommendations").content_id
+    resent = shop.folder / "sales_resent.csv"
+    aside = resent.read_bytes()
+    try:
+        path.write_text(content, encoding="utf-8")
+        if name == "sales.csv":
+            resent.write_text(content, encoding="utf-8")
+        done = shop.recsys("run")
+        assert done.returncode == 1
+        assert words in done.stderr, done.stderr
+        assert shop.lake.served("recommendations").content_id == before
+    finally:
+        path.write_bytes(good)
+        resent.write_bytes(aside)
