@@ -66,17 +66,21 @@ def by_cutoff(
 
     Results do not depend on `workers`: each is computed alone.
     """
-    if workers == 1:
-        for moment in moments:
-            yield part_name(moment), compute(moment)
-        return
+    queue = deque(moments)
     waiting: deque[tuple[str, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for moment in moments:
-            if len(waiting) == workers:
-                part, future = waiting.popleft()
-                yield part, future.result()
-            waiting.append((part_name(moment), pool.submit(compute, moment)))
+
+        def start() -> None:
+            if queue:
+                moment = queue.popleft()
+                waiting.append((part_name(moment), pool.submit(compute, moment)))
+
+        for _ in range(workers):
+            start()
         while waiting:
             part, future = waiting.popleft()
-            yield part, future.result()
+            result = future.result()
+            del future
+            start()  # before the caller stores this one, so that no worker waits for the disk
+            yield part, result
+            del result
