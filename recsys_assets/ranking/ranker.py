@@ -35,7 +35,7 @@ class NothingToLearnError(ValueError):
 
 @dataclass(frozen=True)
 class RankerSettings:
-    """What the trees are grown with. Defaults were chosen on the tune target, see docs.
+    """What the trees are grown with. Defaults were chosen on the tune target.
 
     `objectives` names one model each; their scores are averaged after each is standardized within
     the user, since a margin of one objective means nothing to another. `seeds` models are grown per
@@ -44,8 +44,8 @@ class RankerSettings:
 
     task: Task = "all"
     objectives: tuple[Objective, ...] = ("binary",)
-    rounds: int = 200
-    learning_rate: float = 0.05
+    rounds: int = 150
+    learning_rate: float = 0.1
     num_leaves: int = 31
     min_data_in_leaf: int = 200
     feature_fraction: float = 0.5
@@ -63,7 +63,7 @@ class RankerSettings:
         return RankerSettings(task=task) if task == "all" else NEW_SETTINGS
 
 
-NEW_SETTINGS = RankerSettings(task="new", objectives=("binary",), rounds=120)
+NEW_SETTINGS = RankerSettings(task="new", rounds=75)
 
 
 @dataclass(frozen=True)
