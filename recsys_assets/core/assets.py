@@ -238,7 +238,7 @@ class _Producer:
             verdict = self.judge(project, context.run.run_id)
             return dg.AssetCheckResult(
                 passed=verdict.passed,
-                description="; ".join(verdict.reasons[:20]) or "every rule holds",
+                description="; ".join(verdict.reasons[:20]) or verdict.note,
                 metadata={
                     "rows audited": verdict.rows,
                     "rules evaluated": verdict.rules,
@@ -320,6 +320,7 @@ class _Producer:
         if not waiting:
             versions = [lake.version(e.candidate) for e in entries.values()]
             total.rows, total.rules = sum(v.rows for v in versions), 1
+            total.note = "nothing new to audit: this version passed before, under the same rules"
             return total
         good: list[Version] = []
         # All partitions at once first: 365 good days cost little more than one.

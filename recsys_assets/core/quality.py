@@ -47,6 +47,7 @@ class Verdict:
     rows: int = 0
     rules: int = 0
     failures: list[Failure] = field(default_factory=list)
+    note: str = "every rule holds"
 
     @property
     def passed(self) -> bool:

@@ -154,9 +154,9 @@ def test_poison_does_not_pass_materialize_all_and_a_repair_does(ui: Ui, shop: Sh
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("products.csv", "id,name,aisle,shelf,kind,maker\n", "products.csv"),
+        ("products.csv", "id,name,aisle,shelf,kind,maker\n", "raw_items was rejected"),
         ("products.csv", "", "products.csv"),
-        ("sales.csv", "who,what,at,how_many,paid,receipt,shop\n", "sales"),
+        ("sales.csv", "who,what,at,how_many,paid,receipt,shop\n", "landed_rows was rejected"),
     ],
     ids=["empty catalogue", "empty file", "empty window"],
 )
