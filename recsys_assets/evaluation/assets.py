@@ -323,7 +323,7 @@ def scoreboard(
                 user_slices=history_slices(known, sorted(lists["user_id"].unique())),
                 vectors=vectors,
             ),
-            baselines=(*held_out.BASELINES, *held_out.SINGLE_MODELS),
+            baselines=sorted(set(lists["model"].astype(str)) - set(OURS)),
             k=shop.evaluation.k,
             draws=shop.evaluation.bootstrap,
             seed=shop.evaluation.seed,
@@ -352,7 +352,7 @@ def _show(report: Report, table: pd.DataFrame, k: int) -> None:
         title = f"NDCG@{k}, task {task}"
         report.plot(
             f"ndcg {task}",
-            plots.metric_bars(rows, task=task, metric=f"ndcg@{k}", title=title),
+            plots.metric_bars(rows, task=task, metric=f"ndcg@{k}", title=title, highlight=OURS),
         )
 
 

@@ -33,8 +33,6 @@ BASELINES = (
     "personal_frequency_decayed",
 )
 
-SINGLE_MODELS = ("als", "item_neighbours", "blend_given", "blend_tuned")
-
 
 def top(rows: pd.DataFrame, k: int) -> pd.DataFrame:
     """The k best rows per user by `score`, ties by item_id: user_id, item_id, rank."""
