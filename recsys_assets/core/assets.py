@@ -7,7 +7,7 @@ blocking check called `quality` that audits the candidate version and alone may 
 Belongs here: the bridge between Dagster and the lake. Does not belong here: what any table means.
 
 A decorated function names its inputs by its parameters. A parameter called like an asset receives
-that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `as_of_now` and `days` are the
+that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project` and `days` are the
 other names it may ask for. It returns a frame, or yields (part, frame) pairs, or, for a
 partitioned asset, yields (partition, frame) pairs.
 """

@@ -30,6 +30,7 @@ from recsys_assets.retrieval.candidates import retriever_recall as recall_of
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted
 from recsys_assets.retrieval.factorization import FittedFactors
+from recsys_assets.retrieval.logs import event_log
 from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.popularity import Popularity
 
@@ -38,10 +39,6 @@ TASKS = ("all", "new")
 PLACEMENT_OF_TASK: dict[str, PlacementName] = {"all": "for_you", "new": "discover"}
 OURS = ("ours", "ours_no_rules")
 """`ours`: what would be shown (placement for_you for task all, discover for new)."""
-
-
-def _log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
-    return EventLog.from_frames(interactions_as_of(interactions, as_of), items.to_arrow(), as_of)
 
 
 def _factors_at(als_factors: Snapshot, log: EventLog) -> Fitted:
@@ -65,7 +62,7 @@ def _components(
     users: pd.Series,
     as_of: pd.Timestamp,
 ) -> pd.DataFrame:
-    log = _log(interactions, items, as_of)
+    log = event_log(interactions, items, as_of)
     parts: dict[str, Fitted] = {
         "content": Content(vectors.matrix, popularity=0.0, prior=0.0).fit(log),
         "collaborative": _factors_at(als_factors, log),
@@ -197,7 +194,7 @@ def held_out_lists(
         part = part_name(as_of)
         relevant = _relevant(labels, as_of)
         people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
-        log = _log(interactions, items, as_of)
+        log = event_log(interactions, items, as_of)
         known = interactions_as_of(interactions, as_of).to_pandas()
         taken = held_out.seen_pairs(log).to_frame(index=False)
         proposed = candidates.to_arrow(part=part)

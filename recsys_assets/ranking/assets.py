@@ -92,8 +92,6 @@ def _grain(name: str) -> GatedAsset:
         warehouse: Warehouse,
     ) -> Iterator[tuple[str, pa.Table]]:
         events, catalogue, people = interactions.paths(), items.paths(), users.paths()
-        for as_of in cutoffs_of(cutoffs):
-            user_item_days.paths(part_name(as_of))
 
         def compute(as_of: pd.Timestamp) -> pa.Table:
             return features.feature_table(

@@ -12,23 +12,19 @@ from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import by_cutoff, cutoffs_of, interactions_as_of
+from recsys_assets.core.cutoffs import by_cutoff, cutoffs_of
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import registry, tables
 from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.factorization import Als, FittedFactors
+from recsys_assets.retrieval.logs import event_log
 from recsys_assets.retrieval.neighbours import SimilarItems
 
 GROUP = "retrieval"
 ALS = "als"
 """Name of the one retriever whose vectors are stored as an asset and shared."""
-
-
-def event_log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
-    """The log at a cutoff, as codes."""
-    return EventLog.from_frames(interactions_as_of(interactions, as_of), items.to_arrow(), as_of)
 
 
 def retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
