@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from recsys_assets.core.settings.base import Part
+from recsys_assets.core.settings.benchmark import Benchmark
 
 Number = int | float
 InteractionColumn = Literal[
@@ -324,19 +325,15 @@ class Plausible(Part):
 
 
 class Cutoffs(Part):
-    """The weekly grid of moments at which models are trained, tuned and evaluated."""
+    """The grid of moments at which models are trained, tuned and evaluated: UTC midnights of one
+    weekday, or of every day (`weekday: null`)."""
 
     horizon_days: int = Field(default=28, ge=1)
     step_days: int = Field(default=14, ge=1)
     windows: int = Field(default=4, ge=1)
-    weekday: Literal[
-        "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
-    ] = "monday"
-
-    @property
-    def weekday_number(self) -> int:
-        """Monday = 0, as `datetime.date.weekday`."""
-        return get_args(Cutoffs.model_fields["weekday"].annotation).index(self.weekday)
+    weekday: (
+        Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] | None
+    ) = "monday"
 
 
 class Placement(Part):
@@ -425,6 +422,8 @@ class Shop(Part):
     repeats: bool
     """Whether users take the same item again (groceries) or once (films)."""
     cutoffs: Cutoffs = Cutoffs()
+    benchmark: Benchmark | None = None
+    """A per-user split instead of a split in time. Nothing made with it is ever served."""
     placements: dict[Literal["for_you", "discover", "buy_again"], Placement] = {}
     rules: Rules = Rules()
     retrieval: dict[str, Retriever] = {}
@@ -470,6 +469,8 @@ class Shop(Part):
             )
         filled: dict[Any, Placement] = {n: self.placements.get(n, Placement()) for n in wanted}  # type: ignore[call-overload]
         object.__setattr__(self, "placements", filled)
+        if self.benchmark is not None:
+            object.__setattr__(self, "cutoffs", _calendar(self.benchmark, self.cutoffs))
         for key, name in _event_type_names(self.source):
             if name not in self.event_types:
                 raise ValueError(
@@ -538,6 +539,17 @@ def load_shop(path: Path | str) -> Shop:
         raise ConfigError("\n".join(lines)) from error
     shop._file = path.absolute()
     return shop
+
+
+def _calendar(benchmark: Benchmark, cutoffs: Cutoffs) -> Cutoffs:
+    """The grid of a benchmark: a cutoff before every slot."""
+    if given := cutoffs.model_fields_set - {"windows"}:
+        raise ValueError(
+            f"benchmark sets the calendar itself; remove {', '.join(sorted(given))} from cutoffs "
+            "(only windows can be chosen)"
+        )
+    days = benchmark.slot_days
+    return Cutoffs(horizon_days=days, step_days=days, windows=cutoffs.windows, weekday=None)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.config import Shop
+from recsys_assets.core.lake import LakeError, Snapshot, part_name
 
 Result = TypeVar("Result")
 
@@ -54,6 +55,23 @@ def cutoff_of(cutoffs: Snapshot, target: str) -> pd.Timestamp | None:
     frame = cutoffs.to_pandas()
     found = frame.loc[frame["target"] == target, "as_of"]
     return None if found.empty else found.iloc[0]
+
+
+def serving_cutoff(cutoffs: Snapshot, shop: Shop) -> pd.Timestamp:
+    """The cutoff that what is shown to people is made at.
+
+    Raises LakeError for data without one complete day, and for a benchmark: a per-user split trains
+    on other users' future, so nothing learned with it may be served.
+    """
+    if shop.benchmark is not None:
+        raise LakeError(
+            f"{shop.name} is a benchmark: it is measured and never served. Run it up to its "
+            "scoreboard (--select '+scoreboard'), or take `benchmark` out of the shop file"
+        )
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None:
+        raise LakeError("there is no live cutoff: the data hold no complete day")
+    return as_of
 
 
 def by_cutoff(

@@ -212,6 +212,12 @@ def seeded_uniform(ids: Iterable[str], seed: int, salt: str = "") -> npt.NDArray
     return (hashed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
+def pair_hash(users: pd.Series, items: pd.Series, seed: int) -> npt.NDArray[np.uint64]:
+    """A number per (user, item) that orders events of equal time; another seed, another order."""
+    pairs = zip(users.to_numpy(dtype=object), items.to_numpy(dtype=object), strict=True)
+    return _seeded_hash(np.asarray([f"{user}\x1f{item}" for user, item in pairs], object), seed)
+
+
 def _seeded_hash(texts: npt.NDArray[np.object_], seed: int) -> npt.NDArray[np.uint64]:
     key = f"{seed % 10**_HASH_KEY_DIGITS:0{_HASH_KEY_DIGITS}d}"
     return pd.util.hash_array(texts, hash_key=key, categorize=False)
@@ -221,11 +227,8 @@ def _position_in_history(
     interactions: pd.DataFrame, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     users, _ = pd.factorize(interactions["user_id"], sort=True)
-    user_ids = interactions["user_id"].to_numpy(dtype=object)
-    item_ids = interactions["item_id"].to_numpy(dtype=object)
-    texts = np.asarray([f"{u}\x1f{i}" for u, i in zip(user_ids, item_ids, strict=True)], object)
-    times = interactions["event_time"].to_numpy()
-    order = np.lexsort((_seeded_hash(texts, seed), times, users))
+    ties = pair_hash(interactions["user_id"], interactions["item_id"], seed)
+    order = np.lexsort((ties, interactions["event_time"].to_numpy(), users))
     sizes = np.bincount(users, minlength=users.max(initial=-1) + 1)
     position = np.empty(len(users), dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -16,9 +16,10 @@ from recsys_assets.core.cutoffs import (
     cutoff_of,
     cutoffs_of,
     interactions_as_of,
+    serving_cutoff,
     taken_pairs,
 )
-from recsys_assets.core.lake import LakeError, Snapshot, part_name
+from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, ranker, reasons, rules, tables, training
@@ -443,9 +444,7 @@ def recommendations(
     `for_you`: anything they are likely to take next. `discover`: nothing they took before, one
     variant per product. `buy_again`: what is due now. Users without history get what is popular.
     """
-    as_of = cutoff_of(cutoffs, "live")
-    if as_of is None:
-        raise LakeError("there is no live cutoff: the data hold no complete day")
+    as_of = serving_cutoff(cutoffs, shop)
     scored = scored_candidates.to_pandas(part=part_name(as_of))
     catalogue = items.to_pandas()
     known = interactions_as_of(interactions, as_of).to_pandas()
@@ -535,9 +534,7 @@ def popular_recommendations(
     shop: Shop,
 ) -> pd.DataFrame:
     """What to show to somebody nobody knows: popular lately, under the same rules."""
-    as_of = cutoff_of(cutoffs, "live")
-    if as_of is None:
-        raise LakeError("there is no live cutoff: the data hold no complete day")
+    as_of = serving_cutoff(cutoffs, shop)
     known = interactions_as_of(interactions, as_of).to_pandas()
     catalogue = items.to_pandas()
     fallback = fallback_items(known, catalogue, as_of)

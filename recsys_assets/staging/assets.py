@@ -16,6 +16,7 @@ from recsys_assets.core.lake import LakeError, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.staging import tables
+from recsys_assets.staging.benchmark import END, on_benchmark_clock
 from recsys_assets.staging.cutoffs import Grid, end_of_data, plan
 
 GROUP = "staging"
@@ -106,7 +107,7 @@ def _rows_add_up(
     tables.INTERACTIONS,
     group=GROUP,
     kinds=["duckdb", "sql"],
-    config=("event_types", "time_zone"),
+    config=("event_types", "time_zone", "benchmark"),
     sql=["staging/interactions"],
     rules=[_rows_add_up],
 )
@@ -120,7 +121,7 @@ def interactions(
     """Every accepted event once, with what its type means and its local calendar day.
 
     Returns, dislikes and skips are kept as negative events. The gate keeps the sum: rows in =
-    accepted + quarantined + deduplicated.
+    accepted + quarantined + deduplicated. A benchmark's events carry the times of its own calendar.
     """
     event_types = pd.DataFrame(
         [
@@ -142,6 +143,8 @@ def interactions(
         },
         {"time_zone": shop.time_zone},
     )
+    if shop.benchmark is not None:
+        table = on_benchmark_clock(table, shop.benchmark, shop.time_zone)
     report.numbers |= {
         "users": len(pc.unique(table["user_id"])),
         "items": len(pc.unique(table["item_id"])),
@@ -161,11 +164,16 @@ def _plan(interactions: Snapshot, shop: Shop) -> tuple[pd.DataFrame, pd.DataFram
     if len(times) == 0:
         raise LakeError("interactions is empty: there is nothing to learn from")
     span = pc.min_max(times).as_py()
-    end = end_of_data(span["min"], span["max"], shop.last_day_complete)
+    end = END if shop.benchmark else end_of_data(span["min"], span["max"], shop.last_day_complete)
     return plan(grid(shop), span["min"], end)
 
 
-@table_asset(tables.CUTOFFS, group=GROUP, kinds=["python"], config=("cutoffs", "last_day_complete"))
+@table_asset(
+    tables.CUTOFFS,
+    group=GROUP,
+    kinds=["python"],
+    config=("cutoffs", "last_day_complete", "benchmark"),
+)
 def cutoffs(interactions: Snapshot, shop: Shop) -> pd.DataFrame:
     """The moments at which everything learned is computed.
 
@@ -185,7 +193,7 @@ def _windows_end_before_targets(candidate: Snapshot) -> Iterator[Failure]:
     tables.FITS,
     group=GROUP,
     kinds=["python"],
-    config=("cutoffs", "last_day_complete"),
+    config=("cutoffs", "last_day_complete", "benchmark"),
     rules=[_windows_end_before_targets],
 )
 def fits(interactions: Snapshot, shop: Shop) -> pd.DataFrame:

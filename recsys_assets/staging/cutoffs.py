@@ -14,13 +14,14 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 
 @dataclass(frozen=True)
 class Grid:
-    """Weekly grid of UTC midnights: labels look `horizon_days` ahead, windows lie `step_days`
-    apart, and each target is trained by at most `windows` of them."""
+    """Grid of UTC midnights, of one weekday or (None) of every day: labels look `horizon_days`
+    ahead, windows lie `step_days` apart, and each target is trained by at most `windows` of them.
+    """
 
     horizon_days: int = 28
     step_days: int = 14
     windows: int = 4
-    weekday: str = "monday"
+    weekday: str | None = "monday"
 
     @property
     def horizon(self) -> timedelta:
@@ -29,6 +30,8 @@ class Grid:
     def at_or_before(self, moment: datetime) -> datetime:
         """The last grid point not after `moment`."""
         midnight = datetime.combine(moment.astimezone(UTC).date(), time(), UTC)
+        if self.weekday is None:
+            return midnight
         back = (midnight.weekday() - _WEEKDAYS.index(self.weekday)) % 7
         return midnight - timedelta(days=back)
 

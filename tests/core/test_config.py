@@ -32,7 +32,7 @@ def shop(folder: Path, text: str) -> Shop:
 def test_a_minimal_shop_has_a_default_for_everything_else(tmp_path: Path) -> None:
     minimal = shop(tmp_path, MINIMAL)
     assert minimal.cutoffs.horizon_days == 28
-    assert minimal.cutoffs.weekday_number == 0
+    assert minimal.cutoffs.weekday == "monday"
     assert {name: p.length for name, p in minimal.placements.items()} == {
         "for_you": 20,
         "discover": 20,
@@ -157,3 +157,15 @@ def test_mappable_columns_are_the_contracts_columns() -> None:
     assert set(get_args(InteractionColumn)) == set(LANDED) - origin
     assert set(get_args(ItemColumn)) - {"category"} == set(ITEMS) - {"attributes"}
     assert set(get_args(ExposureColumn)) == set(EXPOSURES)
+
+
+def test_a_benchmark_lays_a_cutoff_before_every_slot(tmp_path: Path) -> None:
+    last = shop(tmp_path, MINIMAL + "benchmark: {split: leave_last}\ncutoffs: {windows: 9}\n")
+    assert last.cutoffs.model_dump() == {
+        "horizon_days": 1,
+        "step_days": 1,
+        "windows": 9,
+        "weekday": None,
+    }
+    with pytest.raises(ConfigError, match="remove horizon_days from cutoffs"):
+        shop(tmp_path, MINIMAL + "benchmark: {split: last_fifth}\ncutoffs: {horizon_days: 9}\n")

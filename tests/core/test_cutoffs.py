@@ -1,11 +1,15 @@
 """Working through cutoffs keeps their order and never runs ahead of the caller's memory."""
 
 import threading
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from recsys_assets.core.cutoffs import by_cutoff
+from recsys_assets.core.config import load_shop
+from recsys_assets.core.cutoffs import by_cutoff, serving_cutoff
+from recsys_assets.core.lake import Lake, LakeError, VersionKey
 
 MOMENTS = [pd.Timestamp(f"2024-01-{day:02d}", tz="UTC") for day in range(1, 10)]
 
@@ -44,3 +48,19 @@ def test_an_error_in_one_cutoff_reaches_the_caller() -> None:
 
 def test_no_cutoff_is_no_result() -> None:
     assert list(by_cutoff([], lambda m: m)) == []
+
+
+def test_a_benchmark_is_never_served(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(
+        "name: bench\nrepeats: false\npartitions: {start: 2024-01-01}\n"
+        "source: {kind: files, interactions: {path: a.csv}, items: {path: b.csv}}\n"
+        "benchmark: {split: leave_last}\n",
+        encoding="utf-8",
+    )
+    lake = Lake(tmp_path / "lake")
+    key = VersionKey(code="c", config="c", libraries="l", inputs={})
+    rows = pa.table({"as_of": pa.array([MOMENTS[0]]), "target": ["live"]})
+    version = lake.store("cutoffs", [("", rows)], key)
+    with pytest.raises(LakeError, match="measured and never served"):
+        serving_cutoff(lake.of_version(version), load_shop(file))
