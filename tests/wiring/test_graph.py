@@ -14,7 +14,7 @@ from recsys_assets.core.config import packaged_shop
 
 ROOT = Path(__file__).parents[2]
 STAGES = (
-    "ingestion", "staging", "content", "collaborative", "retrieval", "ranking", "evaluation",
+    "language_model", "ingestion", "staging", "content", "collaborative", "retrieval", "ranking", "evaluation",
     "publishing",
 )  # fmt: skip
 
@@ -112,6 +112,11 @@ def test_the_core_imports_no_stage() -> None:
     for path in (ROOT / "recsys_assets" / "core").rglob("*.py"):
         for name in imports(path):
             assert not any(name.startswith(f"recsys_assets.{s}") for s in STAGES), path
+
+
+def test_one_module_speaks_to_the_language_model_service() -> None:
+    users = {p.relative_to(ROOT) for p in modules() if "anthropic" in imports(p)}
+    assert users == {Path("recsys_assets/language_model/service.py")}
 
 
 def test_no_module_imports_relatively_or_serialises_with_pickle() -> None:

@@ -1,0 +1,74 @@
+"""An append-only file of JSON lines that survives a kill at any moment.
+
+Belongs here: locking, appending, reading on. Does not belong here: what a line means.
+
+A record counts from the moment `append` returns: it is on the disk by then. A line that was cut
+short by a kill was never acted upon; it is removed before the next line is written.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class JournalError(RuntimeError):
+    """A line in the middle of a journal cannot be read; the message names file and line."""
+
+
+class Journal:
+    """One journal file; any number of processes may hold it open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._records: list[dict[str, Any]] = []
+        self._offset = 0
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records so far, those of other processes included. Do not change the list."""
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                stream.seek(self._offset)
+                fresh = stream.read()
+            whole = fresh[: fresh.rfind(b"\n") + 1]
+            for line in whole.splitlines():
+                try:
+                    self._records.append(json.loads(line))
+                except ValueError as error:
+                    number = len(self._records) + 1
+                    raise JournalError(
+                        f"{self.path}: line {number} cannot be read; restore the file from a "
+                        "backup, or remove that line by hand"
+                    ) from error
+            self._offset += len(whole)
+        return self._records
+
+    @contextmanager
+    def locked(self) -> Iterator[list[dict[str, Any]]]:
+        """Hold the journal against other writers; yields all records. Freed with the process."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield self.records()
+
+    def append(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add `records` durably. Call it inside `locked()`."""
+        lines = "".join(
+            json.dumps(r, sort_keys=True, separators=(",", ":")) + "\n" for r in records
+        )
+        created = not self.path.exists()
+        with self.path.open("ab") as stream:
+            stream.truncate(self._offset)  # what a killed writer left of its last line
+            stream.write(lines.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        if created:
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        self.records()
