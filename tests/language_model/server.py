@@ -153,8 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         fake = self.fake
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        fake.requests.append((f"POST {self.path}", headers, body))
+        fake.requests.append((f"POST {self.path}", self._headers(), body))
         if self.path == "/v1/messages/batches":
             fault = self._fault("batch ")
             if fault.startswith("batch status "):
@@ -177,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         fake = self.fake
         path = self.path.split("?")[0]
-        fake.requests.append((f"GET {path}", dict(self.headers), {}))
+        fake.requests.append((f"GET {path}", self._headers(), {}))
         if path == "/v1/messages/batches":
             data = [fake.describe(b) for b in reversed(fake.batches)]
             self._json(200, {"data": data, "has_more": False, "first_id": None, "last_id": None})
@@ -194,6 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._cut(fake.results(found[1], "")[:-200])
             else:
                 self._send(200, fake.results(found[1], fault), "application/binary")
+
+    def _headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
 
     def _fault(self, prefix: str) -> str:
         for fault in self.fake.faults:
@@ -254,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         kinds = {401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
         error = {
             "type": kinds.get(status, "api_error"),
-            "message": f"The key {self.headers.get('x-api-key')} met an error.",
+            "message": f"The key {self.headers.get('authorization')} met an error.",
             "details": details,
         }
         self._json(status, {"type": "error", "error": error}, headers)

@@ -225,7 +225,7 @@ def test_the_key_is_in_no_file_log_or_answer_even_when_the_service_quotes_it(
     caplog.set_level(logging.INFO)
     fake.faults = ["status 500", "status 400", "spend", "status 401", "status 529"]
     answers = [model(run=f"r{n}", attempts=2).ask(TASK, MILK) for n in range(5)]
-    assert all(headers["x-api-key"] == KEY for _, headers, _ in fake.requests)
+    assert all(KEY in headers["authorization"] for _, headers, _ in fake.requests)
     assert {a.problem for a in answers} <= {"", *PROBLEMS}
     files = [p.read_text() for p in tmp_path.rglob("*") if p.is_file()]
     assert files and not any("canary" in text for text in [*files, caplog.text, repr(answers)])
