@@ -74,6 +74,13 @@ def serving_cutoff(cutoffs: Snapshot, shop: Shop) -> pd.Timestamp:
     return as_of
 
 
+def at_cutoff(table: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The rows of one cutoff; none when `table` holds nothing for it."""
+    if part_name(as_of) in table.parts:
+        return table.to_pandas(part=part_name(as_of))
+    return table.to_pandas().iloc[:0]
+
+
 def by_cutoff(
     moments: Iterable[pd.Timestamp],
     compute: Callable[[pd.Timestamp], Result],

@@ -132,14 +132,14 @@ def beyond_accuracy(
         f"popularity_percentile@{k}": mean(_percentiles(counts, popularity, n_catalogue)),
     }
     if taken is not None:
-        columns[f"never_taken_items@{k}"] = mean(~_contains(taken, top["user_id"], item_ids))
+        columns[f"never_taken_items@{k}"] = mean(~contains_pairs(taken, top["user_id"], item_ids))
         if groups is not None:
             taken_groups = pd.DataFrame(
                 {"user_id": taken["user_id"], "item_id": taken["item_id"].map(groups)}
             )
             list_groups = pd.Index(groups.reindex(item_ids).to_numpy())
             columns[f"never_taken_groups@{k}"] = mean(
-                ~_contains(taken_groups, top["user_id"], list_groups)
+                ~contains_pairs(taken_groups, top["user_id"], list_groups)
             )
     return pd.DataFrame(columns)
 
@@ -284,8 +284,8 @@ def _in_sorted(
     return sorted_keys[at] == keys
 
 
-def _contains(pairs: pd.DataFrame, users: pd.Series, items: pd.Index) -> npt.NDArray[np.bool_]:
-    """Whether each (user, item) is among `pairs`."""
+def contains_pairs(pairs: pd.DataFrame, users: pd.Series, items: pd.Index) -> npt.NDArray[np.bool_]:
+    """Whether each (user, item) is among `pairs` (`user_id, item_id`)."""
     user_codes, user_index = pd.factorize(users)
     item_codes, item_index = pd.factorize(items)
     pair_users = pd.Index(user_index).get_indexer(pd.Index(pairs["user_id"]))

@@ -1,9 +1,12 @@
 """Evaluation assets: how good the lists are, beside everything simpler."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.popularity import popular_items
@@ -11,9 +14,15 @@ from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of, taken_pairs
+from recsys_assets.core.cutoffs import (
+    at_cutoff,
+    cutoff_of,
+    interactions_as_of,
+    taken_pairs,
+)
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
+from recsys_assets.core.tables import Table
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.evaluation import held_out, tables
 from recsys_assets.evaluation.baselines_blend import (
@@ -21,11 +30,13 @@ from recsys_assets.evaluation.baselines_blend import (
     search_blend_weights,
     tuned_weights,
 )
+from recsys_assets.evaluation.policy import UNDECIDED, choose
 from recsys_assets.evaluation.report import render_report
 from recsys_assets.evaluation.scoreboard import Surroundings, Task, history_slices
 from recsys_assets.evaluation.scoreboard import scoreboard as measure
+from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import rules
-from recsys_assets.ranking.placements import PlacementName, competing, rules_of
+from recsys_assets.ranking.placements import competing, placements, published, rules_of
 from recsys_assets.retrieval.candidates import retriever_recall as recall_of
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted
@@ -35,10 +46,10 @@ from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.popularity import Popularity
 
 GROUP = "evaluation"
-TASKS = ("all", "new")
-PLACEMENT_OF_TASK: dict[str, PlacementName] = {"all": "for_you", "new": "discover"}
 OURS = ("ours", "ours_no_rules")
-"""`ours`: what would be shown (placement for_you for task all, discover for new)."""
+"""`ours`: what would be shown in the placement of the task; `ours_no_rules`: its raw order."""
+DEPTH = 100
+"""Length of the lists of the evaluate target, which anybody may recompute the metrics from."""
 
 
 def _factors_at(als_factors: Snapshot, log: EventLog) -> Fitted:
@@ -47,28 +58,32 @@ def _factors_at(als_factors: Snapshot, log: EventLog) -> Fitted:
     return FittedFactors.of(factors.from_table(stored, log.users, warm))
 
 
-def _relevant(labels: Snapshot, as_of: pd.Timestamp) -> dict[str, pd.DataFrame]:
-    """What users took in the horizon of a target, per task."""
-    frame = labels.to_pandas(part=part_name(as_of))
-    pairs = ["user_id", "item_id"]
-    return {"all": frame[pairs], "new": frame.loc[frame["is_new"], pairs]}
-
-
-def _components(
-    interactions: Snapshot,
-    items: Snapshot,
-    als_factors: Snapshot,
-    vectors: ItemVectors,
-    users: pd.Series,
-    as_of: pd.Timestamp,
-) -> pd.DataFrame:
-    log = event_log(interactions, items, as_of)
-    parts: dict[str, Fitted] = {
+def _blend_parts(log: EventLog, als_factors: Snapshot, vectors: ItemVectors) -> dict[str, Fitted]:
+    return {
         "content": Content(vectors.matrix, popularity=0.0, prior=0.0).fit(log),
         "collaborative": _factors_at(als_factors, log),
         "popularity": Popularity(window=28).fit(log),
     }
-    return held_out.blend_components(log, parts, users)
+
+
+def _tasks(shop: Shop) -> list[str]:
+    """The tasks of the shop's placements: nothing is taken again where nothing repeats."""
+    named = placements(shop)
+    return [task for task, placement in held_out.PLACEMENT_OF_TASK.items() if placement in named]
+
+
+def _measured(cutoffs: Snapshot, labels: Snapshot, target: str) -> pd.Timestamp | None:
+    """The cutoff of `target` if what users then took is known."""
+    as_of = cutoff_of(cutoffs, target)
+    return as_of if as_of is not None and part_name(as_of) in labels.parts else None
+
+
+def _relevant(labels: Snapshot, as_of: pd.Timestamp) -> dict[str, pd.DataFrame]:
+    return held_out.relevant_pairs(labels.to_pandas(part=part_name(as_of)), as_of)
+
+
+def _empty(table: Table) -> pd.DataFrame:
+    return pd.DataFrame({c.name: [] for c in table.columns if not c.is_pattern})
 
 
 @table_asset(tables.BLEND_WEIGHTS, group=GROUP, kinds=["python", "numpy"], config=("evaluation",))
@@ -88,21 +103,19 @@ def blend_weights(
 
     Only the tune target is looked at; the evaluate target then measures the winner.
     """
-    as_of = cutoff_of(cutoffs, "tune")
-    empty = pd.DataFrame({c.name: [] for c in tables.BLEND_WEIGHTS.columns})
-    if as_of is None or part_name(as_of) not in labels.parts:
-        return empty
+    as_of = _measured(cutoffs, labels, "tune")
+    if as_of is None:
+        return _empty(tables.BLEND_WEIGHTS)
     relevant = _relevant(labels, as_of)
-    components = _components(
-        interactions,
-        items,
-        als_factors,
-        item_vectors(items, item_texts, text_embeddings),
+    log = event_log(interactions, items, as_of)
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    components = held_out.blend_components(
+        log,
+        _blend_parts(log, als_factors, vectors),
         relevant["all"]["user_id"].drop_duplicates(),
-        as_of,
     )
     found = []
-    for task in TASKS:
+    for task in ("all", "new"):
         if relevant[task].empty:
             continue
         rows = components[~components["seen"]] if task == "new" else components
@@ -115,7 +128,7 @@ def blend_weights(
             f"{task} popularity": best.popularity,
             f"{task} ndcg on tune": float(grid["ndcg"].iloc[0]),
         }
-    return pd.concat(found, ignore_index=True) if found else empty
+    return pd.concat(found, ignore_index=True) if found else _empty(tables.BLEND_WEIGHTS)
 
 
 @table_asset(tables.RETRIEVER_RECALL, group=GROUP, kinds=["python", "pandas"])
@@ -129,8 +142,8 @@ def retriever_recall(
     """What each retriever finds of what users then took, alone and beyond the others."""
     found = []
     for target in ("tune", "evaluate"):
-        as_of = cutoff_of(cutoffs, target)
-        if as_of is None or part_name(as_of) not in labels.parts:
+        as_of = _measured(cutoffs, labels, target)
+        if as_of is None:
             continue
         part = part_name(as_of)
         proposed = candidates.to_arrow(part=part)
@@ -140,12 +153,10 @@ def retriever_recall(
         ).assign(target=target)
         found.append(recall)
     if not found:
-        return pd.DataFrame({c.name: [] for c in tables.RETRIEVER_RECALL.columns[:3]}).assign(
-            recall_100=[], recall_500=[], recall=[], unique=[]
-        )
+        return _empty(tables.RETRIEVER_RECALL)
     table = pd.concat(found, ignore_index=True)
     last = table[table["target"] == table["target"].iloc[-1]]
-    for task in TASKS:
+    for task in ("all", "new"):
         rows = last[last["task"] == task]
         depths = [c for c in rows.columns if c.startswith("recall_")]
         long = rows[["retriever", *depths]].melt("retriever", depths, "k", "recall")
@@ -158,13 +169,86 @@ def retriever_recall(
     return table
 
 
+def _cutoff(
+    as_of: pd.Timestamp,
+    people: pd.Series,
+    tasks: list[str],
+    interactions: Snapshot,
+    items: Snapshot,
+    candidates: Snapshot,
+    scored_candidates: Snapshot,
+    als_factors: Snapshot,
+    item_neighbours: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    blend_weights: Snapshot,
+) -> held_out.Cutoff:
+    """What the lists of one cutoff are made from, read from the tables that hold it."""
+    part = part_name(as_of)
+    log = event_log(interactions, items, as_of)
+    links = neighbours.from_table(
+        item_neighbours.to_arrow(part=part), pd.Index(log.items[log.columns[: log.n_warm]])
+    )
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    parts = _blend_parts(log, als_factors, vectors)
+    return held_out.Cutoff(
+        log=log,
+        known=interactions_as_of(interactions, as_of).to_pandas(),
+        people=people,
+        candidates=candidates.to_arrow(part=part),
+        scored=scored_candidates.to_arrow(part=part),
+        factors=parts["collaborative"],
+        neighbours=SimilarItems().using(log, links),
+        blend_parts=parts,
+        weights=_tuned(blend_weights),
+        tasks=tasks,
+    )
+
+
+def _tuned(blend_weights: Snapshot) -> dict[str, BlendWeights]:
+    grid = blend_weights.to_pandas()
+    return {
+        str(task): tuned_weights(rows.sort_values("ndcg", ascending=False, kind="stable"))
+        for task, rows in grid.groupby("task", sort=True)
+    }
+
+
+def _stacked(
+    lists: Iterable[tuple[str, str, int, pd.DataFrame]],
+    people: pd.Series,
+    as_of: pd.Timestamp,
+    table: Table,
+) -> pa.Table:
+    """The lists of several models, for `people`, as one table in the order of its key."""
+    names = [c.name for c in table.columns]
+    found = [
+        table.conform(
+            rows[rows["user_id"].isin(people)].assign(
+                as_of=as_of, task=task, model=model, seed=seed
+            )[names]
+        )
+        for task, model, seed, rows in lists
+    ]
+    if not found:
+        return table.arrow_schema().empty_table()
+    return pa.concat_tables(found).sort_by([(name, "ascending") for name in table.key])
+
+
+def _people(relevant: Mapping[str, pd.DataFrame]) -> pd.Series:
+    return relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
+
+
+def _scored_of(scored: pa.Table, people: pd.Series) -> pa.Table:
+    return scored.filter(pc.is_in(scored["user_id"], value_set=pa.array(people, pa.string())))
+
+
 @table_asset(
-    tables.HELD_OUT_LISTS,
+    tables.TUNE_LISTS,
     group=GROUP,
     kinds=["python", "pandas"],
-    config=("evaluation", "rules", "placements", "seed"),
+    config=("evaluation", "placements", "repeats", "seed"),
 )
-def held_out_lists(
+def tune_lists(
     scored_candidates: Snapshot,
     candidates: Snapshot,
     interactions: Snapshot,
@@ -177,86 +261,224 @@ def held_out_lists(
     text_embeddings: Snapshot,
     blend_weights: Snapshot,
     shop: Shop,
-    report: Report,
+) -> pa.Table:
+    """The lists of the ranker and of everything simpler on the tune target.
+
+    What is published is decided on these, and on nothing later.
+    """
+    as_of = _measured(cutoffs, labels, "tune")
+    if as_of is None:
+        return tables.TUNE_LISTS.arrow_schema().empty_table()
+    people, k, tasks = _people(_relevant(labels, as_of)), shop.evaluation.k, _tasks(shop)
+    cutoff = _cutoff(
+        as_of, people, tasks, interactions, items, candidates, scored_candidates, als_factors,
+        item_neighbours, item_texts, text_embeddings, blend_weights,
+    )  # fmt: skip
+    scored = _scored_of(cutoff.scored, people).to_pandas()
+    lists = [
+        *(
+            (task, held_out.RANKER, shop.seed, held_out.top(competing(scored, placement), k))
+            for task, placement in held_out.PLACEMENT_OF_TASK.items()
+            if task in tasks
+        ),
+        *((task, model, shop.seed, rows) for task, model, rows in held_out.all_lists(cutoff, k)),
+    ]
+    return _stacked(lists, people, as_of, tables.TUNE_LISTS)
+
+
+@table_asset(
+    tables.POLICIES,
+    group=GROUP,
+    kinds=["python", "pandas"],
+    config=("evaluation", "placements", "repeats"),
+)
+def policies(
+    tune_lists: Snapshot, labels: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
 ) -> pd.DataFrame:
-    """The lists of every model for the tune and evaluate targets: ours, baselines, retrievers.
+    """What is published per placement: the ranker, unless something simpler beats it beyond noise.
+
+    Decided by a paired comparison on the tune target, before the evaluate target is looked at.
+    """
+    as_of = _measured(cutoffs, labels, "tune")
+    relevant = {} if as_of is None else _relevant(labels, as_of)
+    lists = tune_lists.to_pandas()
+    rows = []
+    for task in _tasks(shop):
+        own = lists[lists["task"] == task]
+        chosen = UNDECIDED
+        if len(own) and len(relevant[task]):
+            chosen = choose(
+                user_metrics_of(relevant[task], own, shop.evaluation.k),
+                draws=shop.evaluation.bootstrap,
+                seed=shop.evaluation.seed,
+            )
+        placement = held_out.PLACEMENT_OF_TASK[task]
+        rows.append({"task": task, "placement": placement, **asdict(chosen)})
+        report.texts[placement] = f"published: {chosen.model}; {chosen.reason}"
+    return pd.DataFrame(rows)
+
+
+@table_asset(
+    tables.STAND_INS,
+    group=GROUP,
+    kinds=["python", "pandas"],
+    config=("placements", "repeats"),
+)
+def stand_ins(
+    policies: Snapshot,
+    scored_candidates: Snapshot,
+    candidates: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    als_factors: Snapshot,
+    item_neighbours: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    blend_weights: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> Iterator[tuple[str, pa.Table]]:
+    """The order of the simpler model wherever it is published instead of the ranker.
+
+    For everybody, at the evaluate and the live cutoff; empty where the ranker wins everywhere.
+    """
+    frame = policies.to_pandas()
+    chosen = frame[frame["model"] != held_out.RANKER]
+    moments = [m for t in ("evaluate", "live") if (m := cutoff_of(cutoffs, t)) is not None]
+    report.numbers["placements"] = len(chosen)
+    if chosen.empty or not moments:
+        yield "", tables.STAND_INS.arrow_schema().empty_table()
+        return
+    everyone = users.to_pandas(["user_id"])["user_id"]
+    wanted = set(zip(chosen["task"], chosen["model"], strict=True))
+    depth = max(rules_of(shop, p).pool for p in placements(shop))
+    for as_of in moments:
+        cutoff = _cutoff(
+            as_of, everyone, _tasks(shop), interactions, items, candidates, scored_candidates,
+            als_factors, item_neighbours, item_texts, text_embeddings, blend_weights,
+        )  # fmt: skip
+        found = [
+            tables.STAND_INS.conform(
+                rows.drop(columns="rank").assign(
+                    as_of=as_of, placement=held_out.PLACEMENT_OF_TASK[task]
+                )
+            )
+            for task, _, rows in held_out.all_lists(cutoff, depth, wanted)
+        ]
+        table = pa.concat_tables(found) if found else tables.STAND_INS.arrow_schema().empty_table()
+        yield part_name(as_of), table.sort_by([(k, "ascending") for k in tables.STAND_INS.key])
+
+
+@table_asset(
+    tables.EVALUATION_LISTS,
+    group=GROUP,
+    kinds=["python", "pandas"],
+    config=("rules", "placements", "repeats", "seed"),
+)
+def evaluation_lists(
+    scored_candidates: Snapshot,
+    stand_ins: Snapshot,
+    candidates: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    labels: Snapshot,
+    cutoffs: Snapshot,
+    als_factors: Snapshot,
+    item_neighbours: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    blend_weights: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> Iterator[tuple[str, pa.Table]]:
+    """The lists of every model on the evaluate target: ours, each baseline, blend and retriever.
 
     All are made of what was known at the cutoff, over the full catalogue, for the users who then
-    took something.
+    took something. `ours` is what would have been shown, `ours_no_rules` the order before the
+    business rules; where something simpler is published, `ranker` and `ranker_with_rules` stand
+    beside them. The ranker is there once per seed.
     """
-    found = []
+    as_of = _measured(cutoffs, labels, "evaluate")
+    if as_of is None:
+        yield "", tables.EVALUATION_LISTS.arrow_schema().empty_table()
+        return
+    people, tasks = _people(_relevant(labels, as_of)), _tasks(shop)
+    cutoff = _cutoff(
+        as_of, people, tasks, interactions, items, candidates, scored_candidates, als_factors,
+        item_neighbours, item_texts, text_embeddings, blend_weights,
+    )  # fmt: skip
+    lists: dict[str, list[tuple[str, str, int, pd.DataFrame]]] = {task: [] for task in tasks}
+    for task, model, rows in held_out.all_lists(cutoff, DEPTH):
+        lists[task].append((task, model, shop.seed, rows))
+    instead = at_cutoff(stand_ins, as_of)
+    instead = instead[instead["user_id"].isin(people)]
+    catalogue, taken = items.to_pandas(), cutoff.taken
     vectors = item_vectors(items, item_texts, text_embeddings)
-    k = shop.evaluation.k
-    for target in ("tune", "evaluate"):
-        as_of = cutoff_of(cutoffs, target)
-        if as_of is None or part_name(as_of) not in labels.parts:
-            continue
-        part = part_name(as_of)
-        relevant = _relevant(labels, as_of)
-        people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
-        log = event_log(interactions, items, as_of)
-        known = interactions_as_of(interactions, as_of).to_pandas()
-        taken = held_out.seen_pairs(log).to_frame(index=False)
-        proposed = candidates.to_arrow(part=part)
-        scored = scored_candidates.to_pandas(part=part)
-        seen = scored["seen"].to_numpy()
-        neighbour_links = neighbours.from_table(
-            item_neighbours.to_arrow(part=part), pd.Index(log.items[log.columns[: log.n_warm]])
-        )
-        components = _components(interactions, items, als_factors, vectors, people, as_of)
-        sources = [
-            _our_lists(scored, items, taken, vectors, shop, as_of, k),
-            held_out.baseline_lists(known, people, taken, as_of, k),
-            held_out.fitted_lists(log, "als", _factors_at(als_factors, log), people, k),
-            held_out.fitted_lists(
-                log, "item_neighbours", SimilarItems().using(log, neighbour_links), people, k
-            ),
-            held_out.blended(components, "blend_given", dict.fromkeys(TASKS, BlendWeights()), k),
-            held_out.blended(components, "blend_tuned", _tuned(blend_weights), k),
-            held_out.retriever_lists(proposed, seen, k),
-        ]
-        for source in sources:
-            for task, model, lists in source:
-                mine = lists[lists["user_id"].isin(people)]
-                found.append(mine.assign(target=target, task=task, model=model))
-    if not found:
-        return pd.DataFrame({c.name: [] for c in tables.HELD_OUT_LISTS.columns})
-    table = pd.concat(found, ignore_index=True)
-    report.numbers["models"] = int(table["model"].nunique())
-    keys = ["target", "task", "model", "user_id", "rank"]
-    return table[[c.name for c in tables.HELD_OUT_LISTS.columns]].sort_values(keys)
+    nobody = instead.iloc[:0]
+    for seed, table in held_out.seeds_of(_scored_of(cutoff.scored, people), shop.seed).items():
+        scored = table.to_pandas()
+        for task in tasks:
+            placement = held_out.PLACEMENT_OF_TASK[task]
+            own = rules_of(shop, placement)
+            own = replace(own, length=DEPTH, pool=2 * DEPTH)
+            replaced = placement in set(instead["placement"])
+            if replaced and seed == shop.seed:
+                variants = [("ours", instead), ("ranker", nobody)]
+            else:
+                variants = [("ranker" if replaced else "ours", nobody)]
+            for name, standing in variants:
+                order = published(scored, placement, standing)
+                shown = rules.apply_rules(
+                    order, catalogue, own, as_of=as_of, taken=taken, vectors=vectors
+                )
+                raw, ruled = (
+                    ("ours_no_rules", "ours") if name == "ours" else ("ranker", "ranker_with_rules")
+                )
+                lists[task].append((task, raw, seed, held_out.top(order, DEPTH)))
+                lists[task].append((task, ruled, seed, shown))
+    for task in tasks:
+        report.numbers[f"models {task}"] = len({model for _, model, _, _ in lists[task]})
+        yield task, _stacked(lists[task], people, as_of, tables.EVALUATION_LISTS)
 
 
-def _tuned(blend_weights: Snapshot) -> dict[str, BlendWeights]:
-    grid = blend_weights.to_pandas()
-    return {
-        str(task): tuned_weights(rows.sort_values("ndcg", ascending=False, kind="stable"))
-        for task, rows in grid.groupby("task", sort=True)
-    }
-
-
-def _our_lists(
-    scored: pd.DataFrame,
-    items: Snapshot,
-    taken: pd.DataFrame,
-    vectors: ItemVectors,
+@table_asset(tables.USER_METRICS, group=GROUP, kinds=["python", "numpy"], config=("evaluation",))
+def user_metrics(
+    tune_lists: Snapshot,
+    evaluation_lists: Snapshot,
+    labels: Snapshot,
+    cutoffs: Snapshot,
     shop: Shop,
-    as_of: pd.Timestamp,
-    k: int,
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    catalogue = items.to_pandas()
-    for task, placement in PLACEMENT_OF_TASK.items():
-        rows = competing(scored, placement)
-        yield task, "ours_no_rules", held_out.top(rows, k)
-        shown = rules.apply_rules(
-            rows, catalogue, rules_of(shop, placement), as_of=as_of, taken=taken, vectors=vectors
-        )
-        yield task, "ours", shown.loc[shown["rank"] <= k, ["user_id", "item_id", "rank"]]
+) -> pd.DataFrame:
+    """How good each model's list was for each user: what every comparison is paired on."""
+    frames = []
+    for target, source in (("tune", tune_lists), ("evaluate", evaluation_lists)):
+        as_of = _measured(cutoffs, labels, target)
+        if as_of is None:
+            continue
+        for task, pairs in _relevant(labels, as_of).items():
+            lists = _lists_of(source, task, shop.evaluation.k)
+            if len(pairs) and len(lists):
+                found = user_metrics_of(pairs, lists, shop.evaluation.k)
+                frames.append(found.assign(target=target, task=task))
+    if not frames:
+        return _empty(tables.USER_METRICS)
+    table = pd.concat(frames, ignore_index=True)
+    return table.sort_values(list(tables.USER_METRICS.key), ignore_index=True)
+
+
+def _lists_of(source: Snapshot, task: str, k: int) -> pd.DataFrame:
+    """The first k places of every list of a task."""
+    part = task if task in source.parts else None
+    columns = ["task", "model", "seed", "user_id", "item_id", "rank"]
+    table = source.to_arrow(columns, part)
+    chosen = pc.and_(pc.equal(table["task"], task), pc.less_equal(table["rank"], k))
+    return table.filter(chosen).drop_columns("task").to_pandas()
 
 
 def _is_measured(candidate: Snapshot, labels: Snapshot, cutoffs: Snapshot) -> Iterator[Failure]:
-    as_of = cutoff_of(cutoffs, "evaluate")
-    if as_of is not None and part_name(as_of) in labels.parts:
+    if _measured(cutoffs, labels, "evaluate") is not None:
         frame = candidate.to_pandas()
         frame = frame[frame["baseline"] == ""]
         rows = frame[(frame["target"] == "evaluate") & (frame["metric"].str.startswith("ndcg"))]
@@ -278,7 +500,8 @@ def _is_measured(candidate: Snapshot, labels: Snapshot, cutoffs: Snapshot) -> It
     rules=[_is_measured],
 )
 def scoreboard(
-    held_out_lists: Snapshot,
+    tune_lists: Snapshot,
+    evaluation_lists: Snapshot,
     interactions: Snapshot,
     items: Snapshot,
     labels: Snapshot,
@@ -290,62 +513,60 @@ def scoreboard(
 ) -> pd.DataFrame:
     """How good every model's lists are on users who then took something, with 95% intervals.
 
-    Full ranking over the catalogue, means over users, bootstrap over users. `ours` is what would be
-    shown; `ours_no_rules` is the ranker's raw order.
+    Full ranking over the catalogue, means over users (and over seeds, with their spread), bootstrap
+    over users. `ours` is what would be shown; `ours_no_rules` is its order before the rules. Both
+    are compared, paired by user, with the best baseline and with the best retriever.
     """
     frames = []
-    vectors = item_vectors(items, item_texts, text_embeddings)
-    everything = held_out_lists.to_pandas()
-    for target in ("tune", "evaluate"):
-        as_of = cutoff_of(cutoffs, target)
-        lists = everything[everything["target"] == target]
-        if as_of is None or lists.empty:
+    k = shop.evaluation.k
+    for target, source in (("tune", tune_lists), ("evaluate", evaluation_lists)):
+        as_of = _measured(cutoffs, labels, target)
+        if as_of is None:
             continue
-        relevant = _relevant(labels, as_of)
         known = interactions_as_of(interactions, as_of).to_pandas()
+        found = {
+            task: Task(pairs, _lists_of(source, task, k))
+            for task, pairs in _relevant(labels, as_of).items()
+        }
+        models = {str(m) for task in found.values() for m in task.lists["model"].unique()}
+        simpler = models - {*OURS, "ranker", "ranker_with_rules"}
+        retrievers = {m for m in simpler if m.startswith(held_out.RETRIEVER)}
         board = measure(
             target,
-            {
-                task: Task(
-                    pairs,
-                    {str(m): rows for m, rows in lists[lists["task"] == task].groupby("model")},
-                )
-                for task, pairs in relevant.items()
-                if len(pairs)
-            },
+            found,
             Surroundings(
                 popularity=popular_items(known, as_of=as_of),
-                items=items.to_pandas(),
+                items=items.to_pandas(["item_id", "category_2", "group_id"]),
                 taken=taken_pairs(interactions, as_of),
-                user_slices=history_slices(known, sorted(lists["user_id"].unique())),
-                vectors=vectors,
+                user_slices=history_slices(known, pd.Index(_people(_relevant(labels, as_of)))),
+                vectors=item_vectors(items, item_texts, text_embeddings),
             ),
-            baselines=sorted(set(lists["model"].astype(str)) - set(OURS)),
-            k=shop.evaluation.k,
+            rivals={"baselines": sorted(simpler - retrievers), "retrievers": sorted(retrievers)},
+            k=k,
             draws=shop.evaluation.bootstrap,
             seed=shop.evaluation.seed,
+            beyond=target == "evaluate",
         )
-        frames += [board.metrics.assign(baseline="", p_value=None), board.differences]
+        frames += [board.metrics.assign(baseline=""), board.differences]
     columns = [c.name for c in tables.SCOREBOARD.columns]
     if not frames:
-        return pd.DataFrame({c: [] for c in columns})
-    table = pd.concat(frames, ignore_index=True)[columns]
-    _show(report, table, shop.evaluation.k)
-    return table.astype({"p_value": "float64"})
+        return _empty(tables.SCOREBOARD)
+    table = pd.concat([f.reindex(columns=columns) for f in frames if len(f)], ignore_index=True)
+    _show(report, table, k)
+    return table.astype({"p_value": "float64", "n_seeds": "Int32"})
 
 
 def _show(report: Report, table: pd.DataFrame, k: int) -> None:
     rows = table[(table["slice"] == "all") & (table["baseline"] == "")]
     rows = rows[rows["target"] == rows["target"].iloc[-1]]
-    for task in TASKS:
+    for task in rows["task"].unique():
         own = rows[(rows["task"] == task) & (rows["metric"] == f"ndcg@{k}")]
-        if own.empty:
-            continue
         for line in own[own["model"].isin(OURS)].to_dict("records"):
             report.numbers[f"{line['model']} ndcg@{k} {task}"] = float(line["value"])
-        best = own[~own["model"].isin(OURS)].sort_values("value", ascending=False).iloc[0]
-        report.numbers[f"best other ndcg@{k} {task}"] = float(best["value"])
-        report.texts[f"best other {task}"] = str(best["model"])
+        others = own[~own["model"].isin(OURS)].sort_values("value", ascending=False)
+        if len(others):
+            report.numbers[f"best other ndcg@{k} {task}"] = float(others["value"].iloc[0])
+            report.texts[f"best other {task}"] = str(others["model"].iloc[0])
         title = f"NDCG@{k}, task {task}"
         report.plot(
             f"ndcg {task}",
@@ -391,7 +612,11 @@ def report_page(
 ASSETS: list[GatedAsset] = [
     blend_weights,
     retriever_recall,
-    held_out_lists,
+    tune_lists,
+    policies,
+    stand_ins,
+    evaluation_lists,
+    user_metrics,
     scoreboard,
     report_page,
 ]

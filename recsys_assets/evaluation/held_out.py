@@ -1,10 +1,13 @@
-"""The lists that are measured: ours, every baseline and every retriever, at one cutoff.
+"""The lists that are measured: the ranker's, every baseline's and every retriever's, at one cutoff.
 
-Belongs here: making top lists comparable (same users, same length, full catalogue). Does not belong
-here: metrics (`core.metrics`), and fitting (retrieval does).
+Belongs here: making lists comparable (same users, same depth, full catalogue). Does not belong
+here: metrics (`core.metrics`), fitting (retrieval does), and the choice of what is published
+(`policy.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -18,8 +21,10 @@ from recsys_assets.evaluation.baselines_blend import (
     personal_frequency_lists,
     popularity_lists,
 )
+from recsys_assets.ranking.features import query_codes
+from recsys_assets.ranking.placements import PlacementName
 from recsys_assets.retrieval import candidates as generator
-from recsys_assets.retrieval.contract import EventLog, Fitted
+from recsys_assets.retrieval.contract import EventLog, Fitted, position_in_run
 from recsys_assets.retrieval.registry import Member
 
 HALF_LIFE_DAYS = 90.0
@@ -32,57 +37,182 @@ BASELINES = (
     "personal_frequency",
     "personal_frequency_decayed",
 )
+RANKER = "ranker"
+RANKER_ANY = "ranker, due or not"
+"""The ranker's order of everything taken before, where `buy_again` keeps to what is due."""
+RETRIEVER = "retriever: "
+"""What the name of a retriever's own list begins with."""
+
+PLACEMENT_OF_TASK: dict[str, PlacementName] = {
+    "all": "for_you",
+    "new": "discover",
+    "again": "buy_again",
+}
+TASKS = tuple(PLACEMENT_OF_TASK)
+REPURCHASE_DAYS = 7
+"""Task `again` is won by what is taken again within so many days: `buy_again` is about now."""
+
+Lists = Iterator[tuple[str, str, pd.DataFrame]]
+"""(task, model, user_id, item_id, rank, score)"""
+
+
+def relevant_pairs(labels: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, pd.DataFrame]:
+    """What users took in the horizon of a cutoff, per task: user_id, item_id.
+
+    `labels` is one cutoff of the table of that name. `again` is what they had taken before and took
+    within `REPURCHASE_DAYS`.
+    """
+    pairs = ["user_id", "item_id"]
+    soon = labels["first_taken_at"] < as_of + pd.Timedelta(days=REPURCHASE_DAYS)
+    return {
+        "all": labels[pairs],
+        "new": labels.loc[labels["is_new"], pairs],
+        "again": labels.loc[~labels["is_new"] & soon, pairs],
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Cutoff:
+    """What the lists of one cutoff are made from, for `people` (user ids).
+
+    `known` are the events before the cutoff, `log` the same as codes; `candidates` and `scored` are
+    the rows of that cutoff, row by row the same pairs; `factors`, `neighbours` and `blend_parts`
+    are fitted on `log`.
+    """
+
+    log: EventLog
+    known: pd.DataFrame
+    people: pd.Series
+    candidates: pa.Table
+    scored: pa.Table
+    factors: Fitted
+    neighbours: Fitted
+    blend_parts: Mapping[str, Fitted]
+    weights: Mapping[str, BlendWeights]
+    tasks: Collection[str] = TASKS
+
+    @cached_property
+    def seen(self) -> pd.MultiIndex:
+        """The (user_id, item_id) pairs taken before the cutoff."""
+        return seen_pairs(self.log)
+
+    @cached_property
+    def taken(self) -> pd.DataFrame:
+        return self.seen.to_frame(index=False)
+
+
+def all_lists(cutoff: Cutoff, k: int, only: Collection[tuple[str, str]] | None = None) -> Lists:
+    """The lists of every model that is simpler than the ranker, `k` deep.
+
+    `only` names the (task, model) that are wanted; sources without any of them are not computed.
+    """
+    sources = (
+        (BASELINES, baseline_lists),
+        (("als",), lambda c, n: fitted_lists(c, "als", c.factors, n)),
+        (("item_neighbours",), lambda c, n: fitted_lists(c, "item_neighbours", c.neighbours, n)),
+        (("blend_given", "blend_tuned"), blended_lists),
+        (None, retriever_lists),
+        (("due", RANKER_ANY), again_lists),
+    )
+    wanted = None if only is None else {model for _, model in only}
+    for names, source in sources:
+        if wanted is not None and not (
+            wanted & set(names) if names else any(w.startswith(RETRIEVER) for w in wanted)
+        ):
+            continue
+        for task, model, lists in source(cutoff, k):
+            if task in cutoff.tasks and (only is None or (task, model) in only):
+                yield task, model, lists
+
+
+def seeds_of(scored: pa.Table, served: int) -> dict[int, pa.Table]:
+    """The scored candidates of one cutoff once per seed, each with its scores as the served ones.
+
+    `served` is the seed behind `score_all` and `score_new`.
+    """
+    plain = [name for name in scored.column_names if "_seed_" not in name]
+    found = {served: scored.select(plain)}
+    for column in scored.column_names:
+        task, _, seed = column.removeprefix("score_").partition("_seed_")
+        if seed and scored[column].null_count < scored.num_rows:
+            table = found.setdefault(int(seed), scored.select(plain))
+            at = plain.index(f"score_{task}")
+            found[int(seed)] = table.set_column(at, f"score_{task}", scored[column])
+    return dict(sorted(found.items()))
 
 
 def top(rows: pd.DataFrame, k: int) -> pd.DataFrame:
-    """The k best rows per user by `score`, ties by item_id: user_id, item_id, rank."""
-    order = rows.sort_values(["user_id", "score", "item_id"], ascending=[True, False, True])
-    order = order.assign(rank=order.groupby("user_id").cumcount() + 1)
-    return order.loc[order["rank"] <= k, ["user_id", "item_id", "rank"]]
+    """The k best rows per user by `score`, ties by item_id: user_id, item_id, rank, score."""
+    user = pd.factorize(rows["user_id"], sort=True)[0]
+    item = pd.factorize(rows["item_id"], sort=True)[0]
+    order = np.lexsort((item, -rows["score"].to_numpy(dtype=np.float32), user))
+    place = position_in_run(user[order])
+    order, place = order[place < k], place[place < k]
+    best = rows[["user_id", "item_id", "score"]].iloc[order]
+    return best.assign(rank=(place + 1).astype(np.int32)).reset_index(drop=True)
 
 
-def baseline_lists(
-    known: pd.DataFrame, users: pd.Series, taken: pd.DataFrame, as_of: pd.Timestamp, k: int
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(task, model, lists) of the counting baselines. `known` ends before `as_of`."""
+def baseline_lists(cutoff: Cutoff, k: int) -> Lists:
+    """The counting baselines."""
+    known, people, as_of = cutoff.known, cutoff.people, cutoff.log.as_of
     for name, days in (("popularity_all", None), ("popularity_7d", 7.0)):
         counts = popular_items(known, as_of=as_of, days=days)
-        yield "all", name, popularity_lists(counts, users, k=k)
-        yield "new", name, popularity_lists(counts, users, k=k, exclude=taken)
+        yield "all", name, popularity_lists(counts, people, k=k)
+        yield "new", name, popularity_lists(counts, people, k=k, exclude=cutoff.taken)
     for name, half_life in (
         ("personal_frequency", None), ("personal_frequency_decayed", HALF_LIFE_DAYS)
     ):  # fmt: skip
-        lists = personal_frequency_lists(known, users, as_of=as_of, half_life_days=half_life, k=k)
+        lists = personal_frequency_lists(known, people, as_of=as_of, half_life_days=half_life, k=k)
         yield "all", name, lists
+        yield "again", name, lists[lists["score"] > 0]  # the rest was filled in from popularity
 
 
-def retriever_lists(
-    candidates: pa.Table, seen: np.ndarray, k: int
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(task, model, lists) of each retriever alone: the first k of its own list."""
-    names = [c.removeprefix("rank_") for c in candidates.column_names if c.startswith("rank_")]
-    for name in names:
-        listed = pc.is_valid(candidates[f"rank_{name}"]).to_numpy()
-        for task, wanted in (("all", listed), ("new", listed & ~seen)):
-            rows = candidates.filter(pa.array(wanted)).select(
-                ["user_id", "item_id", f"score_{name}"]
-            )
-            frame = rows.rename_columns(["user_id", "item_id", "score"]).to_pandas()
-            if len(frame):
-                yield task, f"retriever: {name}", top(frame, k)
+def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
+    """Each retriever alone: its own list, for `new` and `again` the part of it that is so."""
+    candidates = cutoff.candidates
+    mine = pc.is_in(candidates["user_id"], value_set=pa.array(cutoff.people, pa.string()))
+    wanted = mine.to_numpy(zero_copy_only=False)
+    seen = cutoff.scored["seen"].to_numpy(zero_copy_only=False)
+    user = query_codes(candidates["user_id"])
+    for column in candidates.column_names:
+        if not column.startswith("rank_"):
+            continue
+        name = column.removeprefix("rank_")
+        listed = pc.is_valid(candidates[column]).to_numpy(zero_copy_only=False) & wanted
+        score = candidates[f"score_{name}"].to_numpy()
+        for task, chosen in (("all", listed), ("new", listed & ~seen), ("again", listed & seen)):
+            rows = np.flatnonzero(chosen)  # candidates are sorted by user and item
+            order = rows[np.lexsort((rows, -score[rows], user[rows]))]
+            place = position_in_run(user[order])
+            order, place = order[place < k], place[place < k]
+            if len(order):
+                lists = candidates.select(["user_id", "item_id"]).take(pa.array(order)).to_pandas()
+                yield (
+                    task,
+                    RETRIEVER + name,
+                    lists.assign(rank=(place + 1).astype(np.int32), score=score[order]),
+                )
 
 
-def fitted_lists(
-    log: EventLog, model: str, fitted: Fitted, users: pd.Series, k: int
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(task, model, lists) of any fitted retriever over the full catalogue."""
+def again_lists(cutoff: Cutoff, k: int) -> Lists:
+    """What a user took before: the longest overdue first, and in the ranker's order, due or not."""
+    scored = cutoff.scored
+    mine = pc.is_in(scored["user_id"], value_set=pa.array(cutoff.people, pa.string()))
+    for model, column in (("due", "due"), (RANKER_ANY, "score_all")):
+        rows = scored.filter(pc.and_(pc.and_(mine, scored["seen"]), pc.is_valid(scored[column])))
+        if rows.num_rows:
+            frame = rows.select(["user_id", "item_id", column]).to_pandas()
+            yield "again", model, top(frame.rename(columns={column: "score"}), k)
+
+
+def fitted_lists(cutoff: Cutoff, model: str, fitted: Fitted, k: int) -> Lists:
+    """Any fitted retriever over the full catalogue."""
     member = Member(retriever=None, k_seen=k, k_unseen=k)  # type: ignore[arg-type]
-    table = generator.generate(log, {"x": fitted}, {"x": member}, list(users))
+    table = generator.generate(cutoff.log, {"x": fitted}, {"x": member}, list(cutoff.people))
     frame = table.select(["user_id", "item_id", "score_x"]).to_pandas()
     frame = frame.rename(columns={"score_x": "score"})
     yield "all", model, top(frame, k)
-    seen = seen_pairs(log)
-    fresh = ~pd.MultiIndex.from_frame(frame[["user_id", "item_id"]]).isin(seen)
+    fresh = ~pd.MultiIndex.from_frame(frame[["user_id", "item_id"]]).isin(cutoff.seen)
     yield "new", model, top(frame[fresh], k)
 
 
@@ -108,10 +238,11 @@ def blend_components(log: EventLog, parts: Mapping[str, Fitted], users: pd.Serie
     return frame.assign(seen=seen)
 
 
-def blended(
-    components: pd.DataFrame, model: str, weights: Mapping[str, BlendWeights], k: int
-) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(task, model, lists) of the blend with one set of weights per task."""
-    for task, weight in weights.items():
+def blended_lists(cutoff: Cutoff, k: int) -> Lists:
+    """The three-part blend, with its given weights and with those that won on the tune target."""
+    components = blend_components(cutoff.log, cutoff.blend_parts, cutoff.people)
+    for task in ("all", "new"):
         rows = components[~components["seen"]] if task == "new" else components
-        yield task, model, blend_lists(rows, weight, k=k)[["user_id", "item_id", "rank"]]
+        yield task, "blend_given", blend_lists(rows, BlendWeights(), k=k)
+        if task in cutoff.weights:
+            yield task, "blend_tuned", blend_lists(rows, cutoff.weights[task], k=k)

@@ -6,9 +6,10 @@ _TARGET = Column("target", "string", "Which target", values=("tune", "evaluate",
 _TASK = Column(
     "task",
     "string",
-    "all: whatever is taken; new: only what was never taken",
-    values=("all", "new"),
+    "all: whatever is taken; new: only what was never taken; again: taken again within 7 days",
+    values=("all", "new", "again"),
 )
+_SEED = Column("seed", "int32", "Seed of the ranker; the shop's own where nothing is random")
 
 BLEND_WEIGHTS = Table(
     name="blend_weights",
@@ -49,7 +50,7 @@ SCOREBOARD = Table(
         Column(
             "baseline",
             "string",
-            "Empty: the model's own value. Otherwise the difference to this, the best baseline",
+            "Empty: the model's own value. Otherwise the difference to this, the best of its kind",
         ),
         Column("slice", "string", "Which users or items"),
         Column("metric", "string", "Which metric, at which list length"),
@@ -58,23 +59,96 @@ SCOREBOARD = Table(
         Column("high", "float64", "Upper end of the 95% interval", nullable=True),
         Column("p_value", "float64", "Of a difference: two-sided, bootstrap", nullable=True),
         Column("n_users", "int64", "Users with something to find", minimum=0),
+        Column("n_seeds", "float64", "Seeds the value is the mean of", nullable=True),
+        Column("seed_low", "float64", "Smallest mean of one seed", nullable=True),
+        Column("seed_high", "float64", "Largest mean of one seed", nullable=True),
     ),
     key=("target", "task", "model", "baseline", "slice", "metric"),
     min_rows=0,
 )
 
-HELD_OUT_LISTS = Table(
-    name="held_out_lists",
-    description="The lists of every model on the tune and evaluate targets, ten items each.",
+
+def _lists(name: str, description: str) -> Table:
+    return Table(
+        name=name,
+        description=description,
+        columns=(
+            Column("as_of", "timestamp", "Only events before this moment were known"),
+            _TASK,
+            Column("model", "string", "Whose list"),
+            _SEED,
+            Column("user_id", "string", "For whom"),
+            Column("rank", "int32", "1 = first", minimum=1),
+            Column("item_id", "string", "What"),
+            Column("score", "float32", "What the order comes from; comparable within one list"),
+        ),
+        key=("task", "model", "seed", "user_id", "rank"),
+        min_rows=0,
+    )
+
+
+TUNE_LISTS = _lists("tune_lists", "The lists of every model on the tune target.")
+EVALUATION_LISTS = _lists(
+    "evaluation_lists", "The lists of every model on the evaluate target, a hundred items each."
+)
+
+USER_METRICS = Table(
+    name="user_metrics",
+    description="How good each model's list was for each user, on the tune and evaluate targets.",
     columns=(
         _TARGET,
         _TASK,
         Column("model", "string", "Whose list"),
+        _SEED,
+        Column("user_id", "string", "For whom; everybody who then took something"),
+        *(
+            Column(name, "float64", f"{meaning}, of the first evaluation.k items", False, 0, 1)
+            for name, meaning in (
+                ("ndcg", "NDCG with binary gains"),
+                ("recall", "Share of what was taken that is in the list"),
+                ("precision", "Share of the list that was taken"),
+                ("map", "Average precision"),
+                ("mrr", "1 / rank of the first hit"),
+                ("hit", "1 if anything was found"),
+            )
+        ),
+    ),
+    key=("target", "task", "model", "seed", "user_id"),
+    min_rows=0,
+)
+
+POLICIES = Table(
+    name="policies",
+    description="Which model is published per placement, decided on the tune target alone.",
+    columns=(
+        _TASK,
+        Column("placement", "string", "Where it is shown"),
+        Column("model", "string", "What is published: ranker, or the simpler model that beats it"),
+        Column("simpler", "string", "The best model other than the ranker", nullable=True),
+        Column("ranker_ndcg", "float64", "Mean NDCG of the ranker", True, 0, 1),
+        Column("simpler_ndcg", "float64", "Mean NDCG of the best other model", True, 0, 1),
+        Column("difference", "float64", "Ranker less the best other model", nullable=True),
+        Column("low", "float64", "Lower end of its paired 95% interval", nullable=True),
+        Column("high", "float64", "Upper end of its paired 95% interval", nullable=True),
+        Column("p_value", "float64", "Two-sided, bootstrap", nullable=True),
+        Column("n_users", "int64", "Users it was measured on", minimum=0),
+        Column("reason", "string", "The decision in words"),
+    ),
+    key=("task",),
+)
+
+STAND_INS = Table(
+    name="stand_ins",
+    description="Lists of the simpler model of placements where the ranker is not published.",
+    columns=(
+        Column("as_of", "timestamp", "Only events before this moment were known"),
+        Column("placement", "string", "Where it is shown instead of the ranker's order"),
         Column("user_id", "string", "For whom"),
         Column("item_id", "string", "What"),
-        Column("rank", "int32", "1 = first", minimum=1),
+        Column("score", "float32", "Score the order comes from; comparable within one list"),
     ),
-    key=("target", "task", "model", "user_id", "rank"),
+    key=("as_of", "placement", "user_id", "item_id"),
+    part_by="as_of",
     min_rows=0,
 )
 

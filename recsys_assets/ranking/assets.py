@@ -12,6 +12,7 @@ from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
+    at_cutoff,
     by_cutoff,
     cutoff_of,
     cutoffs_of,
@@ -23,9 +24,9 @@ from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, ranker, reasons, rules, tables, training
-from recsys_assets.ranking.placements import competing, placements, rules_of
+from recsys_assets.ranking.placements import placements, published, rules_of
 from recsys_assets.ranking.recipe import TASKS, Recipe
-from recsys_assets.ranking.scoring import proposed_by, score_or_fuse
+from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
 
 GROUP = "ranking"
 CURVE_USERS = 300
@@ -210,8 +211,10 @@ def training_rows(
     report.numbers |= {"windows": len(windows), "rows": rows, "positives": positives}
 
 
-def _models_have_trees(candidate: Snapshot, fits: Snapshot) -> Iterator[Failure]:
-    expected = fits.to_pandas()["target"].nunique() * len(TASKS)
+def _models_have_trees(candidate: Snapshot, fits: Snapshot, shop: Shop) -> Iterator[Failure]:
+    targets = fits.to_pandas()["target"].unique()
+    recipe = Recipe.read(shop.ranker, shop.seed)
+    expected = sum(len(recipe.variants(target, task)) for target in targets for task in TASKS)
     if candidate.rows > expected:
         yield Failure(f"holds {candidate.rows} rankers, at most {expected} were expected")
     for row in candidate.to_pandas().to_dict("records"):
@@ -230,7 +233,7 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot) -> Iterator[Failure]
     rules=[_models_have_trees],
 )
 def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report) -> pd.DataFrame:
-    """LightGBM rankers, one per target and task, each trained on its own label windows.
+    """LightGBM rankers, one per target, task and seed, each trained on its own label windows.
 
     `evaluate` measures the recipe on data it has never seen; `live` refits the same recipe with
     windows up to now. A window trains a target only if it ends before the target's cutoff.
@@ -246,25 +249,29 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
         if own in training_rows.parts:
             unseen = _first_users(training_rows.to_arrow(part=own), CURVE_USERS)
         for task in TASKS:
-            try:
-                model = ranker.train(frame, recipe.settings[task], valid=unseen)
-            except ranker.NothingToLearnError as error:
-                report.texts[f"{target}/{task}"] = f"no ranker: {error}"
-                continue
-            rows.append(
-                {
-                    "target": target,
-                    "task": task,
-                    "model": model.to_json(),
-                    "rows": int(model.metrics["rows"]),
-                }
-            )
-            report.numbers |= {f"{target}/{task} {k}": v for k, v in model.metrics.items()}
-            if target == "live":
-                _show_importance(report, task, model)
-            if target == "evaluate":
-                _show_learning_curve(report, task, model)
-    columns = ["target", "task", "model", "rows"]
+            for nth, settings in enumerate(recipe.variants(str(target), task)):
+                try:
+                    model = ranker.train(frame, settings, valid=unseen if nth == 0 else None)
+                except ranker.NothingToLearnError as error:
+                    report.texts[f"{target}/{task}"] = f"no ranker: {error}"
+                    break
+                rows.append(
+                    {
+                        "target": target,
+                        "task": task,
+                        "seed": settings.seed,
+                        "model": model.to_json(),
+                        "rows": int(model.metrics["rows"]),
+                    }
+                )
+                if nth:
+                    continue
+                report.numbers |= {f"{target}/{task} {k}": v for k, v in model.metrics.items()}
+                if target == "live":
+                    _show_importance(report, task, model)
+                if target == "evaluate":
+                    _show_learning_curve(report, task, model)
+    columns = ["target", "task", "seed", "model", "rows"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -332,6 +339,10 @@ def scored_candidates(
     """
     calendar = cutoffs.to_pandas()
     models = rankers.to_pandas()
+    served = int(models["seed"].min()) if len(models) else 0
+    columns = {
+        score_column(t, s, served) for t, s in zip(models["task"], models["seed"], strict=True)
+    }
     grains = {
         "item_features": item_features,
         "user_features": user_features,
@@ -343,8 +354,10 @@ def scored_candidates(
         as_of, target = row["as_of"], row["target"]
         own = models[models["target"] == target]
         chosen = {
-            f"score_{t}": ranker.RankerModel.from_json(m)
-            for t, m in zip(own["task"], own["model"], strict=True)
+            score_column(line["task"], line["seed"], served): ranker.RankerModel.from_json(
+                line["model"]
+            )
+            for line in own.to_dict("records")
         }
         proposed = candidates.to_arrow(part=part_name(as_of))
         tables_at = _grain_tables(as_of, grains)
@@ -367,6 +380,10 @@ def scored_candidates(
                 {
                     **{k: proposed[k] for k in features.KEYS},
                     **scores,
+                    **{
+                        name: pa.nulls(proposed.num_rows, pa.float32())
+                        for name in sorted(columns - set(scores))
+                    },
                     "seen": history["seen"],
                     "times": history["times"],
                     "due": history["due"],
@@ -429,6 +446,7 @@ def _release_id(shop: Shop, *inputs: Snapshot) -> str:
 )
 def recommendations(
     scored_candidates: Snapshot,
+    stand_ins: Snapshot,
     interactions: Snapshot,
     items: Snapshot,
     users: Snapshot,
@@ -443,6 +461,7 @@ def recommendations(
 
     `for_you`: anything they are likely to take next. `discover`: nothing they took before, one
     variant per product. `buy_again`: what is due now. Users without history get what is popular.
+    Where something simpler beat the ranker on the tune target, its order is shown (`stand_ins`).
     """
     as_of = serving_cutoff(cutoffs, shop)
     scored = scored_candidates.to_pandas(part=part_name(as_of))
@@ -452,10 +471,12 @@ def recommendations(
     taken = taken_pairs(interactions, as_of)
     fallback = fallback_items(known, catalogue, as_of)
     vectors = item_vectors(items, item_texts, text_embeddings)
+    instead = at_cutoff(stand_ins, as_of)
+    replaced = set(instead["placement"])
     lists = []
     for placement in placements(shop):
         made = rules.apply_rules(
-            competing(scored, placement),
+            published(scored, placement, instead),
             catalogue,
             rules_of(shop, placement),
             as_of=as_of,
@@ -464,6 +485,8 @@ def recommendations(
             fallback=None if placement == "buy_again" else fallback,
             users=None if placement == "buy_again" else everyone,
         )
+        if placement in replaced:
+            made["policy"] = made["policy"].replace(rules.RANKER, rules.STAND_IN)
         lists.append(made.assign(placement=placement))
         report.numbers[f"{placement} users"] = int(made["user_id"].nunique())
         report.numbers[f"{placement} fallback share"] = float((made["policy"] == "fallback").mean())
@@ -473,7 +496,7 @@ def recommendations(
     )
     shown["retrievers"] = shown["retrievers"].fillna("")
     why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
-    release = _release_id(shop, scored_candidates, items, bought_together)
+    release = _release_id(shop, scored_candidates, stand_ins, items, bought_together)
     report.texts["release"] = release
     codes = why["reason_code"].value_counts(normalize=True)
     report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}

@@ -79,3 +79,15 @@ def competing(scored: pd.DataFrame, placement: str) -> pd.DataFrame:
         case _:
             rows, score = scored, scored["score_all"]
     return rows[["user_id", "item_id"]].assign(score=score)
+
+
+def published(scored: pd.DataFrame, placement: str, stand_ins: pd.DataFrame) -> pd.DataFrame:
+    """The rows that really compete for `placement`: user_id, item_id, score.
+
+    `stand_ins` holds the rows of the simpler model of every placement where that one is published
+    instead of the ranker (table of that name, one cutoff).
+    """
+    rows = stand_ins[stand_ins["placement"] == placement]
+    if rows.empty:
+        return competing(scored, placement)
+    return rows[["user_id", "item_id", "score"]]

@@ -14,10 +14,15 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How rankers are made: settings per task, and the share of negatives they learn from."""
+    """How rankers are made: settings per task, and the share of negatives they learn from.
+
+    The evaluate target is measured with `evaluation_seeds` rankers from as many seeds, since one
+    seed is one draw; the other targets have one.
+    """
 
     settings: Mapping[Task, RankerSettings]
     negative_share: float = 0.15
+    evaluation_seeds: int = 3
 
     @classmethod
     def read(cls, section: Mapping[str, Any], seed: int) -> "Recipe":
@@ -25,7 +30,7 @@ class Recipe:
 
         Raises ValueError naming an unknown key.
         """
-        known = {"negative_share", *TASKS}
+        known = {"negative_share", "evaluation_seeds", *TASKS}
         if unknown := set(section) - known:
             raise ValueError(f"ranker: unknown keys {sorted(unknown)}; known: {sorted(known)}")
         allowed = {f.name for f in fields(RankerSettings)} - {"task", "seed", "threads"}
@@ -39,4 +44,13 @@ class Recipe:
             if "objectives" in given:
                 given["objectives"] = tuple(given["objectives"])
             settings[task] = replace(RankerSettings.for_task(task), seed=seed, **given)
-        return cls(settings, float(section.get("negative_share", 0.15)))
+        seeds = int(section.get("evaluation_seeds", 3))
+        if seeds < 1:
+            raise ValueError(f"ranker.evaluation_seeds is {seeds}, at least 1 is needed")
+        return cls(settings, float(section.get("negative_share", 0.15)), seeds)
+
+    def variants(self, target: str, task: Task) -> list[RankerSettings]:
+        """The settings of every ranker of a target and task, the one that is served first."""
+        first = self.settings[task]
+        n = self.evaluation_seeds if target == "evaluate" else 1
+        return [replace(first, seed=first.seed + nth * first.seeds) for nth in range(n)]

@@ -22,9 +22,10 @@ import pandas as pd
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 
-RANKER, EXPLORE, FALLBACK = "ranker", "explore", "fallback"
-POLICIES = (RANKER, EXPLORE, FALLBACK)
-"""How a row came into its list: `policy` of `apply_rules`."""
+RANKER, EXPLORE, FALLBACK, STAND_IN = "ranker", "explore", "fallback", "stand_in"
+POLICIES = (RANKER, EXPLORE, FALLBACK, STAND_IN)
+"""How a row came into its list: `policy` of `apply_rules`, which knows the first three; what stands
+in for the ranker is named by the caller, who brought its scores."""
 
 _CATEGORY_COLUMNS = ("category_1", "category_2", "category_3")
 _CELLS_PER_BLOCK = 12_000_000

@@ -25,18 +25,24 @@ def score_or_fuse(
 ) -> dict[str, pa.Array]:
     """`score_all` and `score_new` of every candidate row, float32; `score_new` is null where seen.
 
-    A task without a model is scored by the fused places of the retrievers (reciprocal ranks).
+    Further entries of `models` (other seeds) come along under their own names. A task without a
+    model is scored by the fused places of the retrievers (reciprocal ranks).
     """
     scores: dict[str, pa.Array] = {}
     if models:
         scored = score_candidates(warehouse, models, candidates, items, feature_tables)
         scores = {name: scored[name] for name in models}
-    if len(scores) < 2:
+    if not {"score_all", "score_new"} <= set(scores):
         fused = retriever_features(candidates, seen)["places_fused"].astype(np.float32)
         scores.setdefault("score_all", pa.array(fused))
         hidden = np.where(seen, np.float32(np.nan), fused)
         scores.setdefault("score_new", pa.array(hidden, from_pandas=True))
-    return {name: scores[name] for name in ("score_all", "score_new")}
+    return dict(sorted(scores.items()))
+
+
+def score_column(task: str, seed: int, served: int) -> str:
+    """Where the ranker of a task and seed writes its scores; `served` is the seed that is shown."""
+    return f"score_{task}" if seed == served else f"score_{task}_seed_{seed}"
 
 
 def proposed_by(candidates: pa.Table) -> pa.Array:

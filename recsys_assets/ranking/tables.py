@@ -93,14 +93,15 @@ TRAINING_ROWS = Table(
 
 RANKERS = Table(
     name="rankers",
-    description="One LightGBM ranker per target and task, as text.",
+    description="One LightGBM ranker per target, task and seed, as text.",
     columns=(
         Column("target", "string", "Which target", values=("tune", "evaluate", "live")),
         Column("task", "string", "all: anything; new: never taken", values=("all", "new")),
+        Column("seed", "int32", "Seed it was grown from; the smallest is the one that is served"),
         Column("model", "string", "The model and its feature list, as JSON"),
         Column("rows", "int64", "Rows it learned from", minimum=1),
     ),
-    key=("target", "task"),
+    key=("target", "task", "seed"),
     min_rows=0,
 )
 
@@ -113,6 +114,7 @@ SCORED_CANDIDATES = Table(
         _ITEM,
         Column("score_all", "float32", "Ranker for anything; without a ranker, the fused places"),
         Column("score_new", "float32", "Ranker for what was never taken", nullable=True),
+        Column("score_*_seed_*", "float32", "The same from another seed; evaluate only", True),
         Column("seen", "bool", "Taken by the user before the cutoff"),
         Column("times", "float32", "Days on which it was taken before", True, minimum=0),
         Column("due", "float32", "Days since last over the usual gap; 1 = due now", True),
@@ -136,7 +138,12 @@ RECOMMENDATIONS = Table(
         Column("reason_code", "string", "Kind of reason"),
         Column("reason_evidence", "string", "The facts behind the reason, as JSON"),
         Column("release_id", "string", "Which release made it"),
-        Column("policy", "string", "What chose it", values=("ranker", "explore", "fallback")),
+        Column(
+            "policy",
+            "string",
+            "What chose it",
+            values=("ranker", "stand_in", "explore", "fallback"),
+        ),
         Column("propensity", "float32", "Probability of the choice", minimum=0, maximum=1),
         Column("as_of", "timestamp", "The list knows everything before this moment"),
     ),

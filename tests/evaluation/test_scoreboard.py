@@ -13,6 +13,7 @@ from recsys_assets.evaluation.scoreboard import (
     history_slices,
     popularity_slices,
     scoreboard,
+    user_metrics,
 )
 
 POPULARITY = pd.Series({"a": 50, "b": 30, "c": 15, "d": 5})
@@ -21,13 +22,13 @@ ITEMS = pd.DataFrame({"item_id": list("abcdef"), "category_2": list("xxyyzz")}).
 )
 
 
-def lists(items_by_user: dict[str, str]) -> pd.DataFrame:
+def lists(model: str, items_by_user: dict[str, str], seed: int = 7) -> pd.DataFrame:
     rows = [
-        (user, item, rank)
+        (model, seed, user, item, rank)
         for user, items in items_by_user.items()
         for rank, item in enumerate(items, start=1)
     ]
-    return pd.DataFrame(rows, columns=["user_id", "item_id", "rank"])
+    return pd.DataFrame(rows, columns=["model", "seed", "user_id", "item_id", "rank"])
 
 
 def pairs(*names: str) -> pd.DataFrame:
@@ -36,12 +37,17 @@ def pairs(*names: str) -> pd.DataFrame:
 
 def board() -> Scoreboard:
     users = list("uvwx")
-    popular = lists(dict.fromkeys(users, "ab"))
-    ours = lists({"u": "ca", "v": "fb", "w": "ba", "x": "ab"})
-    task = Task(pairs("uc", "vf", "wb", "xa", "xb"), {"popular": popular, "ours": ours})
+    found = [
+        lists("popular", dict.fromkeys(users, "ab")),
+        lists("ours", {"u": "ca", "v": "fb", "w": "ba", "x": "ab"}),
+        lists("ours", {"u": "ca", "v": "ab", "w": "ba", "x": "ab"}, seed=8),
+        lists("retriever: r", {"u": "c"}),
+    ]
+    task = Task(pairs("uc", "vf", "wb", "xa", "xb"), pd.concat(found))
     slices = pd.Series(["none", "1-5", "1-5", "over 20"], index=users)
     around = Surroundings(POPULARITY, ITEMS, pairs("ua", "wa"), slices)
-    return scoreboard("tune", {"all": task}, around, baselines=["popular"], draws=200)
+    rivals = {"baselines": ["popular"], "retrievers": ["retriever: r"]}
+    return scoreboard("tune", {"all": task}, around, rivals=rivals, draws=200)
 
 
 def value(frame: pd.DataFrame, **key: str) -> float:
@@ -55,7 +61,7 @@ def value(frame: pd.DataFrame, **key: str) -> float:
 def test_every_model_is_measured_on_the_same_users() -> None:
     metrics = board().metrics
     assert tuple(metrics.columns) == METRIC_COLUMNS
-    assert value(metrics, model="ours", slice="all", metric="recall@10") == 1.0
+    assert value(metrics, model="ours", slice="all", metric="recall@10") == 0.875
     assert value(metrics, model="popular", slice="all", metric="recall@10") == 0.5
     everybody = metrics[(metrics["slice"] == "all") & (metrics["metric"] == "ndcg@10")]
     assert everybody["n_users"].unique().tolist() == [4]
@@ -67,7 +73,7 @@ def test_slices_keep_their_users_or_their_items() -> None:
     metrics = board().metrics
     few = {"model": "popular", "slice": "users:1-5", "metric": "hit@10"}
     assert value(metrics, **few) == 0.5
-    assert value(metrics, model="ours", slice="items:cold", metric="recall@10") == 1.0
+    assert value(metrics, model="ours", slice="items:cold", metric="recall@10") == 0.5
     assert value(metrics, model="popular", slice="items:cold", metric="recall@10") == 0.0
     cold = metrics[metrics["slice"] == "items:cold"]
     assert cold["n_users"].unique().tolist() == [1]
@@ -87,12 +93,32 @@ def test_novelty_counts_what_the_user_never_took() -> None:
     assert got == pytest.approx((0.5 + 1 + 0.5 + 1) / 4)
 
 
-def test_models_are_compared_with_the_best_baseline_by_user() -> None:
+def test_a_model_is_the_mean_of_its_seeds_and_shows_their_spread() -> None:
+    rows = board().metrics
+    rows = rows[(rows["model"] == "ours") & (rows["slice"] == "all")]
+    recall = rows[rows["metric"] == "recall@10"].iloc[0]
+    assert (recall["n_seeds"], recall["seed_low"], recall["seed_high"]) == (2, 0.75, 1.0)
+    coverage = rows[rows["metric"] == "coverage@10"].iloc[0]
+    assert coverage["value"] == pytest.approx((4 / 6 + 3 / 6) / 2)
+
+
+def test_models_are_compared_with_the_best_baseline_and_the_best_retriever_by_user() -> None:
     differences = board().differences
     assert tuple(differences.columns) == DIFFERENCE_COLUMNS
-    assert set(differences["model"]) == {"ours"} and set(differences["baseline"]) == {"popular"}
-    assert value(differences, slice="all", metric="recall@10") == 0.5
+    assert set(differences["model"]) == {"ours"}
+    assert set(differences["baseline"]) == {"popular", "retriever: r"}
+    everybody = {"slice": "all", "metric": "recall@10"}
+    assert value(differences, baseline="popular", **everybody) == 0.375
+    assert value(differences, baseline="retriever: r", **everybody) == 0.625
     assert not differences["slice"].str.startswith("items:").any()
+
+
+def test_a_user_without_a_list_counts_as_zero_in_the_metrics_per_user() -> None:
+    per_user = user_metrics(pairs("uc", "va"), lists("m", {"u": "ac"}), k=1)
+    assert per_user["user_id"].tolist() == ["u", "v"]
+    assert per_user[["recall", "ndcg", "hit"]].to_numpy().sum() == 0
+    longer = user_metrics(pairs("uc", "va"), lists("m", {"u": "ac"}), k=2)
+    assert longer["recall"].tolist() == [1.0, 0.0]
 
 
 def test_the_same_input_gives_the_same_board() -> None:
@@ -124,7 +150,7 @@ def test_half_of_all_events_are_head_and_what_nobody_took_is_cold() -> None:
 
 
 def test_a_board_without_baselines_has_no_differences() -> None:
-    task = Task(pairs("ua"), {"ours": lists({"u": "a"})})
+    task = Task(pairs("ua"), lists("ours", {"u": "a"}))
     around = Surroundings(POPULARITY, ITEMS, pairs(), pd.Series({"u": "none"}))
     result = scoreboard("tune", {"all": task}, around, draws=10)
     assert result.differences.empty and tuple(result.differences.columns) == DIFFERENCE_COLUMNS

@@ -1,0 +1,51 @@
+"""Lists that are measured: ties, tasks and seeds."""
+
+import pandas as pd
+import pyarrow as pa
+
+from recsys_assets.evaluation.held_out import relevant_pairs, seeds_of, top
+
+AS_OF = pd.Timestamp("2024-01-01", tz="UTC")
+
+
+def test_equal_scores_are_ordered_by_item_and_every_list_is_cut() -> None:
+    rows = pd.DataFrame(
+        {"user_id": list("vuuu"), "item_id": list("xcba"), "score": [1.0, 0.5, 0.5, 0.9]}
+    )
+    lists = top(rows, 2)
+    assert lists["user_id"].tolist() == ["u", "u", "v"]
+    assert lists["item_id"].tolist() == ["a", "b", "x"]
+    assert lists["rank"].tolist() == [1, 2, 1]
+
+
+def test_again_is_what_was_taken_before_and_is_taken_within_seven_days() -> None:
+    days = pd.to_timedelta([6.9, 7.0, 1.0], unit="D")
+    labels = pd.DataFrame(
+        {
+            "user_id": "u",
+            "item_id": list("abc"),
+            "is_new": [False, False, True],
+            "first_taken_at": AS_OF + days,
+        }
+    )
+    found = relevant_pairs(labels, AS_OF)
+    assert {task: rows["item_id"].tolist() for task, rows in found.items()} == {
+        "all": ["a", "b", "c"],
+        "new": ["c"],
+        "again": ["a"],
+    }
+
+
+def test_each_seed_is_read_as_if_it_were_the_served_one() -> None:
+    scored = pa.table(
+        {
+            "user_id": ["u"],
+            "score_all": [0.1],
+            "score_all_seed_8": [0.2],
+            "score_new": pa.array([None], pa.float64()),
+            "score_new_seed_8": pa.array([None], pa.float64()),
+        }
+    )
+    found = seeds_of(scored, served=7)
+    assert {seed: t["score_all"].to_pylist() for seed, t in found.items()} == {7: [0.1], 8: [0.2]}
+    assert all(t.column_names == ["user_id", "score_all", "score_new"] for t in found.values())
