@@ -17,6 +17,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.commands import explain
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.lake import Lake, LakeError
 
@@ -184,6 +185,9 @@ def export(
 
     rows = show.export(lake(), table, file)
     out.print(f"{rows:,} rows of {table} in {file}")
+
+
+app.command()(explain.explain)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ through a neighbour in it.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -144,11 +145,54 @@ def write_reasons(
     at most MAX_LENGTH characters, `reason_code` one of REASON_CODES, `reason_evidence` a JSON
     object with the numbers and ids that the sentence states.
     """
-    words, limits = wording or Wording(), thresholds or Thresholds()
+    words = wording or Wording()
     e = evidence.reset_index(drop=True)
+    conditions = _conditions(e, thresholds or Thresholds())
+    code = np.select(
+        list(conditions.values()), [np.array(name, dtype=object) for name in conditions], PLAIN
+    )
+    reason = np.full(len(e), "A suggestion for you", dtype=object)
+    stated = np.full(len(e), "{}", dtype=object)
+    for name, write in _writers().items():
+        rows = np.flatnonzero(code == name)
+        if len(rows):
+            text, numbers = write(e.iloc[rows], words)
+            reason[rows] = text.to_numpy(dtype=object)
+            stated[rows] = numbers.to_numpy(dtype=object)
+    return e[_PAIR].assign(reason=reason, reason_code=code, reason_evidence=stated)
+
+
+def all_reasons(
+    evidence: pd.DataFrame,
+    wording: Wording | None = None,
+    thresholds: Thresholds | None = None,
+) -> pd.DataFrame:
+    """Every sentence that is true of each row of `gather_evidence`, not only the first.
+
+    Returns `user_id, item_id, reason, reason_code`, per pair in order of precedence; a pair of
+    which nothing can be said has no row.
+    """
+    words = wording or Wording()
+    e = evidence.reset_index(drop=True)
+    conditions = _conditions(e, thresholds or Thresholds())
+    conditions[CATEGORY_BEFORE] &= ~conditions[CATEGORY]
+    # "New to you, in a category ..." is only ever the reason of an item never taken.
+    conditions[CATEGORY] &= ~conditions[REPEAT]
+    parts = []
+    for name, write in _writers().items():
+        chosen = e[conditions[name]]
+        if len(chosen):
+            parts.append(chosen[_PAIR].assign(reason=write(chosen, words)[0], reason_code=name))
+    if not parts:
+        return e[_PAIR].head(0).assign(reason="", reason_code="")
+    return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
+
+
+def _conditions(e: pd.DataFrame, limits: Thresholds) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which reasons each row of evidence supports, in order of precedence."""
     open_ = ~e["sensitive"].to_numpy(dtype=bool)
     in_category = (e["category"] != "").to_numpy()
-    conditions = {
+    return {
         REPEAT: open_ & (e["n_taken"] >= 1).to_numpy(),
         VARIANT: open_ & (e["variant_n_taken"] >= 2).to_numpy(),
         TOGETHER: open_ & e["neighbour_item_id"].notna().to_numpy(),
@@ -160,10 +204,10 @@ def write_reasons(
         & ((e["category_n_taken"] == 0) & (e["user_sessions"] > 0)).to_numpy(),
         PLAIN: np.ones(len(e), dtype=bool),
     }
-    code = np.select(
-        list(conditions.values()), [np.array(name, dtype=object) for name in conditions], PLAIN
-    )
-    writers = {
+
+
+def _writers() -> dict[str, Callable[[pd.DataFrame, Wording], tuple[pd.Series, pd.Series]]]:
+    return {
         REPEAT: _repeat,
         VARIANT: _variant,
         TOGETHER: _together,
@@ -172,15 +216,6 @@ def write_reasons(
         CATEGORY_BEFORE: _category_before,
         NEW_CATEGORY: _new_category,
     }
-    reason = np.full(len(e), "A suggestion for you", dtype=object)
-    stated = np.full(len(e), "{}", dtype=object)
-    for name, write in writers.items():
-        rows = np.flatnonzero(code == name)
-        if len(rows):
-            text, numbers = write(e.iloc[rows], words)
-            reason[rows] = text.to_numpy(dtype=object)
-            stated[rows] = numbers.to_numpy(dtype=object)
-    return e[_PAIR].assign(reason=reason, reason_code=code, reason_evidence=stated)
 
 
 def _repeat(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:

@@ -1,0 +1,1 @@
+"""Commands of `recsys`, a module per topic; `cli.py` registers each with one line."""

@@ -1,0 +1,323 @@
+"""Why one item stands on one list: everything that is known, in words that can be checked.
+
+Belongs here: collecting the evidence of a served recommendation (its stored reason, what else is
+true of the pair, who proposed it, what moved the ranker) and the plain sentence made of it. Does
+not belong here: whether a sentence keeps to the evidence (`grounding.py`), asking a language model
+(`phrasing.py`), printing.
+
+SHAP contributions are not stored: they are recomputed, for the asked user only, from the versions
+that made the served list, and used only if the recomputed score is the stored one to the last bit.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import interactions_as_of
+from recsys_assets.core.lake import Lake, LakeError, Snapshot, part_name
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ranking import ranker, reasons
+from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning
+from recsys_assets.ranking.rules import in_categories
+
+RETRIEVERS = {
+    "als": "the habits of people like you",
+    "bpr": "the habits of people like you",
+    "content": "its likeness to what you took lately",
+    "ease": "how well it goes with other things you take",
+    "frequency": "your own history with it",
+    "next_basket": "what your baskets usually hold",
+    "next_item": "what often follows the things you took last",
+    "popularity": "how popular it is lately",
+    "repeat_interval": "your own rhythm with it",
+    "similar_items": "what people take who take the same things as you",
+    "store_popularity": "how popular it is in your usual store",
+    "taxonomy": "your taste for things of its kind",
+    "user_neighbours": "what people like you take",
+}
+"""What a retriever of a kind looks at, in words for the user."""
+
+_THEMES = {
+    "ui": "your own history with it",
+    "price": "its price beside what you usually pay",
+    "discount": "its price beside what you usually pay",
+    "brand": "your history with its brand",
+    "ub": "your history with its brand",
+    "ubt": "your history with its brand",
+    "uc": "your history with its category",
+    "ut": "your history with its category",
+    "ug": "your history with its variants",
+    "item": "how it has been doing lately",
+    "type": "how things of its kind have been doing lately",
+    "store": "how it has been doing in your usual store",
+    "user": "how you shop in general",
+    "places": "how well all searches agree on it",
+    "lists": "how well all searches agree on it",
+    "place": "how well all searches agree on it",
+}
+"""Features by the first word of their name: what they look at, in words for the user."""
+
+_RETRIEVER_COLUMN = re.compile(r"(?:score|rank|share|place)_(?!best$)(.+)")
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one feature added to the ranker's score of the item (SHAP, in units of the margin)."""
+
+    feature: str
+    meaning: str
+    value: float | None
+    amount: float
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Contributions of features that look at the same thing, added up."""
+
+    text: str
+    amount: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one recommendation.
+
+    `facts` are sentences true of the pair; the first is the reason that is shown. `proposed` are
+    the retrievers in words. `themes` add up all contributions, `contributions` holds the largest,
+    both by falling size of their effect; where no ranker scored the item both are empty, and `note`
+    says why.
+    A `sensitive` item has no facts, and nothing about it may leave the house.
+    """
+
+    title: str
+    category: str
+    placement: str
+    rank: int
+    policy: str
+    reason: str
+    reason_code: str
+    sensitive: bool
+    facts: tuple[str, ...] = ()
+    retrievers: tuple[str, ...] = ()
+    proposed: tuple[str, ...] = ()
+    themes: tuple[Theme, ...] = ()
+    contributions: tuple[Contribution, ...] = ()
+    note: str = ""
+
+    @property
+    def in_favour(self) -> tuple[str, ...]:
+        """What moved the item up, strongest first, in words."""
+        return tuple(t.text for t in self.themes if t.amount > 0)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything a sentence about this recommendation may rely on. Names no user."""
+        if self.sensitive:
+            return (self.reason,)
+        item = f"The item is {self.title}"
+        category = (f"It is in the category {self.category}",) if self.category else ()
+        found = tuple(f"Found by {text}" for text in self.proposed)
+        first = tuple(f"What speaks for it most: {text}" for text in self.in_favour[:1])
+        others = tuple(f"What also speaks for it: {text}" for text in self.in_favour[1:])
+        said = (item, *category, self.reason, *self.facts, *found, *first, *others)
+        return tuple(dict.fromkeys(said))
+
+    @property
+    def sentence(self) -> str:
+        """The plain sentence: the reason, and what the ranker weighed most where one did."""
+        if self.sensitive or not self.in_favour:
+            return f"{self.reason}."
+        return f"{self.reason}. What speaks for it most: {self.in_favour[0]}."
+
+
+def collect(
+    lake: Lake,
+    shop: Shop,
+    warehouse: Warehouse,
+    user_id: str,
+    item_id: str,
+    placement: str | None = None,
+) -> Evidence:
+    """The evidence of a served recommendation; of the first list with the item if none is named.
+
+    Reads only what is served. Raises LakeError when the item is on no list of the user, saying
+    whether it was a candidate at all.
+    """
+    row = _listed(lake, user_id, item_id, placement)
+    catalogue = lake.served("items").to_pandas()
+    item = catalogue[catalogue["item_id"] == item_id]
+    sensitive = bool(in_categories(item, frozenset(shop.rules.sensitive_categories))[0])
+    known = item.iloc[0]
+    names = tuple(r for r in str(row["retrievers"]).split(", ") if r)
+    found = Evidence(
+        title=str(known["title"]),
+        category=next((str(known[f"category_{n}"]) for n in (2, 1) if known[f"category_{n}"]), ""),
+        placement=str(row["placement"]),
+        rank=int(row["rank"]),
+        policy=str(row["policy"]),
+        reason=str(row["reason"]),
+        reason_code=str(row["reason_code"]),
+        sensitive=sensitive,
+        retrievers=names,
+        proposed=tuple(dict.fromkeys(_in_words(shop, name) for name in names)),
+    )
+    if user_id not in set(lake.served("users").to_arrow(["user_id"])["user_id"].to_pylist()):
+        return replace(found, note="nobody knows this user: the item is what is popular")
+    as_of = pd.Timestamp(row["as_of"])
+    if not sensitive:
+        found = replace(found, facts=_facts(lake, shop, catalogue, user_id, item_id, as_of))
+    try:
+        shap = recompute(lake, warehouse, user_id, item_id, as_of, found.placement)
+    except NoContributionsError as error:
+        return replace(found, note=str(error))
+    summed = themes(shap, lambda retriever: _in_words(shop, retriever))
+    return replace(found, themes=summed, contributions=tuple(shap[:10]))
+
+
+class NoContributionsError(LakeError):
+    """The ranker's contributions to a served score cannot be given; the text says why."""
+
+
+def recompute(
+    lake: Lake,
+    warehouse: Warehouse,
+    user_id: str,
+    item_id: str,
+    as_of: pd.Timestamp,
+    placement: str,
+) -> list[Contribution]:
+    """Every feature's contribution to the score a served item was ranked by, largest first.
+
+    Raises NoContributionsError when no ranker scored the item, when a newer version of an input
+    has been approved since the list was made, or when the score does not come out the same.
+    """
+    _same_versions(lake)
+    part = part_name(as_of)
+    task: ranker.Task = "new" if placement == "discover" else "all"
+    stored = _rows(lake.served("scored_candidates"), part, "user_id", user_id)
+    place = pc.index(stored["item_id"].combine_chunks(), item_id).as_py()
+    if place < 0:
+        raise NoContributionsError("no retriever proposed the item: it fills up the list")
+    models = lake.served("rankers").to_pandas()
+    own = models[(models["target"] == "live") & (models["task"] == task)]
+    if own.empty:
+        raise NoContributionsError(
+            "the data are too short for a ranker: retrievers' fused places gave the order"
+        )
+    model = ranker.RankerModel.from_json(own["model"].iloc[0])
+    frame = _features(lake, warehouse, user_id, part)
+    seen = frame["ui_seen"].to_numpy() > 0
+    rows = np.flatnonzero(~seen) if task == "new" else np.arange(frame.num_rows)
+    again = ranker.score(model, frame.take(pa.array(rows)))[np.searchsorted(rows, place)]
+    if again != np.float32(stored[f"score_{task}"][place].as_py()):
+        raise NoContributionsError(
+            "the score does not come out as it was served: another version of a library or a model "
+            "made it. Run the job again to explain what it serves"
+        )
+    table = ranker.contributions(model, frame.slice(place, 1), top=len(model.features))
+    return [
+        Contribution(r["feature"], meaning(r["feature"]), r["value"], r["contribution"])
+        for r in table.to_pylist()
+    ]
+
+
+def themes(contributions: list[Contribution], in_words: Callable[[str], str]) -> tuple[Theme, ...]:
+    """Contributions added up by what their features look at, largest effect first.
+
+    `in_words` says what a retriever looks at; its columns count towards that.
+    """
+    sums: dict[str, float] = {}
+    for c in contributions:
+        column = _RETRIEVER_COLUMN.fullmatch(c.feature)
+        text = in_words(column.group(1)) if column else _THEMES[c.feature.split("_")[0]]
+        sums[text] = sums.get(text, 0.0) + c.amount
+    ordered = sorted(sums.items(), key=lambda pair: (-abs(pair[1]), pair[0]))
+    return tuple(Theme(text, amount) for text, amount in ordered)
+
+
+def _in_words(shop: Shop, retriever: str) -> str:
+    kind = shop.retriever(retriever).kind or retriever
+    known = [k for k in RETRIEVERS if kind == k or kind.startswith(f"{k}_")]
+    return RETRIEVERS[max(known, key=len)] if known else f"the search {retriever} found it"
+
+
+def _listed(lake: Lake, user_id: str, item_id: str, placement: str | None) -> dict[str, Any]:
+    lists = _rows(lake.served("recommendations"), None, "user_id", user_id).to_pandas()
+    if lists.empty:
+        lists = lake.served("popular_recommendations").to_pandas()
+    rows = lists[lists["item_id"] == item_id]
+    if placement is not None:
+        rows = rows[rows["placement"] == placement]
+    if rows.empty:
+        scored = lake.served("scored_candidates")
+        candidates = _rows(scored, scored.parts[-1], "user_id", user_id)["item_id"]
+        among = item_id in set(candidates.to_pylist())
+        why = (
+            "it was a candidate, but others scored higher or a rule left it out"
+            if among
+            else "no retriever proposed it"
+        )
+        where = placement or "any list"
+        raise LakeError(f"item {item_id!r} is not on {where} of user {user_id!r}: {why}")
+    order = {name: n for n, name in enumerate(("for_you", "discover", "buy_again"))}
+    first = rows.assign(order=rows["placement"].map(order)).sort_values("order").iloc[0]
+    return {str(name): value for name, value in first.items()}
+
+
+def _facts(
+    lake: Lake, shop: Shop, catalogue: pd.DataFrame, user_id: str, item_id: str, as_of: pd.Timestamp
+) -> tuple[str, ...]:
+    columns = ["user_id", "item_id", "session_id", "event_time", "counts_as_taken"]
+    known = interactions_as_of(lake.served("interactions"), as_of, columns).to_pandas()
+    words = shop.wording
+    evidence = reasons.gather_evidence(
+        pd.DataFrame({"user_id": [user_id], "item_id": [item_id]}),
+        known,
+        catalogue,
+        as_of=as_of,
+        together=lake.served("bought_together").to_pandas(),
+        sensitive=frozenset(shop.rules.sensitive_categories),
+    )
+    wording = reasons.Wording(words.past, words.present, words.people)
+    return tuple(reasons.all_reasons(evidence, wording)["reason"])
+
+
+def _same_versions(lake: Lake) -> None:
+    """Refuse unless every input is still the version the served lists were made from."""
+    for made, inputs in (
+        ("recommendations", ("scored_candidates",)),
+        ("scored_candidates", ("candidates", "items", "rankers", *FEATURE_TABLES)),
+    ):
+        key = lake.served(made).versions[0].key
+        for name in inputs:
+            if key.inputs.get(name) != lake.served(name).content_id:
+                raise NoContributionsError(
+                    f"a newer {name} was approved after {made}: a run is under way or was cut "
+                    "short. Finish it to explain what it serves"
+                )
+
+
+def _features(lake: Lake, warehouse: Warehouse, user_id: str, part: str) -> pa.Table:
+    """All features of the user's candidates, as the ranker saw them."""
+    by_user = ("user_features", "user_item_features", "user_category_features")
+    grains = {name: _rows(lake.served(name), part, "user_id", user_id) for name in by_user}
+    for name in ("item_features", "store_item_features"):
+        grains[name] = lake.served(name).to_arrow(part=part)
+    candidates = _rows(lake.served("candidates"), part, "user_id", user_id)
+    return join_features(warehouse, candidates, lake.served("items").paths(), grains)
+
+
+def _rows(snapshot: Snapshot, part: str | None, column: str, value: str) -> pa.Table:
+    """The rows of a snapshot with a value in a column; its files are checked before."""
+    paths = snapshot.paths(part) if part is not None else snapshot.paths()
+    return pa.concat_tables(
+        pq.read_table(str(path), filters=[(column, "=", value)]) for path in paths
+    )

@@ -1,0 +1,72 @@
+"""Explanations of what is served, through the command line and in bulk."""
+
+import pandas as pd
+import pytest
+
+from recsys_assets.core.config import load_shop
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ranking import evidence
+from recsys_assets.ranking.grounding import check, name_keys
+from tests.end_to_end.conftest import ShopRun
+
+
+@pytest.fixture(scope="session")
+def lists(shop_run: ShopRun) -> pd.DataFrame:
+    return shop_run.lake.served("recommendations").to_pandas()
+
+
+def test_contributions_add_up_to_the_served_score_and_the_sentence_to_the_evidence(
+    shop_run: ShopRun, lists: pd.DataFrame
+) -> None:
+    lake, shop = shop_run.lake, load_shop(shop_run.folder / "shop.yaml")
+    items = lake.served("items").to_pandas()
+    names = name_keys([*items["title"], *items["category_1"], *items["category_2"]])
+    ranked = lists[lists["policy"] == "ranker"]
+    bases: dict[str, list[float]] = {"all": [], "new": []}
+    for row in ranked.groupby("placement").head(2).to_dict("records"):
+        pair = (row["user_id"], row["item_id"])
+        found = evidence.collect(lake, shop, Warehouse(), *pair, row["placement"])
+        assert found.note == ""
+        assert check(found.sentence, found.texts, names) == []
+        shap = evidence.recompute(lake, Warehouse(), *pair, row["as_of"], row["placement"])
+        task = "new" if row["placement"] == "discover" else "all"
+        bases[task].append(row["score"] - sum(c.amount for c in shap))
+    for base in bases.values():  # what is left is the model's constant, whoever the user
+        assert base == pytest.approx([base[0]] * len(base), abs=1e-4)
+
+
+def test_the_first_fact_is_the_reason_that_is_shown(shop_run: ShopRun, lists: pd.DataFrame) -> None:
+    lake, shop = shop_run.lake, load_shop(shop_run.folder / "shop.yaml")
+    said = lists[~lists["reason_code"].isin(["plain"])]
+    for row in said.drop_duplicates("reason_code").to_dict("records"):
+        found = evidence.collect(
+            lake, shop, Warehouse(), row["user_id"], row["item_id"], row["placement"]
+        )
+        assert found.facts[0] == row["reason"]
+
+
+def test_the_command_shows_sentence_evidence_and_contributions(
+    shop_run: ShopRun, lists: pd.DataFrame
+) -> None:
+    row = lists[(lists["placement"] == "for_you") & (lists["policy"] == "ranker")].iloc[0]
+    shown = shop_run.recsys("explain", row["user_id"], row["item_id"])
+    assert shown.returncode == 0, shown.stderr
+    assert row["reason"] in shown.stdout
+    assert "What moved its score" in shown.stdout
+    assert "score_ease" in shown.stdout
+
+
+def test_an_item_on_no_list_is_refused_with_the_reason(
+    shop_run: ShopRun, lists: pd.DataFrame
+) -> None:
+    user = lists["user_id"].iloc[0]
+    wrong = shop_run.recsys("explain", user, "no-such-item")
+    assert wrong.returncode == 1
+    assert "is not on any list" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_for_somebody_nobody_knows_the_popular_list_is_explained(shop_run: ShopRun) -> None:
+    first = shop_run.lake.served("popular_recommendations").to_pandas()["item_id"].iloc[0]
+    shown = shop_run.recsys("explain", "nobody", first)
+    assert shown.returncode == 0, shown.stderr
+    assert "nobody knows this user" in shown.stdout

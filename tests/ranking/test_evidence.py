@@ -1,0 +1,79 @@
+"""Evidence is said in words that a user understands, and adds up to the ranker's score."""
+
+import pytest
+
+from recsys_assets.core.config import load_shop, packaged_shop
+from recsys_assets.ranking.evidence import RETRIEVERS, Contribution, Evidence, Theme, themes
+from recsys_assets.ranking.features import AGREEMENT, FEATURES
+from recsys_assets.ranking.grounding import check
+from recsys_assets.retrieval.registry import KINDS
+
+
+def test_every_kind_of_retriever_has_words() -> None:
+    assert set(KINDS) <= set(RETRIEVERS)
+
+
+def test_contributions_add_up_by_what_their_features_look_at() -> None:
+    made = [
+        Contribution("ui_days", "", 3.0, 0.5),
+        Contribution("ui_last_days", "", 9.0, -0.2),
+        Contribution("score_ease_new", "", 0.1, 0.4),
+        Contribution("place_best", "", 1.0, -0.1),
+        Contribution("rank_ease_new", "", None, 0.3),
+    ]
+    found = themes(made, lambda retriever: f"words for {retriever}")
+    assert [t.text for t in found] == [
+        "words for ease_new",
+        "your own history with it",
+        "how well all searches agree on it",
+    ]
+    assert [t.amount for t in found] == pytest.approx([0.7, 0.3, -0.1])
+
+
+def test_every_feature_has_a_theme() -> None:
+    made = [Contribution(name, "", None, 1.0) for name in (*FEATURES, *AGREEMENT)]
+    assert sum(t.amount for t in themes(made, str)) == len(made)
+
+
+def evidence(**more: object) -> Evidence:
+    fields: dict[str, object] = {
+        "title": "Whole Milk 1 Gal",
+        "category": "MILK",
+        "placement": "for_you",
+        "rank": 1,
+        "policy": "ranker",
+        "reason": "You bought this 3 times, about every 9 days; last time 11 days ago",
+        "reason_code": "repeat",
+        "sensitive": False,
+        **more,
+    }
+    return Evidence(**fields)  # type: ignore[arg-type]
+
+
+def test_the_plain_sentence_keeps_to_its_own_evidence() -> None:
+    for text in {*RETRIEVERS.values(), *(t.text for t in themes(_all(), str))}:
+        found = evidence(themes=(Theme(text, 0.5), Theme("how you shop in general", -0.9)))
+        assert found.sentence.endswith(f"What speaks for it most: {text}.")
+        assert check(found.sentence, found.texts) == []
+
+
+def _all() -> list[Contribution]:
+    return [Contribution(name, "", None, 1.0) for name in FEATURES]
+
+
+def test_of_a_sensitive_item_nothing_is_said() -> None:
+    found = evidence(
+        title="Gin", category="SPIRITS", reason="A suggestion for you", sensitive=True,
+        themes=(Theme("your history with its category", 1.0),),
+    )  # fmt: skip
+    assert found.sentence == "A suggestion for you."
+    assert found.texts == ("A suggestion for you",)
+
+
+def test_the_default_shop_explains_each_of_its_retrievers() -> None:
+    shop = load_shop(packaged_shop())
+    from recsys_assets.ranking.evidence import _in_words
+
+    for name, retriever in shop.retrieval.items():
+        if retriever.enabled:
+            assert not _in_words(shop, name).startswith("the search")
