@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.content.categories import in_categories
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import interactions_as_of
 from recsys_assets.core.lake import Lake, LakeError, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
 from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning
-from recsys_assets.ranking.rules import in_categories
 
 RETRIEVERS = {
     "als": "the habits of people like you",

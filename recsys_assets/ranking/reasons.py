@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.ranking.rules import in_categories
+from recsys_assets.content.categories import in_categories
 
 MAX_LENGTH = 160
 """No reason is longer."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from recsys_assets.content.categories import CATEGORY_COLUMNS, category_path, in_categories
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 
@@ -27,7 +28,6 @@ POLICIES = (RANKER, EXPLORE, FALLBACK, STAND_IN)
 """How a row came into its list: `policy` of `apply_rules`, which knows the first three; what stands
 in for the ranker is named by the caller, who brought its scores."""
 
-_CATEGORY_COLUMNS = ("category_1", "category_2", "category_3")
 _CELLS_PER_BLOCK = 12_000_000
 _BEHIND = 1e6
 
@@ -133,18 +133,6 @@ class Violation:
         return f"{self.rule}: {self.count} ({self.detail})"
 
 
-def in_categories(items: pd.DataFrame, categories: frozenset[str]) -> _Mask:
-    """Whether each item lies in one of `categories`, at any level of its path, ignoring case."""
-    wanted = {category.casefold() for category in categories}
-    found = np.zeros(len(items), dtype=bool)
-    if wanted:
-        for column in _CATEGORY_COLUMNS:
-            names = items[column].fillna("").astype(str)
-            distinct = names.unique()
-            found |= names.isin([n for n in distinct if n.casefold() in wanted]).to_numpy()
-    return found
-
-
 def apply_rules(
     candidates: pd.DataFrame,
     items: pd.DataFrame,
@@ -231,7 +219,7 @@ def check_lists(
     list; up to the share `allowed_short` of them may have fewer than `length` items (none may be
     without a list). Counts are rows, or users for a rule about whole lists.
     """
-    columns = [*_CATEGORY_COLUMNS, "group_id", "status", "available_from", "available_to", "market"]
+    columns = [*CATEGORY_COLUMNS, "group_id", "status", "available_from", "available_to", "market"]
     known = lists["item_id"].isin(items["item_id"])
     joined = lists[known].merge(items[["item_id", *columns]], on="item_id", how="left")
     user = joined["user_id"]
@@ -279,7 +267,7 @@ def check_lists(
         (
             "max_per_category",
             rules.max_per_category,
-            _category_path(joined, rules.category_level),
+            category_path(joined, rules.category_level),
             "category",
         ),
     ):
@@ -328,7 +316,7 @@ class _Catalogue:
         groups = pd.factorize(items["group_id"].fillna("").astype(str))
         no_group = np.asarray(groups[1] == "")[groups[0]]
         group = np.where(no_group, -1 - np.arange(len(items)), groups[0])
-        path = _category_path(items, rules.category_level)
+        path = category_path(items, rules.category_level)
         category = np.where((path == "").to_numpy(), -1, pd.factorize(path)[0])
         boost = np.zeros(len(items))
         if rules.freshness_days > 0 and rules.freshness_weight:
@@ -680,12 +668,3 @@ def _in_market(items: pd.DataFrame, markets: frozenset[str]) -> _Mask:
     if not markets:
         return np.ones(len(items), dtype=bool)
     return items["market"].fillna("").isin(["", *sorted(markets)]).to_numpy()
-
-
-def _category_path(items: pd.DataFrame, level: int) -> pd.Series:
-    """The path down to `level` as one string, '' for an item without a category at that level."""
-    parts = [items[column].fillna("").astype(str) for column in _CATEGORY_COLUMNS[:level]]
-    path = parts[0]
-    for part in parts[1:]:
-        path = path + "\x1f" + part
-    return path.where(parts[-1] != "", "")

@@ -1,0 +1,32 @@
+"""Categories of the catalogue by name.
+
+Belongs here: finding items by the names of their category path. Does not belong here: what a named
+category means for anybody (rules and reasons decide that).
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+CATEGORY_COLUMNS = ("category_1", "category_2", "category_3")
+
+
+def in_categories(items: pd.DataFrame, categories: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Whether each item lies in one of `categories`, at any level of its path, ignoring case."""
+    wanted = {category.casefold() for category in categories}
+    found = np.zeros(len(items), dtype=bool)
+    if wanted:
+        for column in CATEGORY_COLUMNS:
+            names = items[column].fillna("").astype(str)
+            distinct = names.unique()
+            found |= names.isin([n for n in distinct if n.casefold() in wanted]).to_numpy()
+    return found
+
+
+def category_path(items: pd.DataFrame, level: int) -> pd.Series:
+    """The path down to `level` as one string, '' for an item without a category at that level."""
+    parts = [items[column].fillna("").astype(str) for column in CATEGORY_COLUMNS[:level]]
+    path = parts[0]
+    for part in parts[1:]:
+        path = path + "\x1f" + part
+    return path.where(parts[-1] != "", "")
