@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED = false
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run ui test lint clean
+.PHONY: run ui test faults lint clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -41,6 +41,10 @@ test: lint $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dg list defs > /dev/null
 	$(BIN)/dagster definitions validate -w workspace.yaml
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Every kill point and failure, one after the other; `make test` runs a sample of them.
+faults: $(VENV)/.installed
+	$(BIN)/pytest -m faults
 
 clean:
 	rm -rf $(VENV) $(RECSYS_HOME)

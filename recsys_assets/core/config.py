@@ -33,6 +33,7 @@ from pydantic import (
 
 from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
+from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 
 Number = int | float
@@ -434,6 +435,7 @@ class Shop(Part):
     evaluation: Evaluation = Evaluation()
     encoder: Encoder = Encoder()
     language_model: LanguageModelSettings = LanguageModelSettings()
+    index: Index = Index()
     seed: int = 7
 
     _file: Path = PrivateAttr(default=Path("shop.yaml"))

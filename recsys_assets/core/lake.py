@@ -477,7 +477,7 @@ class Lake:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         size = path.stat().st_size
-        _publish(path, self._object_path(sha256, "parquet"))
+        publish(path, self._object_path(sha256, "parquet"))
         return File(part=part, sha256=sha256, rows=table.num_rows, bytes=size)
 
     def _store_bytes(self, scratch: Path, data: bytes, suffix: str) -> str:
@@ -488,7 +488,7 @@ class Lake:
     def _publish_bytes(self, scratch: Path, data: bytes, target: Path) -> None:
         path = scratch / uuid.uuid4().hex
         path.write_bytes(data)
-        _publish(path, target)
+        publish(path, target)
 
     @contextmanager
     def _pointer(self, asset: str) -> Iterator[dict[str, PointerEntry]]:
@@ -533,7 +533,7 @@ def split_parts(table: pa.Table, column: str | None) -> Iterator[tuple[str, pa.T
         yield part_name(value.as_py()), table.filter(pc.equal(table[column], value))
 
 
-def _publish(path: Path, target: Path) -> None:
+def publish(path: Path, target: Path) -> None:
     """Make `path` durable, then give it its final name in one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as stream:

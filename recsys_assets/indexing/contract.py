@@ -1,0 +1,239 @@
+"""The one contract of every vector index: releases that are built whole, and queries against them.
+
+Belongs here: what a release is, what a store must offer, the errors it raises, and hybrid search,
+which is defined once for all stores. Does not belong here: any store.
+
+A *release* is complete or does not exist: `build` makes it visible with its last step. The *alias*
+names the release that is served; `activate` moves it in one step, forward or back.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys_assets.indexing.objects import EVERYTHING, FORMAT, Filter, Objects
+
+RRF = 60
+"""Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
+
+DEEPEST = 10_000
+"""Most hits one search can ask for; Weaviate's QUERY_MAXIMUM_RESULTS unless configured."""
+
+
+class VectorIndexError(RuntimeError):
+    """The vector index cannot do what was asked; the message says what to do."""
+
+
+class UnknownReleaseError(VectorIndexError):
+    """The store holds no complete release of that id."""
+
+
+class WrongModelError(VectorIndexError):
+    """A query vector comes from another model, or has another dimension, than the release."""
+
+
+class UnavailableError(VectorIndexError):
+    """The store cannot be reached, is too slow, or refuses; what it served before is untouched."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one release is and what it was built from. Equal ids mean equal objects."""
+
+    id: str
+    model: str
+    """Identity of the encoder that made the vectors"""
+    dimension: int
+    objects: int
+    built_from: Mapping[str, str]
+    """asset -> content id of the lake version"""
+    digest: str
+    """sha256 over the ids and content hashes of all objects"""
+
+    @classmethod
+    def of(cls, model: str, objects: Objects, built_from: Mapping[str, str]) -> "Release":
+        """The release that `objects`, encoded by `model`, make."""
+        dimension = objects.dimension
+        identity = [FORMAT, model, dimension, sorted(built_from.items()), objects.digest]
+        text = json.dumps(identity, separators=(",", ":"))
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return cls(key, model, dimension, len(objects), dict(built_from), objects.digest)
+
+    @property
+    def family(self) -> str:
+        """What two releases must share for one to be made from the other: format, model, size."""
+        text = json.dumps([FORMAT, self.model, self.dimension])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def refuse(self, queries: "Vectors") -> None:
+        """Raise WrongModelError unless `queries` live in this release's space."""
+        if queries.model != self.model or queries.matrix.shape[1] != self.dimension:
+            raise WrongModelError(
+                f"release {self.id} holds vectors of {self.model} ({self.dimension} numbers), the "
+                f"query is from {queries.model} ({queries.matrix.shape[1]}): encode the query with "
+                "the release's model, or build and activate a release of the new one"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Query vectors, float32 [m, d], together with the model that made them."""
+
+    model: str
+    matrix: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Results, best first. Scores are dot products, BM25, or fused reciprocal ranks."""
+
+    item_ids: list[str]
+    scores: list[float]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Objects read back from a store, sorted by item id."""
+
+    item_ids: list[str]
+    hashes: list[str]
+    vectors: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What making a release took: objects sent to the store, taken out, and left as they were."""
+
+    written: int
+    deleted: int
+    unchanged: int
+    bytes: int
+    """Bytes sent or written"""
+
+
+class VectorIndex(Protocol):
+    """A store of releases. Every method raises VectorIndexError with a remedy, nothing else, when
+    the store misbehaves; a call that raises leaves the alias and its release as they were."""
+
+    def build(self, release: Release, objects: Objects) -> Built:
+        """Make `release` complete, sending only what differs from a release that is there.
+
+        Nothing to do when it exists. Clears what an interrupted build left behind, and drops the
+        oldest releases beyond those to be kept, never the active one.
+        """
+        ...
+
+    def releases(self) -> list[Release]:
+        """The complete releases, oldest first."""
+        ...
+
+    def release(self, release_id: str) -> Release:
+        """The complete release of that id, or UnknownReleaseError."""
+        ...
+
+    def active(self) -> str | None:
+        """The release the alias names; None before the first activation."""
+        ...
+
+    def activate(self, release_id: str) -> None:
+        """Point the alias at a complete release. Atomic; doing it twice is doing it once."""
+        ...
+
+    def drop(self, release_id: str) -> None:
+        """Remove a release that is not active."""
+        ...
+
+    def count(self, release_id: str) -> int:
+        """Objects the store holds for the release, counted there."""
+        ...
+
+    def fetch(self, release_id: str, item_ids: Sequence[str]) -> Stored:
+        """The stored objects of `item_ids`; ids the release does not hold are left out."""
+        ...
+
+    def nearest(
+        self, release_id: str, queries: Vectors, k: int, where: Filter = EVERYTHING
+    ) -> list[Hits]:
+        """For each query the `k` objects with the largest dot product among those that match."""
+        ...
+
+    def matching(self, release_id: str, text: str, k: int, where: Filter = EVERYTHING) -> Hits:
+        """The `k` objects that match the words of `text` best (BM25); fewer if fewer match."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files."""
+        ...
+
+
+def search(
+    index: VectorIndex,
+    release_id: str,
+    *,
+    text: str | None,
+    vector: Vectors | None,
+    k: int,
+    where: Filter = EVERYTHING,
+    allowed: Container[str] | None = None,
+) -> Hits:
+    """Vector search, keyword search, or both fused by reciprocal rank, as far as given.
+
+    `vector` holds one row. Items outside `allowed` are never returned, however many of the best
+    they are: an index may be older than the decision to take an item out.
+    """
+    found: list[Hits] = []
+    depth = k if (text is None) != (vector is None) else max(100, 5 * k)
+    if vector is not None:
+        query = vector
+        found.append(
+            _among(allowed, depth, lambda n: index.nearest(release_id, query, n, where)[0])
+        )
+    if text is not None:
+        words = text
+        found.append(_among(allowed, depth, lambda n: index.matching(release_id, words, n, where)))
+    if len(found) == 1:
+        return found[0]
+    return fuse(found, k)
+
+
+def fuse(lists: Sequence[Hits], k: int) -> Hits:
+    """Reciprocal rank fusion: an item scores the sum of 1 / (RRF + rank) over the lists."""
+    scores: dict[str, float] = {}
+    for hits in lists:
+        for rank, item in enumerate(hits.item_ids, start=1):
+            scores[item] = scores.get(item, 0.0) + 1.0 / (RRF + rank)
+    best = sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))[:k]
+    return Hits([item for item, _ in best], [score for _, score in best])
+
+
+def _among(allowed: Container[str] | None, k: int, ask: Callable[[int], Hits]) -> Hits:
+    """The first `k` hits that are allowed, asking for more until there are enough."""
+    depth = k
+    while True:
+        hits = ask(min(depth, DEEPEST))
+        if allowed is None:
+            return hits
+        pairs = [p for p in zip(hits.item_ids, hits.scores, strict=True) if p[0] in allowed]
+        if len(pairs) >= k or len(hits) < depth or depth >= DEEPEST:
+            return Hits([i for i, _ in pairs[:k]], [s for _, s in pairs[:k]])
+        depth = 2 * depth + k - len(pairs)
+
+
+def as_document(release: Release) -> dict[str, Any]:
+    """A release as plain JSON values."""
+    return {
+        "id": release.id,
+        "model": release.model,
+        "dimension": release.dimension,
+        "objects": release.objects,
+        "built_from": dict(release.built_from),
+        "digest": release.digest,
+    }
