@@ -17,7 +17,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from dagster_project.commands import explain
+from dagster_project.commands import arrivals, explain
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.lake import Lake, LakeError
 
@@ -54,6 +54,7 @@ def run(
             f"the shop's partitions start at {shop.partitions.start}, which is not in the past"
         )
     out.print(f"[bold]{shop.name}[/bold], state in {resources.home()}")
+    arrivals.take()
     out.print("Loading the project in a process of its own …", style="dim")
     launched = runs.launch(select, (keys[0], keys[-1]))
     problems: list[str] = []
@@ -188,6 +189,7 @@ def export(
 
 
 app.command()(explain.explain)
+app.command()(arrivals.arrivals)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project import jobs, resources
+from dagster_project import jobs, resources, sensors
 from recsys_assets.collaborative import assets as collaborative
 from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
@@ -33,7 +33,8 @@ def build(project: Project | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[g.asset for g in gated],
         asset_checks=[g.check for g in gated],
-        jobs=[jobs.main_job()],
+        jobs=jobs.all_jobs(),
+        sensors=sensors.all_sensors(project, gated),
         resources={"project": project},
         executor=dg.in_process_executor,
     )

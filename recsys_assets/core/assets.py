@@ -7,9 +7,12 @@ blocking check called `quality` that audits the candidate version and alone may 
 Belongs here: the bridge between Dagster and the lake. Does not belong here: what any table means.
 
 A decorated function names its inputs by its parameters. A parameter called like an asset receives
-that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project` and `days` are the
-other names it may ask for. It returns a frame, or yields (part, frame) pairs, or, for a
+that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project`, `days` and `todo` are
+the other names it may ask for. It returns a frame, or yields (part, frame) pairs, or, for a
 partitioned asset, yields (partition, frame) pairs.
+
+An asset may say what it is made of piece by piece (`units`). Then a piece whose own inputs are as
+they were is kept, not computed again: a new day costs in proportion to the day.
 """
 
 import ast
@@ -36,6 +39,7 @@ import pyarrow as pa
 from recsys_assets.core import metadata
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import (
+    File,
     Lake,
     LakeError,
     NotApprovedError,
@@ -50,7 +54,7 @@ from recsys_assets.core.warehouse import Warehouse, sql_root, sql_text
 
 OWNER = "team:recommendations"
 CHECK = "quality"
-_SPECIAL = ("shop", "warehouse", "report", "days", "candidate", "project")
+_SPECIAL = ("shop", "warehouse", "report", "days", "todo", "candidate", "project")
 _LIBRARIES = (
     "duckdb", "great-expectations", "implicit", "lightgbm", "numpy", "pandas", "pyarrow", "scipy",
     "sentence-transformers", "torch",
@@ -115,6 +119,11 @@ class Report:
 Rule = Callable[..., Iterable[Failure]]
 """A semantic rule of a stage: takes `candidate` and input snapshots by name, yields failures."""
 
+Units = Callable[..., Mapping[str, str]]
+"""Takes input snapshots, `shop` or `project` by name; gives, for each piece of a table, a digest of
+all the data that piece depends on (code, settings and libraries are added). For a partitioned asset
+a piece is a partition. Otherwise it is one part, or all parts called `piece@anything`."""
+
 
 @dataclass(frozen=True)
 class GatedAsset:
@@ -124,6 +133,9 @@ class GatedAsset:
     asset: dg.AssetsDefinition
     check: dg.AssetChecksDefinition
     compute: Callable[..., Any]
+    stale: "Callable[[Project], list[str]]"
+    """The partitions ('' for an asset without) whose approved version is not what would be made
+    now. Computes nothing; raises NotApprovedError if an input cannot be read."""
 
 
 def table_asset(
@@ -134,25 +146,30 @@ def table_asset(
     config: Sequence[str] = (),
     rules: Sequence[Rule] = (),
     sql: Sequence[str] = (),
-    inputs_hash: Callable[[Shop], str] | None = None,
+    inputs_hash: Callable[..., str] | None = None,
     partitions: dg.TimeWindowPartitionsDefinition | None = None,
     code: Sequence[str] = (),
+    units: Units | None = None,
 ) -> Callable[[Callable[..., Any]], GatedAsset]:
     """Declare the asset that produces `table`.
 
     config: sections of the shop file that its content depends on.
     rules: semantic rules beyond the contract, run by the gate.
     sql: names of the files of `sql/` that make it; they give column lineage and the code version.
-    inputs_hash: what it reads from outside the lake (source files), as a hash.
+    inputs_hash: what it reads from outside the lake (source files), as a hash of `shop` or
+        `project`.
     code: further modules its content depends on but that it does not import statically.
+    units: the pieces it is made of; see `Units`. An asset without partitions must then ask for
+        `todo`, the list of pieces to compute, and yield at least one part for each.
     """
 
     def declare(function: Callable[..., Any]) -> GatedAsset:
         producer = _Producer(
-            table, function, tuple(config), tuple(rules), tuple(sql), inputs_hash, tuple(code)
-        )
+            table, function, tuple(config), tuple(rules), tuple(sql), inputs_hash, tuple(code),
+            units, partitions is not None,
+        )  # fmt: skip
         asset = producer.asset(group, kinds, partitions)
-        return GatedAsset(table, asset, producer.check(asset), function)
+        return GatedAsset(table, asset, producer.check(asset), function, producer.stale)
 
     return declare
 
@@ -164,8 +181,10 @@ class _Producer:
     config: tuple[str, ...]
     rules: tuple[Rule, ...]
     sql: tuple[str, ...]
-    inputs_hash: Callable[[Shop], str] | None
+    inputs_hash: Callable[..., str] | None
     code: tuple[str, ...]
+    units: Units | None
+    partitioned: bool
 
     @property
     def inputs(self) -> list[str]:
@@ -251,15 +270,52 @@ class _Producer:
     # -- producing -------------------------------------------------------------------------------
 
     def key(self, project: Project, snapshots: Mapping[str, Snapshot]) -> VersionKey:
-        shop = project.shop
-        outside = self.inputs_hash(shop) if self.inputs_hash else ""
-        sections = shop.section_hash(*self.config) if self.config else ""
+        outside = _inject(self.inputs_hash, project, snapshots) if self.inputs_hash else ""
         return VersionKey(
             code=self.code_version(),
-            config=hashlib.sha256((sections + outside).encode()).hexdigest(),
+            config=hashlib.sha256((self._settings(project) + outside).encode()).hexdigest(),
             libraries=_library_hash(),
             inputs={name: s.content_id for name, s in sorted(snapshots.items())},
         )
+
+    def _settings(self, project: Project) -> str:
+        return project.shop.section_hash(*self.config) if self.config else ""
+
+    def _unit_keys(self, project: Project, snapshots: Mapping[str, Snapshot]) -> dict[str, str]:
+        """Piece -> hash of everything it depends on, code included."""
+        assert self.units is not None
+        common = [self.code_version(), self._settings(project), _library_hash()]
+        return {
+            unit: hashlib.sha256("\0".join([*common, digest]).encode()).hexdigest()[:32]
+            for unit, digest in _inject(self.units, project, snapshots).items()
+        }
+
+    def _partition_keys(
+        self, project: Project, snapshots: Mapping[str, Snapshot], partitions: Sequence[str]
+    ) -> dict[str, VersionKey]:
+        if self.units is None:
+            return dict.fromkeys(partitions, self.key(project, snapshots))
+        digests = _inject(self.units, project, snapshots)
+        whole = self.key(project, {})
+        return {p: replace(whole, inputs={"": digests.get(p, "")}) for p in partitions}
+
+    def stale(self, project: Project) -> list[str]:
+        """See `GatedAsset.stale`."""
+        lake, entries = project.lake, project.lake.entries(self.table.name)
+        snapshots = self._inputs(project)
+        if self.partitioned:
+            units = _inject(self.units, project, snapshots) if self.units else {}
+            known = sorted({*entries, *units})
+            wanted = self._partition_keys(project, snapshots, known)
+        else:
+            wanted = {"": self.key(project, snapshots)}
+        found = []
+        for partition, key in wanted.items():
+            entry = entries.get(partition)
+            approved = entry is not None and entry.verdict == "approved"
+            if entry is None or not approved or lake.version(entry.candidate).key != key:
+                found.append(partition)
+        return found
 
     def produce(self, project: Project, run_id: str) -> tuple[Version, bool, float]:
         """Compute and store the next candidate, or reuse the current version of the same key."""
@@ -277,8 +333,22 @@ class _Producer:
         columns_of = {i: s.columns for i, s in snapshots.items()}
         for file in self.sql:
             report.lineage |= metadata.sql_lineage(sql_text(file), columns_of)
-        result = self._call(project, snapshots, report=report)
-        version = lake.store(name, self._parts(result), key, report=report.as_dict)
+        special: dict[str, Any] = {"report": report}
+        storing: dict[str, Any] = {"report": report.as_dict}
+        if self.units is not None:
+            unit_keys = self._unit_keys(project, snapshots)
+            before = lake.version(entry.current) if entry and entry.current else None
+            kept = [
+                f
+                for f in (before.files if before else ())
+                if f.key and f.key == unit_keys.get(unit_of(f.part))
+            ]
+            done = {unit_of(f.part) for f in kept}
+            special["todo"] = [u for u in unit_keys if u not in done]
+            storing |= {"kept": kept, "kept_from": before}
+            storing["part_key"] = lambda part: unit_keys[unit_of(part)]
+        result = self._call(project, snapshots, **special)
+        version = lake.store(name, self._parts(result), key, **storing)
         lake.propose([version], run_id)
         del result, snapshots
         release_memory()
@@ -290,20 +360,20 @@ class _Producer:
         """Compute and store candidates of `partitions`; every asked partition gets a version."""
         lake, name = project.lake, self.table.name
         snapshots = self._inputs(project)
-        key = self.key(project, snapshots)
+        keys = self._partition_keys(project, snapshots, partitions)
         entries = lake.entries(name)
         current = {
             p: lake.version(e.current)
             for p in partitions
             if (e := entries.get(p)) is not None and e.current is not None
         }
-        kept = {p: v for p, v in current.items() if v.key == key}
+        kept = {p: v for p, v in current.items() if v.key == keys[p]}
         versions = list(kept.values())
         missing = [p for p in partitions if p not in kept]
         if missing:
             for partition, frame in self._call(project, snapshots, days=missing):
                 parts = [("", self.table.conform(frame))]
-                versions.append(lake.store(name, parts, key, partition=partition))
+                versions.append(lake.store(name, parts, keys[partition], partition=partition))
         if len(versions) != len(partitions):
             raise LakeError(f"{name}: asked for {len(partitions)} partitions, got {len(versions)}")
         lake.propose(versions, run_id)
@@ -352,11 +422,15 @@ class _Producer:
 
     def _audit(self, project: Project, versions: list[Version]) -> Verdict:
         snapshot = project.lake.of_version(*versions)
+        known = 0
         if versions[0].partition:
             parts = iter([("", snapshot.to_arrow())])
         else:
-            parts = ((f.part, snapshot.to_arrow(part=f.part)) for f in versions[0].files)
-        verdict = audit(self.table, parts)
+            passed = approved_files(project.lake, self.table.name)
+            known = sum(f.rows for f in versions[0].files if f in passed)
+            new = [f for f in versions[0].files if f not in passed]
+            parts = ((f.part, snapshot.to_arrow(part=f.part)) for f in new)
+        verdict = audit(self.table, parts, known_rows=known)
         if not verdict.failures:
             for rule in self.rules:
                 verdict.add(list(_inject(rule, project, {"candidate": snapshot})))
@@ -397,6 +471,19 @@ class _Producer:
             **metadata.lineage_entry(report.get("lineage", {})),
             **metadata.report_entries(report),
         }
+
+
+def unit_of(part: str) -> str:
+    """The piece that a part belongs to (see `Units`)."""
+    return part.rsplit("@", 1)[0]
+
+
+def approved_files(lake: Lake, asset: str) -> frozenset[File]:
+    """Files of the approved version that were made, and passed, under a key of their own."""
+    entry = lake.entries(asset).get("")
+    if entry is None or entry.current is None:
+        return frozenset()
+    return frozenset(f for f in lake.version(entry.current).files if f.key)
 
 
 def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, Any]) -> Any:

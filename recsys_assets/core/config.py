@@ -31,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from recsys_assets.core.settings.arrival import Arrival
 from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.core.settings.index import Index
@@ -322,6 +323,8 @@ class Plausible(Part):
     earliest: dt.date = dt.date(1990, 1, 1)
     latest: dt.date | None = None
     max_age_days: int | None = Field(default=None, ge=1)
+    """Events older than this when their file arrives are late. With `arrival`, what comes with the
+    shop's first data is history and may be older."""
     clock_skew_minutes: int = Field(default=10, ge=0)
     """How far a source's clock may run ahead of ours."""
 
@@ -416,6 +419,7 @@ class Shop(Part):
     timestamps_are: str | None = None
     """IANA zone of timestamps that carry no offset; null = `time_zone`."""
     partitions: Partitions
+    arrival: Arrival | None = None
     event_types: dict[str, EventType] = Field(default={}, validate_default=True)
     last_day_complete: bool = False
     """Whether the last day of the data is whole; if not, `live` ends a day earlier."""
@@ -470,6 +474,11 @@ class Shop(Part):
             raise ValueError(
                 "placements.buy_again needs repeats: true (users take the same item again); "
                 "remove the placement or change repeats"
+            )
+        if self.arrival is not None and self.source.kind != "files":
+            raise ValueError(
+                f"arrival watches the paths of a source of kind files; this one is "
+                f"{self.source.kind}: remove arrival"
             )
         filled: dict[Any, Placement] = {n: self.placements.get(n, Placement()) for n in wanted}  # type: ignore[call-overload]
         object.__setattr__(self, "placements", filled)

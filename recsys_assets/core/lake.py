@@ -69,12 +69,16 @@ class VersionKey:
 
 @dataclass(frozen=True)
 class File:
-    """One stored file of a version. `part` is the value of the table's `part_by` column, or ''."""
+    """One stored file of a version. `part` is the value of the table's `part_by` column, or ''.
+
+    `key`: what this file alone was made from, where a table is made piece by piece.
+    """
 
     part: str
     sha256: str
     rows: int
     bytes: int
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,18 +230,28 @@ class Lake:
         *,
         partition: str = "",
         report: Callable[[], Mapping[str, Any]] = dict,
+        part_key: Callable[[str], str] = lambda part: "",
+        kept: Sequence[File] = (),
+        kept_from: Version | None = None,
     ) -> Version:
         """Store `parts` as a complete version that no pointer names yet.
 
         `parts` yields (part name, table); it is consumed one at a time, so memory holds one part.
         `report` is called after the last part, so a producer may fill it while it goes.
+        `kept` are files of the version `kept_from` that belong to this one too, as they are.
         """
         with self._scratch() as scratch:
-            files: list[File] = []
-            schema: tuple[tuple[str, str], ...] = ()
+            files = list(kept)
+            schema = kept_from.schema if kept_from is not None and kept else ()
             for part, table in parts:
-                schema = tuple((f.name, str(f.type)) for f in table.schema)
-                files.append(self._store_table(scratch, part, table))
+                found = tuple((f.name, str(f.type)) for f in table.schema)
+                if kept and found != schema:
+                    raise LakeError(
+                        f"{asset}: part {part!r} has other columns than the parts that are kept: "
+                        f"{found} and {schema}"
+                    )
+                schema = found
+                files.append(self._store_table(scratch, part, table, part_key(part)))
             if not files:
                 raise LakeError(f"{asset}: nothing to write, the producer yielded no table")
             blob = json.dumps(report(), sort_keys=True, separators=(",", ":")).encode()
@@ -463,7 +477,7 @@ class Lake:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _store_table(self, scratch: Path, part: str, table: pa.Table) -> File:
+    def _store_table(self, scratch: Path, part: str, table: pa.Table, key: str) -> File:
         path = scratch / uuid.uuid4().hex
         pq.write_table(
             table.replace_schema_metadata(None),
@@ -478,7 +492,7 @@ class Lake:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         size = path.stat().st_size
         publish(path, self._object_path(sha256, "parquet"))
-        return File(part=part, sha256=sha256, rows=table.num_rows, bytes=size)
+        return File(part=part, sha256=sha256, rows=table.num_rows, bytes=size, key=key)
 
     def _store_bytes(self, scratch: Path, data: bytes, suffix: str) -> str:
         sha256 = hashlib.sha256(data).hexdigest()

@@ -66,9 +66,12 @@ class Verdict:
         self.failures += failures
 
 
-def audit(table: Table, parts: Iterable[tuple[str, pa.Table]]) -> Verdict:
-    """Judge a version part by part (memory holds one part) against the contract of `table`."""
-    verdict = Verdict()
+def audit(table: Table, parts: Iterable[tuple[str, pa.Table]], *, known_rows: int = 0) -> Verdict:
+    """Judge a version part by part (memory holds one part) against the contract of `table`.
+
+    `known_rows`: rows of further parts that passed before, under the same rules.
+    """
+    verdict = Verdict(rows=known_rows)
     seen_columns: list[str] | None = None
     for part, data in parts:
         verdict.rows += data.num_rows

@@ -5,20 +5,29 @@ belong here: parsing, and anything that compares rows of different files (stagin
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.assets import (
+    GatedAsset,
+    Project,
+    Report,
+    approved_files,
+    table_asset,
+    unit_of,
+)
 from recsys_assets.core.config import Shop
-from recsys_assets.core.lake import Snapshot
+from recsys_assets.core.lake import File, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import tables
-from recsys_assets.ingestion.source import SourceFile, open_source
+from recsys_assets.ingestion.source import Source, SourceFile, open_source
 
 GROUP = "ingestion"
 SOURCES = (
@@ -47,9 +56,14 @@ def partitions(shop: Shop) -> dg.TimeWindowPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=span.start.isoformat(), end_date=end)
 
 
-def source_fingerprint(shop: Shop) -> str:
+def source_of(project: Project) -> Source:
+    """The shop's files; with a watched folder, what has arrived from it."""
+    return open_source(project.shop, Path(project.home))
+
+
+def source_fingerprint(project: Project) -> str:
     """Hash of the names and contents of all source files."""
-    files = [f"{f.role}:{f.name}:{f.sha256}" for f in open_source(shop).files()]
+    files = [f"{f.role}:{f.name}:{f.sha256}" for f in source_of(project).files()]
     return hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()
 
 
@@ -61,15 +75,36 @@ def partition_of(shop: Shop, event_time: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, 7), "01", "-")
 
 
-def _interaction_files(shop: Shop) -> list[SourceFile]:
-    return [f for f in open_source(shop).files() if f.role == "interactions"]
+def _interaction_files(source: Source) -> list[SourceFile]:
+    """The interactions files, each content once, under its first name."""
+    first = dict[str, SourceFile]()
+    for file in source.files():
+        if file.role == "interactions":
+            first.setdefault(file.batch, file)
+    return list(first.values())
 
 
-def _every_row_landed(candidate: Snapshot, shop: Shop) -> Iterator[Failure]:
-    source = open_source(shop)
-    landed = candidate.to_pandas(["batch"]).groupby("batch").size()
-    for file in _interaction_files(shop):
-        expected, found = source.count_rows(file), int(landed.get(file.batch, 0))
+def _files_to_land(project: Project) -> dict[str, str]:
+    return {
+        f.name: f"{f.sha256}:{f.arrived}:{f.history}"
+        for f in _interaction_files(source_of(project))
+    }
+
+
+def _every_row_landed(candidate: Snapshot, project: Project) -> Iterator[Failure]:
+    source = source_of(project)
+    passed = approved_files(project.lake, candidate.asset)
+    landed: dict[str, int] = defaultdict(int)
+    new = set[str]()
+    for version in candidate.versions:
+        for part in version.files:
+            landed[unit_of(part.part)] += part.rows
+            if part not in passed:
+                new.add(unit_of(part.part))
+    for file in _interaction_files(source):
+        if file.name not in new and file.name in landed:
+            continue  # counted when it landed
+        expected, found = source.count_rows(file), landed[file.name]
         if expected != found:
             yield Failure(f"{file.name} has {expected:,} rows, {found:,} landed")
 
@@ -95,35 +130,64 @@ def _rejects_have_reasons(candidate: Snapshot) -> Iterator[Failure]:
     code=SOURCES,
     sql=["ingestion/event_ids"],
     rules=[_every_row_landed, _rejects_have_reasons],
+    units=_files_to_land,
 )
-def landed_rows(shop: Shop, report: Report) -> Iterator[tuple[str, pd.DataFrame]]:
+def landed_rows(
+    project: Project, shop: Shop, todo: list[str], report: Report
+) -> Iterator[tuple[str, pa.Table]]:
     """Every row of every interactions file, parsed to the data contract.
 
     Good rows and bad rows are both here; a bad row says which field is wrong and why. Each file is
-    read once per content: the same bytes under another name give the same event ids.
+    read once per content: the same bytes under another name give the same event ids. A file that
+    landed before is kept as it landed. Parts are called `file@partition`, and `file@` holds the
+    bad rows.
     """
-    source = open_source(shop)
+    source = source_of(project)
     report.texts["warnings"] = "\n".join(f"- {w}" for w in source.check()) or "none"
     now = datetime.now(UTC)
     rows = rejected = 0
-    batches: set[str] = set()
-    for file in _interaction_files(shop):
-        if file.batch in batches:
-            continue
-        batches.add(file.batch)
-        frame = source.land(file, now)
-        rows += len(frame)
-        rejected += int(frame["reject_reason"].notna().sum())
-        yield file.name, frame
-    report.numbers |= {"files": len(batches), "rows_in": rows, "rows_rejected": rejected}
+    files = {f.name: f for f in _interaction_files(source)}
+    for name in todo:
+        landed = tables.LANDED_ROWS.conform(source.land(files[name], now))
+        rows += landed.num_rows
+        good = pc.is_null(landed["reject_reason"])
+        bad = landed.filter(pc.invert(good))
+        rejected += bad.num_rows
+        yield f"{name}@", bad
+        landed = landed.filter(good)
+        keys = partition_of(shop, landed["event_time"])
+        for key in sorted(pc.unique(keys).to_pylist()):
+            yield f"{name}@{key}", landed.filter(pc.equal(keys, key))
+    report.numbers |= {
+        "files": len(files),
+        "files landed now": len(todo),
+        "rows landed now": rows,
+        "rows rejected now": rejected,
+    }
+
+
+def _landed_by_partition(landed_rows: Snapshot) -> dict[str, list[File]]:
+    """Partition -> the parts of `landed_rows` that hold its accepted rows."""
+    parts: dict[str, list[File]] = defaultdict(list)
+    for version in landed_rows.versions:
+        for file in version.files:
+            partition = file.part.rsplit("@", 1)[-1]
+            if partition:
+                parts[partition].append(file)
+    return parts
+
+
+def _partition_digests(landed_rows: Snapshot) -> dict[str, str]:
+    return {
+        partition: hashlib.sha256("".join(f.part + f.sha256 for f in files).encode()).hexdigest()
+        for partition, files in _landed_by_partition(landed_rows).items()
+    }
 
 
 def _days_are_complete(candidate: Snapshot, landed_rows: Snapshot, shop: Shop) -> Iterator[Failure]:
-    landed = landed_rows.to_arrow(["event_time", "reject_reason"])
-    landed = landed.filter(pc.is_null(landed["reject_reason"]))
-    expected = partition_of(shop, landed["event_time"]).to_pandas().value_counts()
+    landed = _landed_by_partition(landed_rows)
     for version in candidate.versions:
-        wanted = int(expected.get(version.partition, 0))
+        wanted = sum(f.rows for f in landed.get(version.partition, []))
         if version.rows != wanted:
             yield Failure(
                 f"partition {version.partition} has {version.rows:,} rows, "
@@ -136,7 +200,7 @@ def _days_are_complete(candidate: Snapshot, landed_rows: Snapshot, shop: Shop) -
             yield Failure(f"rows outside partition {version.partition}", "event_time", strays)
 
 
-_ORDER = ("partition", "event_time", "event_id", "batch", "file", "row")
+_ORDER = ("event_time", "event_id", "batch", "file", "row")
 
 
 def raw_interactions(shop: Shop) -> GatedAsset:
@@ -149,33 +213,22 @@ def raw_interactions(shop: Shop) -> GatedAsset:
         config=("partitions",),
         rules=[_days_are_complete],
         partitions=partitions(shop),
+        units=_partition_digests,
     )
-    def raw_interactions(
-        landed_rows: Snapshot, shop: Shop, days: list[str]
-    ) -> Iterator[tuple[str, pa.Table]]:
+    def raw_interactions(landed_rows: Snapshot, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
         """Accepted events, one partition per day (or month) of their UTC time.
 
         Re-materializing a partition replaces that partition and nothing else. Late rows of a day
-        arrive by re-materializing it.
+        arrive by re-materializing it, and only the landed parts of that day are read.
         """
         names = [c.name for c in tables.RAW_INTERACTIONS.columns]
-        rows = landed_rows.to_arrow([*names, "reject_reason"])
-        rows = rows.filter(pc.is_null(rows["reject_reason"])).select(names)
-        keys = partition_of(shop, rows["event_time"])
-        order = pc.sort_indices(
-            rows.append_column("partition", keys),
-            [(name, "ascending") for name in _ORDER],
-        )
-        rows, keys = rows.take(order), keys.take(order)
-        counts = pc.value_counts(keys)
-        offsets, start = dict[str, tuple[int, int]](), 0
-        for entry in counts:
-            size = entry["counts"].as_py()
-            offsets[entry["values"].as_py()] = (start, size)
-            start += size
+        landed = _landed_by_partition(landed_rows)
         for day in days:
-            begin, size = offsets.get(day, (0, 0))
-            yield day, rows.slice(begin, size)
+            parts = [landed_rows.to_arrow(names, part=f.part) for f in landed.get(day, [])]
+            if not parts:
+                yield day, tables.RAW_INTERACTIONS.arrow_schema().empty_table()
+                continue
+            yield day, pa.concat_tables(parts).sort_by([(n, "ascending") for n in _ORDER])
 
     return raw_interactions
 
@@ -188,9 +241,9 @@ def raw_interactions(shop: Shop) -> GatedAsset:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_items(shop: Shop) -> pd.DataFrame:
+def raw_items(project: Project) -> pd.DataFrame:
     """The catalogue as the source gives it: every item on offer, sold or not."""
-    return open_source(shop).items(datetime.now(UTC))[0]
+    return source_of(project).items(datetime.now(UTC))[0]
 
 
 @table_asset(
@@ -201,9 +254,9 @@ def raw_items(shop: Shop) -> pd.DataFrame:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_users(shop: Shop) -> pd.DataFrame:
+def raw_users(project: Project) -> pd.DataFrame:
     """Users and their optional attributes, whether or not they ever interacted."""
-    return open_source(shop).users(datetime.now(UTC))[0]
+    return source_of(project).users(datetime.now(UTC))[0]
 
 
 @table_asset(
@@ -214,13 +267,15 @@ def raw_users(shop: Shop) -> pd.DataFrame:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_exposures(shop: Shop) -> pd.DataFrame:
+def raw_exposures(project: Project) -> pd.DataFrame:
     """What was shown to whom, if the source records it. Empty for sources that do not."""
-    return open_source(shop).exposures(datetime.now(UTC))[0]
+    return source_of(project).exposures(datetime.now(UTC))[0]
 
 
-def _entity_rows_add_up(candidate: Snapshot, raw_items: Snapshot, shop: Shop) -> Iterator[Failure]:
-    source = open_source(shop)
+def _entity_rows_add_up(
+    candidate: Snapshot, raw_items: Snapshot, project: Project
+) -> Iterator[Failure]:
+    source = source_of(project)
     rejected = candidate.to_pandas(["role"])["role"].value_counts()
     rows_in = sum(source.count_rows(f) for f in source.files() if f.role == "items")
     found = raw_items.rows + int(rejected.get("items", 0))
@@ -240,9 +295,9 @@ def _entity_rows_add_up(candidate: Snapshot, raw_items: Snapshot, shop: Shop) ->
     code=SOURCES,
     rules=[_entity_rows_add_up],
 )
-def rejected_entities(shop: Shop) -> pd.DataFrame:
+def rejected_entities(project: Project) -> pd.DataFrame:
     """Rows of the item, user and exposure files that were not accepted, each with its reason."""
-    source, now = open_source(shop), datetime.now(UTC)
+    source, now = source_of(project), datetime.now(UTC)
     frames = [
         source.items(now)[1].assign(role="items"),
         source.users(now)[1].assign(role="users"),

@@ -18,6 +18,7 @@ from recsys_assets.core.config import (
     UserColumn,
     UserTable,
 )
+from recsys_assets.ingestion.arrivals import Ledger, LocalInbox
 from recsys_assets.ingestion.contract import ExposureRules, ItemRules, UserRules
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.parsing import NumberFormat, TimeFormat
@@ -27,16 +28,34 @@ from recsys_assets.ingestion.tabular import Rules, TableSpec, TabularSource, int
 Table = InteractionTable | ItemTable | UserTable | ExposureTable
 
 
-def files_source(shop: Shop, config: FilesSource) -> TabularSource:
-    """The tables of the configuration, in its order."""
-    return TabularSource(
-        [
-            *(_spec(shop, "interactions", table) for table in config.interactions),
-            *(_spec(shop, "items", table) for table in config.items),
-            *(_spec(shop, "users", table) for table in config.users),
-            *(_spec(shop, "exposures", table) for table in config.exposures),
-        ]
-    )
+def files_source(shop: Shop, config: FilesSource, home: Path | None = None) -> TabularSource:
+    """The tables of the configuration, in its order; see `source.open_source` for `home`."""
+    tables = _specs(shop, config)
+    if shop.arrival is None or home is None:
+        return TabularSource(tables)
+    return TabularSource(tables, ledger_of(home).source_files())
+
+
+def ledger_of(home: Path) -> Ledger:
+    """The record of arrivals below a home."""
+    return Ledger(home / "arrivals")
+
+
+def inbox_of(shop: Shop) -> LocalInbox | None:
+    """The folders that `shop` watches; None when it watches none."""
+    if shop.arrival is None or not isinstance(shop.source, FilesSource):
+        return None
+    watched = tuple(table.watched() for table in _specs(shop, shop.source))
+    return LocalInbox(shop.file.parent, watched, shop.arrival)
+
+
+def _specs(shop: Shop, config: FilesSource) -> list[TableSpec]:
+    return [
+        *(_spec(shop, "interactions", table) for table in config.interactions),
+        *(_spec(shop, "items", table) for table in config.items),
+        *(_spec(shop, "users", table) for table in config.users),
+        *(_spec(shop, "exposures", table) for table in config.exposures),
+    ]
 
 
 def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:

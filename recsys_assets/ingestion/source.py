@@ -33,6 +33,10 @@ class SourceFile:
     path: Path
     sha256: str
     size: int
+    arrived: datetime | None = None
+    """When a watched folder delivered it: what "late" and "in the future" are measured from."""
+    history: bool = False
+    """Whether it is part of the shop's first data, in which no event is late."""
 
     @property
     def batch(self) -> str:
@@ -79,8 +83,12 @@ class Source(Protocol):
         ...
 
 
-def open_source(shop: Shop) -> Source:
-    """The source a shop's configuration names. Opens no file yet."""
+def open_source(shop: Shop, home: Path | None = None) -> Source:
+    """The source a shop's configuration names. Opens no file yet.
+
+    With `arrival` in the shop file, the source is what was accepted into the archive of `home`;
+    without a home, what lies in the folders right now.
+    """
     # Imported here because every source module imports this one.
     from recsys_assets.ingestion import atomic, complete_journey, files, movielens
 
@@ -91,7 +99,7 @@ def open_source(shop: Shop) -> Source:
         return movielens.movielens_source(shop, config)
     if config.kind == "atomic":
         return atomic.atomic_source(shop, config)
-    return files.files_source(shop, config)
+    return files.files_source(shop, config, home)
 
 
 def describe_file(path: Path, name: str, role: Role) -> SourceFile:

@@ -6,7 +6,8 @@ tables as `TableSpec`s and, where a rename is not enough, passes a vectorized `p
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from recsys_assets.core.config import Shop
 from recsys_assets.ingestion import columnar, delimited
+from recsys_assets.ingestion.arrivals import Watched, watch
 from recsys_assets.ingestion.contract import (
     ATTRIBUTE,
     ExposureRules,
@@ -72,11 +74,10 @@ class TableSpec:
     def paths(self) -> list[Path]:
         """The files there are now, sorted. Raises `SourceError` if there is none."""
         if self.pattern.is_dir():
-            suffixes = {True: _PARQUET, False: _TEXT_FILES, None: _PARQUET + _TEXT_FILES}
             found = [
                 path
                 for path in self.pattern.rglob("*")
-                if path.suffix.lower() in suffixes[self.parquet]
+                if path.suffix.lower() in self._suffixes
                 and not any(part[0] in "._" for part in path.relative_to(self.pattern).parts)
             ]
         elif any(sign in self.pattern.as_posix() for sign in "*?["):
@@ -91,6 +92,14 @@ class TableSpec:
                 "shop file (it is relative to that file) or deliver the file"
             )
         return files
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return {True: _PARQUET, False: _TEXT_FILES, None: _PARQUET + _TEXT_FILES}[self.parquet]
+
+    def watched(self) -> Watched:
+        """The table's path as a watched one. Raises `SourceError` if it cannot be one."""
+        return watch(self.role, self.pattern, self._suffixes)
 
     def name_of(self, path: Path) -> str:
         inside = path.is_relative_to(self.root)
@@ -178,15 +187,23 @@ class TableSpec:
 
 
 class TabularSource:
-    """Implements `source.Source` for a list of tables."""
+    """Implements `source.Source` for a list of tables.
 
-    def __init__(self, tables: Sequence[TableSpec]) -> None:
+    `arrived`: the files there are, when a ledger says so; None = whatever lies at the paths now.
+    """
+
+    def __init__(
+        self, tables: Sequence[TableSpec], arrived: Sequence[SourceFile] | None = None
+    ) -> None:
         self._tables = tuple(tables)
+        self._arrived = arrived
         self._found: dict[SourceFile, TableSpec] = {}
 
     def files(self) -> list[SourceFile]:
         """See `Source.files`. Files are hashed once per source object."""
-        if not self._found:
+        if not self._found and self._arrived is not None:
+            self._found = self._match(self._arrived)
+        elif not self._found:
             found: dict[SourceFile, TableSpec] = {}
             for table in self._tables:
                 for path in table.paths():
@@ -200,19 +217,21 @@ class TabularSource:
     def check(self) -> list[str]:
         """See `Source.check`."""
         warnings = []
-        for table in self._tables:
-            for path in table.paths():
-                header = table.header(path)
-                mapped = table.mapping(path, header)
-                read = table.read_columns(mapped) | set(table.attribute_columns(header, mapped))
-                ignored = [column for column in header if column and column not in read]
-                if ignored:
-                    warnings.append(f"{table.name_of(path)}: ignored columns {', '.join(ignored)}")
+        for file in self.files():
+            table = self._found[file]
+            with _named(file):
+                header = table.header(file.path)
+                mapped = table.mapping(file.path, header)
+            read = table.read_columns(mapped) | set(table.attribute_columns(header, mapped))
+            ignored = [column for column in header if column and column not in read]
+            if ignored:
+                warnings.append(f"{file.name}: ignored columns {', '.join(ignored)}")
         return warnings
 
     def count_rows(self, file: SourceFile) -> int:
         """See `Source.count_rows`."""
-        return self._table_of(file).count_rows(file.path)
+        with _named(file):
+            return self._table_of(file).count_rows(file.path)
 
     def land(self, file: SourceFile, now: datetime) -> pd.DataFrame:
         """See `Source.land`. Raises `SourceError` if the file changed since it was listed."""
@@ -220,7 +239,12 @@ class TabularSource:
         if not isinstance(table.rules, InteractionRules):
             raise SourceError(f"{file.path}: holds {file.role}, not interactions")
         _refuse_changed(file)
-        return land_interactions(table.blocks(file.path), file, table.rules, now)
+        rules = table.rules
+        if file.history:
+            anyhow = rules.plausible.model_copy(update={"max_age_days": None})
+            rules = replace(rules, plausible=anyhow)
+        with _named(file):
+            return land_interactions(table.blocks(file.path), file, rules, file.arrived or now)
 
     def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.items`."""
@@ -254,8 +278,32 @@ class TabularSource:
             if file.role == role:
                 _refuse_changed(file)
                 table = self._table_of(file)
-                for block in table.blocks(file.path):
-                    yield file, block, table
+                with _named(file):
+                    for block in table.blocks(file.path):
+                        yield file, block, table
+
+    def _match(self, arrived: Sequence[SourceFile]) -> dict[SourceFile, TableSpec]:
+        """Each arrived file with the first table of its role that its name belongs to."""
+        watched = [(table, table.watched()) for table in self._tables]
+        found: dict[SourceFile, TableSpec] = {}
+        for file in arrived:
+            for table, place in watched:
+                if table.role == file.role and place.accepts(table.root / file.name):
+                    found[file] = table
+                    break
+            else:
+                raise SourceError(
+                    f"{file.name} arrived as {file.role}, but no path of the shop file leads to it "
+                    "any more; keep the old path there as one more table, so that nothing that was "
+                    "accepted is lost"
+                )
+        for role in sorted({t.role for t in self._tables} - {f.role for f in found}):
+            paths = ", ".join(str(t.pattern) for t in self._tables if t.role == role)
+            raise SourceError(
+                f"no file of {role} has arrived yet at {paths}: deliver one, or wait until the one "
+                "there is complete (arrival.settle_seconds)"
+            )
+        return found
 
     def _table_of(self, file: SourceFile) -> TableSpec:
         self.files()
@@ -286,6 +334,18 @@ def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
     )
 
 
+@contextmanager
+def _named(file: SourceFile) -> Iterator[None]:
+    """An error about an archived file names it as the sender did."""
+    try:
+        yield
+    except SourceError as error:
+        if file.arrived is None:
+            raise
+        raise SourceError(str(error).replace(str(file.path), file.name)) from error
+
+
 def _refuse_changed(file: SourceFile) -> None:
     if sha256_of(file.path) != file.sha256:
-        raise SourceError(f"{file.path}: changed after it was listed; run again")
+        advice = "run again" if file.arrived is None else "deliver it again"
+        raise SourceError(f"{file.path}: changed after it was listed; {advice}")

@@ -1,0 +1,48 @@
+"""`recsys arrivals`: what came in through the watched folders."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from dagster_project import resources
+from recsys_assets.core.lake import LakeError
+from recsys_assets.ingestion.arrivals import LedgerError
+from recsys_assets.ingestion.files import ledger_of
+
+out = Console()
+
+
+def take() -> None:
+    """Take what is complete, and say what came, what is still arriving and what is refused."""
+    from dagster_project.sensors import take_arrivals
+
+    look = take_arrivals(resources.project(), datetime.now(UTC))
+    for arrival in look.accepted:
+        out.print(f"{arrival.name} arrived ({arrival.size:,} bytes)", markup=False)
+    for name in look.arriving:
+        out.print(f"{name} is still arriving: it comes with a later run", markup=False)
+    for name, why in sorted(look.refused.items()):
+        out.print(f"{name} {why}", style="yellow", markup=False)
+
+
+def arrivals(
+    n: Annotated[int, typer.Option("-n", help="How many of the newest lines.")] = 20,
+) -> None:
+    """What the watched folders delivered: name, content, when; and what is wrong with it."""
+    ledger = ledger_of(Path(resources.home()))
+    try:
+        lines = ledger.arrivals()
+    except LedgerError as error:
+        raise LakeError(str(error)) from error
+    grid = Grid(title=f"{len(lines):,} arrivals in {ledger.path}")
+    for heading in ("arrived (UTC)", "role", "name", "bytes", "content"):
+        grid.add_column(heading, justify="right" if heading == "bytes" else "left")
+    for line in lines[-n:]:
+        grid.add_row(f"{line.at:%F %T}", line.role, line.name, f"{line.size:,}", line.sha256[:12])
+    out.print(grid)
+    for problem in ledger.problems():
+        out.print(problem, style="red", markup=False)

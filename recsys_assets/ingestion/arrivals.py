@@ -1,0 +1,411 @@
+"""New files of a watched folder: when one is complete, and the durable record of what came.
+
+An arrival is one content under one name. Accepting a file copies it into the archive under its
+sha256 and appends one line to the ledger; from then on the source *is* the ledger: for each name
+its newest content. Hence
+
+- a lost or rewound sensor cursor, a doubled tick, two daemons: nothing twice, nothing skipped,
+  because nobody remembers anything but the ledger, and it is only written under its lock;
+- the same bytes under another name are one batch (landing reads each content once);
+- a file that was accepted half-uploaded is healed when the rest comes: same name, newer content;
+- cleaning up the folder loses nothing; an empty redelivery (header only) retracts a file.
+
+Belongs here: looking at a folder, judging completeness, the ledger and its archive. Does not belong
+here: what a file means (`tabular`), which days it touches (`assets`), when to look (the sensor).
+`Inbox` is what another kind of place (an object-store prefix) has to offer; only local folders are
+implemented.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from recsys_assets.core.settings.arrival import Arrival as Settings
+from recsys_assets.ingestion.source import Role, SourceError, SourceFile
+
+_PIECE = 1 << 20
+
+
+class LedgerError(RuntimeError):
+    """The ledger of arrivals cannot be believed; the text names the line and what to do."""
+
+
+@dataclass(frozen=True, order=True)
+class Listed:
+    """One name in an inbox. `changed` is when its bytes or its name last changed (not a date that
+    the sender can set); `stamp` differs whenever the content may differ."""
+
+    role: Role
+    name: str
+    changed: datetime
+    size: int
+    stamp: str
+
+
+class Inbox(Protocol):
+    """A place where files appear."""
+
+    def listing(self) -> Iterable[Listed]:
+        """Every regular file that may be data, temporary names left out, in any order."""
+        ...
+
+    def refused(self) -> dict[str, str]:
+        """name -> why it will never be read, of the last listing."""
+        ...
+
+    def open(self, listed: Listed) -> BinaryIO:
+        """The bytes. Raises OSError if the file is gone or is no longer what was listed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A folder and the names in it that are data of `role`; `suffixes` speak for a whole folder,
+    subfolders included, `pattern` for names directly in it."""
+
+    role: Role
+    folder: Path
+    pattern: str | None
+    suffixes: tuple[str, ...] = ()
+
+    def accepts(self, path: Path) -> bool:
+        if self.pattern is not None:
+            return path.parent == self.folder and fnmatchcase(path.name, self.pattern)
+        return path.is_relative_to(self.folder) and path.suffix.lower() in self.suffixes
+
+
+@dataclass
+class LocalInbox:
+    """Folders of this machine. `root` is what names are told relative to."""
+
+    root: Path
+    watched: tuple[Watched, ...]
+    settings: Settings
+    _refused: dict[str, str] = field(default_factory=dict)
+
+    def listing(self) -> Iterator[Listed]:
+        """See `Inbox.listing`. Links and special files are refused, and so are paths that lead out
+        of their folder."""
+        self._refused = {}
+        for watched in self.watched:
+            found = watched.folder.rglob("*") if watched.pattern is None else (
+                watched.folder.iterdir() if watched.folder.is_dir() else ()
+            )  # fmt: skip
+            for path in sorted(found):
+                if watched.accepts(path) and not self._is_temporary(path, watched.folder):
+                    listed = self._look(path, watched)
+                    if listed is not None:
+                        yield listed
+
+    def refused(self) -> dict[str, str]:
+        """See `Inbox.refused`."""
+        return dict(self._refused)
+
+    def open(self, listed: Listed) -> BinaryIO:
+        """See `Inbox.open`."""
+        path = self.root / listed.name
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or _stamp(status) != listed.stamp:
+            os.close(handle)
+            raise OSError(f"{path} changed while it was looked at")
+        return os.fdopen(handle, "rb")
+
+    def _is_temporary(self, path: Path, folder: Path) -> bool:
+        marker = self.settings.marker
+        if marker is not None and path.name.endswith(marker):
+            return True
+        names = path.relative_to(folder).parts
+        return any(fnmatchcase(n, pattern) for n in names for pattern in self.settings.ignore)
+
+    def _look(self, path: Path, watched: Watched) -> Listed | None:
+        name = path.relative_to(self.root).as_posix()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            self._refused[name] = "is not a regular file (a link, pipe or device): deliver a copy"
+            return None
+        if not path.resolve().is_relative_to(watched.folder.resolve()):
+            self._refused[name] = "lies outside the watched folder: deliver it inside"
+            return None
+        if status.st_size > self.settings.max_megabytes * 1_000_000:
+            self._refused[name] = (
+                f"has {status.st_size / 1e6:,.0f} MB, more than arrival.max_megabytes "
+                f"({self.settings.max_megabytes:,}): split it, or raise the limit"
+            )
+            return None
+        if self.settings.marker is not None and not Path(f"{path}{self.settings.marker}").exists():
+            return None
+        changed = datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), UTC)
+        return Listed(watched.role, name, changed, status.st_size, _stamp(status))
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A line of the ledger: `name` has had this content since `at`.
+
+    `history`: it lay there when the shop's first data came in, so its events are not "late".
+    """
+
+    role: Role
+    name: str
+    sha256: str
+    size: int
+    at: datetime
+    history: bool
+
+
+@dataclass
+class Look:
+    """What one look at the inbox came to."""
+
+    accepted: list[Arrival] = field(default_factory=list)
+    arriving: list[str] = field(default_factory=list)
+    """not complete yet"""
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class Ledger:
+    """The append-only record of arrivals below `folder`, and the archive of their contents."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "ledger.jsonl"
+        self.files = folder / "files"
+
+    def accept(
+        self, inbox: Inbox, settings: Settings, now: datetime, *, history: bool = False
+    ) -> Look:
+        """Take every complete file of `inbox` that is not yet the content of its name.
+
+        Safe to call from anywhere, any number of times, by several processes at once.
+        """
+        look = Look()
+        self.files.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._mend()
+            self._sweep()
+            known = {(a.role, a.name): a for a in self.active()}
+            stamps = self._stamps()
+            for listed in inbox.listing():
+                before = known.get((listed.role, listed.name))
+                if before is not None and stamps.get(listed.name) == [listed.stamp, before.sha256]:
+                    continue
+                quiet = timedelta(seconds=0 if settings.marker else settings.settle_seconds)
+                if quiet and now - listed.changed < quiet:
+                    look.arriving.append(listed.name)
+                    continue
+                sha256 = self._archive(inbox, listed)
+                if sha256 is None:
+                    look.arriving.append(listed.name)
+                    continue
+                if before is None or before.sha256 != sha256:
+                    arrival = Arrival(listed.role, listed.name, sha256, listed.size, now, history)
+                    self._append(arrival)
+                    look.accepted.append(arrival)
+                stamps[listed.name] = [listed.stamp, sha256]
+            look.refused = inbox.refused()
+            self._keep_stamps(stamps)
+        return look
+
+    def arrivals(self) -> list[Arrival]:
+        """Every line, oldest first. A torn last line is not there (see `torn_bytes`).
+
+        Raises LedgerError for a damaged line that is not the last one.
+        """
+        return [_parse(line, number, self.path) for number, line in enumerate(self._lines(), 1)]
+
+    def active(self) -> list[Arrival]:
+        """The newest content of each name, sorted by role and name."""
+        newest = {(a.role, a.name): a for a in self.arrivals()}
+        return [newest[key] for key in sorted(newest)]
+
+    def source_files(self) -> list[SourceFile]:
+        """The active contents as files of a source, in the archive."""
+        return [
+            SourceFile(
+                role=a.role, name=a.name, path=self.archived(a), sha256=a.sha256, size=a.size,
+                arrived=a.at, history=a.history,
+            )
+            for a in self.active()
+        ]  # fmt: skip
+
+    def archived(self, arrival: Arrival) -> Path:
+        """Where the content of `arrival` lies."""
+        return self._place(arrival.sha256, arrival.name)
+
+    def torn_bytes(self) -> int:
+        """Length of an unfinished last line: the mark of a crash while writing. It was never
+        acknowledged, and the next `accept` cuts it and takes the file again."""
+        if not self.path.exists():
+            return 0
+        data = self.path.read_bytes()
+        return len(data) - data.rfind(b"\n") - 1
+
+    def problems(self) -> list[str]:
+        """What is wrong with the ledger and the archive, in words. Hashes every active content."""
+        try:
+            active = self.active()
+        except LedgerError as error:
+            return [str(error)]
+        found = []
+        if self.torn_bytes():
+            found.append(f"{self.path} ends in a torn line: the next look at the folder mends it")
+        for arrival in active:
+            path = self.archived(arrival)
+            if not path.is_file():
+                found.append(f"{path} ({arrival.name}) is missing: restore it, or redeliver it")
+            elif _sha256(path) != arrival.sha256:
+                found.append(f"{path} ({arrival.name}) was altered: delete it and redeliver it")
+        return found
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _place(self, sha256: str, name: str) -> Path:
+        return self.files / sha256[:2] / f"{sha256}{Path(name).suffix.lower()}"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _lines(self) -> list[bytes]:
+        if not self.path.exists():
+            return []
+        return self.path.read_bytes().split(b"\n")[:-1]
+
+    def _mend(self) -> None:
+        torn = self.torn_bytes()
+        if torn:
+            with self.path.open("r+b") as stream:
+                stream.truncate(self.path.stat().st_size - torn)
+                os.fsync(stream.fileno())
+
+    def _sweep(self) -> None:
+        for path in self.files.glob("tmp-*"):
+            path.unlink()  # we hold the lock: nobody is writing it
+
+    def _archive(self, inbox: Inbox, listed: Listed) -> str | None:
+        """Copy the content into the archive; None when the file changed while it was copied."""
+        target = self.files / f"tmp-{uuid.uuid4().hex}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with inbox.open(listed) as stream, target.open("wb") as copy:
+                while size <= listed.size and (piece := stream.read(_PIECE)):
+                    size += len(piece)
+                    digest.update(piece)
+                    copy.write(piece)
+                copy.flush()
+                os.fsync(copy.fileno())
+            if size != listed.size:
+                return None
+            with inbox.open(listed):  # the same stamp after copying as before
+                pass
+            sha256 = digest.hexdigest()
+            place = self._place(sha256, listed.name)
+            place.parent.mkdir(exist_ok=True)
+            target.replace(place)
+            _sync_folder(place.parent)
+            _sync_folder(self.files)
+            return sha256
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno is None:  # raised by `open`: it changed
+                return None
+            raise
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _append(self, arrival: Arrival) -> None:
+        with self.path.open("ab") as stream:
+            stream.write(_line(arrival))
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_folder(self.folder)
+
+    def _stamps(self) -> dict[str, list[str]]:
+        """What spares hashing an untouched file again. Lost or damaged, everything is hashed."""
+        try:
+            loaded: dict[str, list[str]] = json.loads((self.folder / "stamps.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return loaded if isinstance(loaded, dict) else {}
+
+    def _keep_stamps(self, stamps: dict[str, list[str]]) -> None:
+        path = self.folder / "stamps.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(stamps, sort_keys=True), encoding="utf-8")
+        temporary.replace(path)
+
+
+def _line(arrival: Arrival) -> bytes:
+    content = {**asdict(arrival), "at": arrival.at.isoformat()}
+    body = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return json.dumps([_check(body), body], ensure_ascii=False).encode() + b"\n"
+
+
+def _parse(line: bytes, number: int, path: Path) -> Arrival:
+    try:
+        check, body = json.loads(line)
+        content = json.loads(body)
+        if check != _check(body):
+            raise ValueError("its checksum differs")
+        return Arrival(**{**content, "at": datetime.fromisoformat(content["at"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise LedgerError(
+            f"{path}, line {number}: damaged ({error}). Restore the file from a backup; or, if "
+            "every delivered file still lies in the watched folder, move the ledger away: the next "
+            "look takes them all again, and no event is counted twice"
+        ) from error
+
+
+def _check(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
+
+
+def _stamp(status: os.stat_result) -> str:
+    parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return "-".join(map(str, parts))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def watch(role: Role, pattern: Path, suffixes: tuple[str, ...]) -> Watched:
+    """What a path of the shop file means when it is watched: a folder with everything of `suffixes`
+    below it, or a folder and a glob of names in it. The folder need not exist yet."""
+    if any(sign in pattern.parent.as_posix() for sign in "*?["):
+        raise SourceError(
+            f"{pattern}: with `arrival`, only the file name may hold * or ?; name the folder "
+            "itself to take everything below it"
+        )
+    one = any(sign in pattern.name for sign in "*?[") or pattern.suffix.lower() in suffixes
+    if one or pattern.is_file():
+        return Watched(role, pattern.parent, pattern.name)
+    return Watched(role, pattern, None, suffixes)

@@ -1,0 +1,193 @@
+"""The arrival sensor, driven tick by tick: every file counts once, and only its days are made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dagster_project import jobs, sensors
+from dagster_project.definitions import gated_assets
+from recsys_assets.core.assets import Project
+from recsys_assets.core.lake import Lake
+from tests.conftest import MINIMAL_SHOP
+
+SHOP = MINIMAL_SHOP.replace("interactions.csv", "inbox/*.csv") + "arrival: {settle_seconds: 0}\n"
+HEADER = "user_id,item_id,event_time\n"
+
+
+class Watch:
+    """A shop with a watched folder, its raw assets, and a daemon that we turn by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "inbox").mkdir()
+        (folder / "shop.yaml").write_text(SHOP)
+        (folder / "items.csv").write_text("item_id\nx\ny\n")
+        self.project = Project(home=str(folder / "home"), shop_file=str(folder / "shop.yaml"))
+        self.gated = [
+            g for g in gated_assets(self.project) if g.table.name in (*jobs.LANDING, jobs.RAW)
+        ]
+        self.sensor = sensors.arrival(self.project, self.gated)
+        self.defs = dg.Definitions(
+            assets=[g.asset for g in self.gated],
+            asset_checks=[g.check for g in self.gated],
+            jobs=[jobs.land_job(), jobs.ingest_job()],
+            sensors=[self.sensor],
+            resources={"project": self.project},
+            executor=dg.in_process_executor,
+        )
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    @property
+    def lake(self) -> Lake:
+        return self.project.lake
+
+    def deliver(self, name: str, *rows: str) -> None:
+        (self.folder / "inbox" / name).write_text(HEADER + "".join(f"{r}\n" for r in rows))
+
+    def tick(self, cursor: str | None = None) -> list[dg.RunRequest] | str:
+        context = dg.build_sensor_context(instance=self.instance, cursor=cursor)
+        result = self.sensor.evaluate_tick(context)
+        return result.run_requests or result.skip_message or ""
+
+    def execute(self, request: dg.RunRequest) -> bool:
+        assert request.job_name is not None
+        job = self.defs.resolve_job_def(request.job_name)
+        done = job.execute_in_process(
+            instance=self.instance, tags=request.tags, raise_on_error=False
+        )
+        return done.success
+
+    def settle(self) -> list[tuple[str, str, str]]:
+        """Tick and run until nothing is requested; what was run, with its range."""
+        done = []
+        while not isinstance(requests := self.tick(), str):
+            for request in requests:
+                first = request.tags.get("dagster/asset_partition_range_start", "")
+                last = request.tags.get("dagster/asset_partition_range_end", "")
+                done.append((request.job_name or "", first, last))
+                assert self.execute(request)
+        return done
+
+    def events(self) -> list[str]:
+        raw = self.lake.read("raw_interactions").to_pandas()
+        return sorted(raw["user_id"] + " " + raw["event_time"].dt.strftime("%d"))
+
+    def versions(self) -> dict[str, str]:
+        return {d: e.candidate for d, e in self.lake.entries("raw_interactions").items()}
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    watch = Watch(tmp_path)
+    yield watch
+    watch.instance.dispose()
+
+
+def test_a_file_is_landed_and_then_exactly_its_days_are_made(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02", "u,x,2024-01-03", "v,x,2024-01-07")
+    assert watch.settle() == [
+        ("land", "", ""),
+        ("ingest", "2024-01-02", "2024-01-03"),
+        ("ingest", "2024-01-07", "2024-01-07"),
+    ]
+    assert watch.events() == ["u 02", "u 03", "v 07"]
+
+
+def test_a_late_event_changes_its_own_day_and_no_other(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02", "u,x,2024-01-03")
+    watch.settle()
+    before = watch.versions()
+    watch.deliver("b.csv", "w,y,2024-01-05", "late,x,2024-01-02")
+    assert watch.settle()[1:] == [
+        ("ingest", "2024-01-02", "2024-01-02"),
+        ("ingest", "2024-01-05", "2024-01-05"),
+    ]
+    after = watch.versions()
+    assert after["2024-01-03"] == before["2024-01-03"]
+    assert after["2024-01-02"] != before["2024-01-02"]
+    assert watch.events() == ["late 02", "u 02", "u 03", "w 05"]
+
+
+def test_a_file_that_landed_is_not_read_again_when_the_next_one_comes(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    watch.settle()
+    watch.deliver("b.csv", "v,x,2024-01-03")
+    watch.settle()
+    numbers = watch.lake.read("landed_rows").report()["numbers"]
+    assert (numbers["files"], numbers["files landed now"], numbers["rows landed now"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("cursor", [None, "", "0", "rewound", "{broken"])
+def test_a_lost_rewound_or_damaged_cursor_changes_nothing(watch: Watch, cursor: str | None) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    watch.settle()
+    assert watch.tick(cursor) == "nothing new"
+
+
+def test_the_same_content_under_another_name_is_nothing_new(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    watch.settle()
+    before = watch.versions()
+    watch.deliver("z.csv", "u,x,2024-01-02")
+    assert watch.settle() == [("land", "", "")]
+    assert watch.versions() == before
+    assert watch.lake.read("landed_rows").rows == 1
+
+
+def test_a_doubled_tick_asks_once_while_the_run_is_under_way(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    requests = watch.tick()
+    assert isinstance(requests, list)
+    watch.instance.create_run_for_job(
+        watch.defs.resolve_job_def("land"), tags=dict(requests[0].tags)
+    )
+    assert "under way" in str(watch.tick())
+
+
+def test_two_daemons_that_both_ask_make_one_result(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    first, second = watch.tick(), watch.tick()
+    assert isinstance(first, list) and isinstance(second, list)
+    assert watch.execute(first[0]) and watch.execute(second[0])
+    assert watch.lake.read("landed_rows").rows == 1
+    assert [job for job, _, _ in watch.settle()] == ["ingest"]
+    assert watch.events() == ["u 02"]
+
+
+def test_a_corrected_file_replaces_its_predecessor_on_the_days_of_both(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02", "u,x,2024-01-03")
+    watch.settle()
+    watch.deliver("a.csv", "u,x,2024-01-02", "u,x,2024-01-05")
+    assert watch.settle()[1:] == [
+        ("ingest", "2024-01-02", "2024-01-03"),
+        ("ingest", "2024-01-05", "2024-01-05"),
+    ]
+    assert watch.events() == ["u 02", "u 05"]
+
+
+def test_a_bad_file_is_tried_again_a_few_times_and_then_waits_for_people(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "PAUSES", (sensors.PAUSES[0],) * 2)
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    (watch.folder / "inbox" / "b.csv").write_text("who,item_id,event_time\nu,x,2024-01-02\n")
+    for _ in range(3):
+        requests = watch.tick()
+        assert isinstance(requests, list)
+        assert not watch.execute(requests[0])
+    assert "failed 3 times on the same files" in str(watch.tick())
+    watch.deliver("b.csv", "v,x,2024-01-02")
+    watch.settle()
+    assert watch.events() == ["u 02", "v 02"]
+
+
+def test_nothing_delivered_yet_is_said_and_is_no_failure(watch: Watch) -> None:
+    assert "no file of interactions has arrived yet" in str(watch.tick())
+
+
+def test_neighbouring_days_become_one_range() -> None:
+    days = ["1", "2", "3", "4", "5"]
+    assert list(sensors.contiguous(days, {"1", "2", "4", "not a day"})) == [("1", "2"), ("4", "4")]
+    assert list(sensors.contiguous(days, set())) == []
