@@ -52,6 +52,8 @@ from recsys_assets.core.quality import Failure, Verdict, audit
 from recsys_assets.core.tables import Table
 from recsys_assets.core.warehouse import Warehouse, sql_root, sql_text
 
+_AUDITED_TOGETHER = 1_000_000
+"""Rows of small parts that are audited in one go."""
 OWNER = "team:recommendations"
 CHECK = "quality"
 _SPECIAL = ("shop", "warehouse", "report", "days", "todo", "candidate", "project")
@@ -430,6 +432,8 @@ class _Producer:
             known = sum(f.rows for f in versions[0].files if f in passed)
             new = [f for f in versions[0].files if f not in passed]
             parts = ((f.part, snapshot.to_arrow(part=f.part)) for f in new)
+            if self.units is not None:
+                parts = _together(new, snapshot)
         verdict = audit(self.table, parts, known_rows=known)
         if not verdict.failures:
             for rule in self.rules:
@@ -471,6 +475,17 @@ class _Producer:
             **metadata.lineage_entry(report.get("lineage", {})),
             **metadata.report_entries(report),
         }
+
+
+def _together(files: Sequence[File], snapshot: Snapshot) -> Iterator[tuple[str, pa.Table]]:
+    """Small parts side by side, as one: a suite costs more than its rows."""
+    batch: list[File] = []
+    for place, file in enumerate(files, start=1):
+        batch.append(file)
+        if sum(f.rows for f in batch) >= _AUDITED_TOGETHER or place == len(files):
+            name = batch[0].part if len(batch) == 1 else f"{batch[0].part} … {batch[-1].part}"
+            yield name, pa.concat_tables([snapshot.to_arrow(part=f.part) for f in batch])
+            batch = []
 
 
 def unit_of(part: str) -> str:
