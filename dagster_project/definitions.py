@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project import jobs, resources, sensors
+from dagster_project import automation, jobs, resources, schedules, sensors
 from recsys_assets.collaborative import assets as collaborative
 from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
@@ -31,9 +31,10 @@ def build(project: Project | None = None) -> dg.Definitions:
     project = project or resources.project()
     gated = gated_assets(project)
     return dg.Definitions(
-        assets=[g.asset for g in gated],
+        assets=automation.conditioned(gated),
         asset_checks=[g.check for g in gated],
-        jobs=jobs.all_jobs(),
+        jobs=jobs.all_jobs(automation.catalogue(gated)),
+        schedules=schedules.all_schedules(project, gated),
         sensors=sensors.all_sensors(project, gated),
         resources={"project": project},
         executor=dg.in_process_executor,

@@ -1,10 +1,16 @@
 """Jobs: named selections of assets."""
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import dagster as dg
 
+from recsys_assets.core.assets import CADENCE
+
 MAIN = "recommend"
+DAILY = "daily"
+CATALOGUE = "catalogue"
 LAND = "land"
 INGEST = "ingest"
 
@@ -20,6 +26,25 @@ def main_job():  # dagster does not export the type
         MAIN,
         selection=dg.AssetSelection.all(),
         description="From raw interactions to published recommendations and their scoreboard.",
+    )
+
+
+@cache
+def daily_job():
+    """What is built and published every day."""
+    return dg.define_asset_job(
+        DAILY,
+        selection=dg.AssetSelection.all() - dg.AssetSelection.tag(CADENCE, "weekly"),
+        description="Everything that is not tagged weekly: builds what changed, and publishes.",
+    )
+
+
+def catalogue_job(names: Sequence[str]) -> Any:  # dagster does not export the type
+    """The tables made from nothing but the catalogue."""
+    return dg.define_asset_job(
+        CATALOGUE,
+        selection=dg.AssetSelection.assets("raw_items", *names),
+        description="New items reach texts, embeddings and index; nothing is trained.",
     )
 
 
@@ -43,6 +68,6 @@ def ingest_job():
     )
 
 
-def all_jobs():
-    """Every job of the code location."""
-    return [main_job(), land_job(), ingest_job()]
+def all_jobs(catalogue: Sequence[str]) -> list[Any]:
+    """Every job of the code location; `catalogue` are the assets made from the catalogue alone."""
+    return [main_job(), daily_job(), catalogue_job(catalogue), land_job(), ingest_job()]

@@ -13,11 +13,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
 from dagster_project import jobs, resources
+from dagster_project.reaper import reap
 
 LAUNCH_TAG = "recsys/launch"
 
@@ -34,7 +36,13 @@ telemetry: {enabled: false}
 nux: {enabled: false}
 concurrency:
   runs: {max_concurrent_runs: 1}
+  pools: {default_limit: 1, granularity: run}
 run_monitoring: {enabled: true, max_runtime_seconds: 21600}
+# A run whose process died is started once more; one that a check or an error failed is not.
+run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
+retention:
+  schedule: {purge_after_days: 90}
+  sensor: {purge_after_days: {skipped: 3, failure: 30, success: 90}}
 """
 
 
@@ -126,6 +134,7 @@ def launch(selection: str | None, partition_range: tuple[str, str]) -> LaunchedR
     """Start the main job (or the assets of `selection`) in a child process."""
     home = prepare_home()
     instance = open_instance()
+    reap(instance, resources.project().lake, datetime.now(UTC))
     identity = uuid.uuid4().hex
     tags = {
         LAUNCH_TAG: identity,

@@ -6,15 +6,19 @@ run storage alone, so a lost or rewound cursor or a second daemon changes nothin
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.compute as pc
 
-from dagster_project import jobs
+from dagster_project import automation, jobs
+from dagster_project.alerts import Alert, Alerts
+from dagster_project.reaper import reap
 from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError, Look
 from recsys_assets.ingestion.assets import partitions, source_fingerprint
@@ -23,6 +27,8 @@ from recsys_assets.ingestion.source import SourceError
 
 STATE_TAG = "recsys/state"
 """Tag of a requested run: a hash of what was found stale, so that the same is not asked twice."""
+LOOK_BACK = timedelta(days=2)
+"""Failures older than this are not told any more."""
 PAUSES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=10))
 """How long after each failure for the same state the run is tried again; then people must act."""
 
@@ -126,6 +132,129 @@ def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinitio
     return sensor
 
 
+def failures(instance: dg.DagsterInstance, now: datetime) -> Iterator[Alert]:
+    """One alert per run that failed lately: its first error, and what to do."""
+    records = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
+    )
+    for record in reversed(records):
+        run = record.dagster_run
+        asset, what = first_error(instance, run.run_id)
+        yield Alert(
+            "a-run-failed",
+            f"job {run.job_name}, asset {asset}" if asset else f"job {run.job_name}",
+            what,
+            "consumers keep the last approved version; repair the cause and run again",
+            run.run_id,
+        )
+
+
+def first_error(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
+    """(asset, text) of the first failed step of a run, or ('', why the run failed as a whole)."""
+    failed = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    text = "it failed without saying why"
+    for record in instance.get_records_for_run(run_id, of_type=failed, ascending=True).records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+            return "", event.message or text
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        return event.step_key or "", error.message.strip() if error else text
+    return "", text
+
+
+def stale_after(shop: Shop) -> timedelta:
+    """How old the data behind what is served may be."""
+    configured = shop.automation.stale_after_hours
+    if configured is not None:
+        return timedelta(hours=configured)
+    return timedelta(hours=60) if shop.partitions.granularity == "day" else timedelta(days=35)
+
+
+def staleness(project: Project, now: datetime) -> tuple[timedelta | None, str]:
+    """(how far behind the data that is served is, in words); None while nothing is served.
+
+    What counts is the age of the newest event that the served lists know, never when a run last
+    ended: a run on the same old data refreshes nothing. A closed data set ends at its end.
+    """
+    try:
+        served = project.lake.served("recommendations").to_arrow(["as_of"])["as_of"]
+    except LakeError as error:
+        return None, str(error)
+    if len(served) == 0:
+        return None, "the served lists are empty"
+    as_of = pc.max(served).as_py()
+    end = project.shop.partitions.end
+    newest = now if end is None else min(now, datetime.combine(end, time(), UTC))
+    behind = newest - as_of
+    return behind, f"knows events up to {as_of:%F %R} UTC"
+
+
+def stale_alert(project: Project, now: datetime) -> Alert | None:
+    """Told when what is served is older than the shop allows."""
+    behind, words = staleness(project, now)
+    allowed = stale_after(project.shop)
+    if behind is None or behind <= allowed:
+        return None
+    return Alert(
+        "what-is-served-is-stale",
+        "served recommendations",
+        words,
+        f"allowed are {allowed.total_seconds() / 3600:.0f} hours; look for missing files (recsys "
+        "arrivals), failed runs and stopped schedules (recsys doctor)",
+    )
+
+
+def alerts_of(project: Project) -> Alerts:
+    """Where alerts of this project go."""
+    again = timedelta(hours=project.shop.automation.alert_again_hours)
+    return Alerts(Path(project.home), again)
+
+
+def _telling(
+    name: str, project: Project, text: str, find: Callable[[dg.DagsterInstance, datetime], Iterable]
+) -> dg.SensorDefinition:
+    """A sensor that tells people what `find` finds, and starts nothing."""
+
+    @dg.sensor(
+        name=name,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=text,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        now = datetime.now(UTC)
+        told = [a for a in find(context.instance, now) if alerts_of(project).tell(a, now)]
+        for alert in told:
+            context.log.error(alert.text())
+        return dg.SkipReason(f"{len(told)} alerts" if told else "nothing to tell")
+
+    return sensor
+
+
 def all_sensors(project: Project, gated: Sequence[GatedAsset]) -> list[dg.SensorDefinition]:
     """Every sensor of the code location."""
-    return [arrival(project, gated)]
+
+    def stale(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
+        found = stale_alert(project, now)
+        return [found] if found else []
+
+    def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Alert]:
+        reap(instance, project.lake, now)
+        yield from failures(instance, now)
+
+    return [
+        arrival(project, gated),
+        automation.sensor(),
+        _telling(
+            "failed_runs", project,
+            "Marks runs whose process is gone as failed, and tells each failure once.", failed,
+        ),
+        _telling(
+            "staleness", project,
+            "Tells when the data behind what is served are older than the shop allows.", stale,
+        ),
+    ]  # fmt: skip

@@ -56,6 +56,8 @@ _AUDITED_TOGETHER = 1_000_000
 """Rows of small parts that are audited in one go."""
 OWNER = "team:recommendations"
 CHECK = "quality"
+CADENCE = "recsys/cadence"
+"""Asset tag; `weekly` = only the weekly run, and one started by hand, makes it."""
 _SPECIAL = ("shop", "warehouse", "report", "days", "todo", "candidate", "project")
 _LIBRARIES = (
     "duckdb", "great-expectations", "implicit", "lightgbm", "numpy", "pandas", "pyarrow", "scipy",
@@ -152,6 +154,8 @@ def table_asset(
     partitions: dg.TimeWindowPartitionsDefinition | None = None,
     code: Sequence[str] = (),
     units: Units | None = None,
+    pool: str | None = None,
+    weekly: bool = False,
 ) -> Callable[[Callable[..., Any]], GatedAsset]:
     """Declare the asset that produces `table`.
 
@@ -163,6 +167,8 @@ def table_asset(
     code: further modules its content depends on but that it does not import statically.
     units: the pieces it is made of; see `Units`. An asset without partitions must then ask for
         `todo`, the list of pieces to compute, and yield at least one part for each.
+    pool: the scarce thing it uses (language_model, index, ranker); one run at a time uses it.
+    weekly: only the weekly run makes it (tuning, evaluation at many cutoffs).
     """
 
     def declare(function: Callable[..., Any]) -> GatedAsset:
@@ -170,7 +176,7 @@ def table_asset(
             table, function, tuple(config), tuple(rules), tuple(sql), inputs_hash, tuple(code),
             units, partitions is not None,
         )  # fmt: skip
-        asset = producer.asset(group, kinds, partitions)
+        asset = producer.asset(group, kinds, partitions, pool, weekly)
         return GatedAsset(table, asset, producer.check(asset), function, producer.stale)
 
     return declare
@@ -200,6 +206,8 @@ class _Producer:
         group: str,
         kinds: Sequence[str],
         partitions: dg.TimeWindowPartitionsDefinition | None,
+        pool: str | None,
+        weekly: bool,
     ) -> dg.AssetsDefinition:
         table = self.table
         text = inspect.cleandoc(self.function.__doc__ or table.description)
@@ -213,6 +221,8 @@ class _Producer:
             deps=[dg.AssetKey(i) for i in self.inputs],
             code_version=self.code_version(),
             partitions_def=partitions,
+            pool=pool,
+            tags={CADENCE: "weekly"} if weekly else None,
             backfill_policy=dg.BackfillPolicy.single_run() if partitions else None,
             metadata={
                 "dagster/column_schema": metadata.column_schema(table),

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from recsys_assets.core.settings.arrival import Arrival
+from recsys_assets.core.settings.automation import Automation
 from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.core.settings.index import Index
@@ -420,6 +421,7 @@ class Shop(Part):
     """IANA zone of timestamps that carry no offset; null = `time_zone`."""
     partitions: Partitions
     arrival: Arrival | None = None
+    automation: Automation = Automation()
     event_types: dict[str, EventType] = Field(default={}, validate_default=True)
     last_day_complete: bool = False
     """Whether the last day of the data is whole; if not, `live` ends a day earlier."""
@@ -455,9 +457,10 @@ class Shop(Part):
             merged[name] = {**merged[name], **fields} if both else fields
         return merged
 
-    @field_validator("time_zone", "timestamps_are")
+    @field_validator("time_zone", "timestamps_are", "automation")
     @classmethod
-    def _known_zone(cls, value: str | None) -> str | None:
+    def _known_zone(cls, given: str | Automation | None) -> str | Automation | None:
+        value = given.time_zone if isinstance(given, Automation) else given
         if value is not None:
             try:
                 ZoneInfo(value)
@@ -465,7 +468,7 @@ class Shop(Part):
                 raise ValueError(
                     f"{value!r} is not an IANA time zone; write one like Europe/Berlin or UTC"
                 ) from error
-        return value
+        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> "Shop":

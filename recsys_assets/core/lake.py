@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -404,18 +405,28 @@ class Lake:
         """Hold the lake for one run; BusyError names the holder. Freed when the process dies."""
         path = self.root / "locks" / "run"
         with path.open("a+", encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _lock_soon(stream):
                 stream.seek(0)
                 raise BusyError(
                     f"another run is working on this lake ({stream.read().strip()}): "
                     "wait for it to end, or stop it, then start again"
-                ) from error
+                )
             stream.truncate(0)
             stream.write(owner)
             stream.flush()
             yield
+
+    def holder(self) -> str:
+        """Who holds the lake now (see `exclusive`), '' if nobody does."""
+        path = self.root / "locks" / "run"
+        if not path.exists():
+            return ""
+        with path.open("r", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read().strip() or "unknown"
+            return ""
 
     def sweep(self) -> int:
         """Remove the unfinished writes of processes that are gone; returns how many."""
@@ -531,6 +542,17 @@ class Lake:
         path = self.root / "log" / f"{asset.replace('/', '__')}.jsonl"
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
+
+
+def _lock_soon(stream: IO[str]) -> bool:
+    """Take the exclusive lock; a moment's patience, because `holder` probes it."""
+    for _ in range(5):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
 
 
 def part_name(value: datetime | pd.Timestamp) -> str:

@@ -229,6 +229,7 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot, shop: Shop) -> Itera
     tables.RANKERS,
     group=GROUP,
     kinds=["lightgbm", "python"],
+    pool="ranker",
     config=("ranker", "seed"),
     rules=[_models_have_trees],
 )

@@ -1,0 +1,121 @@
+"""Telling somebody: one log line and one webhook call per trouble, not per look.
+
+Belongs here: what an alert says, whether it was said lately, how it leaves the house. Does not
+belong here: finding trouble (`sensors`, `doctor`).
+
+What was told is kept in `$RECSYS_HOME/alerts.jsonl`; without it everything is told once more. The
+webhook's address is a secret ($RECSYS_ALERT_WEBHOOK): it appears in no log, event or error text.
+"""
+
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+WEBHOOK = "RECSYS_ALERT_WEBHOOK"
+TIMEOUT_SECONDS = 5.0
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "WEBHOOK", "_URL")
+_log = logging.getLogger("recsys.alerts")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One trouble. `kind` names its paragraph in docs/operations.md; `what` is the first error."""
+
+    kind: str
+    subject: str
+    """what it is about, part of its identity: an asset, a job, 'served'"""
+    what: str
+    remedy: str
+    run: str = ""
+
+    @property
+    def key(self) -> str:
+        """Equal for the same trouble, whichever run shows it."""
+        return f"{self.kind}|{self.subject}|{self.what.splitlines()[0][:200] if self.what else ''}"
+
+    def text(self) -> str:
+        """The alert as one line."""
+        run = f" (run {self.run})" if self.run else ""
+        return f"{self.kind}: {self.subject}{run}: {' '.join(self.what.split())} | {self.remedy}"
+
+
+class Alerts:
+    """The alerts of one home."""
+
+    def __init__(
+        self, home: Path, again: timedelta, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.path = home / "alerts.jsonl"
+        self.again = again
+        self._environment = os.environ if environment is None else environment
+
+    def tell(self, alert: Alert, now: datetime) -> bool:
+        """Tell `alert` unless that was done less than `again` ago; whether it was told now.
+
+        With a webhook that does not answer, the alert is logged, and sent at the next look.
+        """
+        alert = Alert(**{k: self._redacted(v) for k, v in asdict(alert).items()})
+        if self._told(alert.key, now):
+            return False
+        _log.error(alert.text())
+        delivered = self._send(alert, now)
+        line = {"at": now.isoformat(), "key": alert.key, "delivered": delivered, **asdict(alert)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        return True
+
+    def _told(self, key: str, now: datetime) -> bool:
+        for line in self._lines():
+            if line["key"] == key and line["delivered"]:
+                since = now - datetime.fromisoformat(line["at"])
+                if timedelta(0) <= since < self.again:
+                    return True
+        return False
+
+    def _lines(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue  # torn by a crash: what it said is told again
+        return found
+
+    def _send(self, alert: Alert, now: datetime) -> bool:
+        """Whether the alert is where it should be. True without a webhook: the log is all there
+        is."""
+        address = self._environment.get(WEBHOOK)
+        if not address:
+            return True
+        body = {"text": alert.text(), "at": now.isoformat(), **asdict(alert)}
+        try:
+            request = urllib.request.Request(
+                address,
+                data=json.dumps(body).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+                return 200 <= answer.status < 300
+        except urllib.error.HTTPError as error:
+            _log.error("the alert webhook answered %s: the alert is sent again", error.code)
+        except (OSError, ValueError) as error:
+            # The text of such an error may hold the address.
+            _log.error("the alert webhook failed (%s): sent again later", type(error).__name__)
+        return False
+
+    def _redacted(self, text: str) -> str:
+        for name, value in self._environment.items():
+            if len(value) >= 8 and any(word in name.upper() for word in _SECRET_WORDS):
+                text = text.replace(value, f"[{name}]")
+        return text

@@ -1,0 +1,45 @@
+"""Runs whose process is gone, and what that means.
+
+With Dagster's default launcher a run that is killed together with its parent stays STARTED for
+ever. A run of ours holds the lake's lock for its whole length, and the kernel frees that lock when
+the process dies: a started run that does not hold it, and has not said a word for a while, is dead.
+
+Belongs here: telling dead runs from living ones, and marking them. Does not belong here: when to
+look (a sensor, `recsys doctor` and every start of a run do).
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from recsys_assets.core.lake import Lake
+
+GRACE = timedelta(seconds=30)
+"""How long a run may be silent between its start and its lock, or its lock and its end."""
+_RUNNING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def dead_runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> list[dg.DagsterRun]:
+    """Runs that are recorded as running although nobody works on them."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=_RUNNING))
+    if not records:
+        return []
+    holder = lake.holder()
+    return [
+        record.dagster_run
+        for record in records
+        if not holder.startswith(f"run {record.dagster_run.run_id},")
+        and now - record.update_timestamp.replace(tzinfo=UTC) > GRACE
+    ]
+
+
+def reap(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> list[dg.DagsterRun]:
+    """Mark dead runs as failed, and return them."""
+    dead = dead_runs(instance, lake, now)
+    for run in dead:
+        instance.report_run_failed(
+            run,
+            "The process of this run is gone (killed, out of memory, or the machine restarted). "
+            "Nothing it wrote is visible to readers; start the job again.",
+        )
+    return dead

@@ -1,0 +1,81 @@
+"""Schedules: what runs because of the time. Cron lines are in the shop's zone, so a daily run stays
+at its hour across daylight-saving changes, once a day.
+
+Belongs here: when, and with which range of days. Does not belong here: what a job holds (`jobs`).
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from dagster_project import jobs
+from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.core.config import Shop
+from recsys_assets.ingestion.assets import partitions
+
+_CRON_DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+
+
+def zone(shop: Shop) -> str:
+    """The zone in which a shop's schedules are written."""
+    return shop.automation.time_zone or shop.time_zone
+
+
+def daily_cron(shop: Shop) -> str:
+    hour, minute = shop.automation.daily_at.split(":")
+    return f"{int(minute)} {int(hour)} * * *"
+
+
+def weekly_cron(shop: Shop) -> str:
+    hour, minute = shop.automation.weekly_at.split(":")
+    day = _CRON_DAYS.index(shop.automation.weekly_on)
+    return f"{int(minute)} {int(hour)} * * {day}"
+
+
+def whole_range(project: Project) -> dict[str, str]:
+    """Run tags for every partition there is. A partition whose rows did not change costs a look."""
+    keys = partitions(project.shop).get_partition_keys()
+    if not keys:
+        return {}
+    return {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[-1],
+    }
+
+
+def _schedule(
+    name: str, job: dg.JobDefinition, cron: str, project: Project, text: str
+) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule=cron,
+        execution_timezone=zone(project.shop),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=text,
+    )
+    def scheduled(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        tags = whole_range(project)
+        if not tags:
+            return dg.SkipReason("the shop's first partition is not over yet")
+        # The run key is the moment that was due: a tick that is evaluated twice starts one run.
+        due = context.scheduled_execution_time
+        return dg.RunRequest(run_key=f"{name} {due.isoformat()}", tags=tags)
+
+    return scheduled
+
+
+def all_schedules(project: Project, gated: Sequence[GatedAsset]) -> list[dg.ScheduleDefinition]:
+    """Every schedule of the code location."""
+    shop = project.shop
+    return [
+        _schedule(
+            "daily", jobs.daily_job(), daily_cron(shop), project,
+            "Builds and publishes: everything whose inputs changed, except what only the weekly "
+            "run makes.",
+        ),
+        _schedule(
+            "weekly", jobs.main_job(), weekly_cron(shop), project,
+            "Everything, with tuning and the evaluation at many cutoffs.",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,142 @@
+"""Each trouble is told once, with asset, run, first error and what to do, and without secrets."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from dagster_project import sensors
+from dagster_project.alerts import WEBHOOK, Alert, Alerts
+from recsys_assets.core.assets import Project, table_asset
+from recsys_assets.core.tables import Column, Table
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+TROUBLE = Alert("a-run-failed", "asset items", "boom\nmore", "repair it", "run-1")
+
+
+class Receiver(HTTPServer):
+    """A webhook on localhost that answers with `status`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.got: list[dict] = []
+        self.status = 200
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook/s3cret-path"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Receiver)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append(json.loads(body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_an_alert_names_asset_run_first_error_and_what_to_do(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    assert alerts.tell(TROUBLE, NOW)
+    (got,) = receiver.got
+    assert got["text"] == "a-run-failed: asset items (run run-1): boom more | repair it"
+    assert got["run"] == "run-1"
+
+
+def test_the_same_trouble_in_another_run_is_told_again_only_after_the_pause(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    again = Alert(TROUBLE.kind, TROUBLE.subject, TROUBLE.what, TROUBLE.remedy, "run-2")
+    other = Alert(TROUBLE.kind, "asset users", TROUBLE.what, TROUBLE.remedy, "run-2")
+    told = [
+        alerts.tell(TROUBLE, NOW),
+        alerts.tell(again, NOW + 23 * HOUR),
+        alerts.tell(other, NOW + 23 * HOUR),
+        alerts.tell(again, NOW + 24 * HOUR),
+    ]
+    assert told == [True, False, True, True]
+    assert len(receiver.got) == 3
+
+
+def test_an_alert_that_did_not_get_through_is_sent_at_the_next_look(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    receiver.status = 503
+    assert alerts.tell(TROUBLE, NOW)
+    receiver.status = 200
+    assert alerts.tell(TROUBLE, NOW + HOUR)
+    assert not alerts.tell(TROUBLE, NOW + 2 * HOUR)
+
+
+def test_no_secret_reaches_the_log_the_record_or_the_message(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets = {"ANTHROPIC_API_KEY": "sk-canary-123456", WEBHOOK: receiver.address}
+    leaky = Alert("a-run-failed", "x", f"401 for sk-canary-123456 at {receiver.address}", "…")
+    with caplog.at_level(logging.DEBUG):
+        Alerts(tmp_path, HOUR, secrets).tell(leaky, NOW)
+        broken = {**secrets, WEBHOOK: "http://127.0.0.1:1/hook/s3cret-path"}
+        Alerts(tmp_path, HOUR, broken).tell(TROUBLE, NOW)
+        Alerts(tmp_path, HOUR, {**secrets, WEBHOOK: "no address s3cret-path"}).tell(TROUBLE, NOW)
+    everything = caplog.text + (tmp_path / "alerts.jsonl").read_text() + json.dumps(receiver.got)
+    assert "canary" not in everything
+    assert "s3cret" not in everything
+    assert "[ANTHROPIC_API_KEY]" in everything
+
+
+def test_a_torn_record_of_alerts_is_no_reason_to_keep_silent(tmp_path: Path) -> None:
+    alerts = Alerts(tmp_path, HOUR, {})
+    alerts.tell(TROUBLE, NOW)
+    text = alerts.path.read_text()
+    alerts.path.write_text(text[: len(text) // 2])
+    assert alerts.tell(TROUBLE, NOW)
+
+
+WRONG = Table("wrong", "Wrong.", (Column("id", "string", "Id"),), key=("id",))
+
+
+@table_asset(WRONG, group="test")
+def wrong() -> pd.DataFrame:
+    try:
+        raise ZeroDivisionError("the first error")
+    except ZeroDivisionError as error:
+        raise RuntimeError("what came of it") from error
+
+
+def test_a_failed_run_is_told_with_the_first_error_of_its_first_failed_step(
+    project: Project,
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize(
+            [wrong.asset], resources={"project": project}, instance=instance, raise_on_error=False
+        )
+        assert not done.success
+        now = datetime.now(UTC)
+        (alert,) = sensors.failures(instance, now)
+        assert alert.subject.endswith("asset wrong")
+        assert "the first error" in alert.what
+        assert alert.run == done.run_id
+        assert list(sensors.failures(instance, now + timedelta(days=3))) == []

@@ -1,0 +1,84 @@
+"""Downstream is refreshed when an input's data changed and its gate is green, and not otherwise."""
+
+import dagster as dg
+import pytest
+
+from dagster_project import automation
+from dagster_project.definitions import gated_assets
+from recsys_assets.core.assets import Project
+from recsys_assets.core.config import packaged_shop
+from tests.core.test_gate import Graph, doubled, numbers
+
+
+class Automatic:
+    """Two gated assets, the second refreshed by its condition; ticks by hand."""
+
+    def __init__(self, project: Project) -> None:
+        self.graph = Graph(project)
+        conditioned = doubled.asset.map_asset_specs(
+            lambda spec: spec.replace_attributes(automation_condition=automation.refresh())
+        )
+        self.defs = dg.Definitions(
+            assets=[numbers.asset, conditioned],
+            asset_checks=[numbers.check, doubled.check],
+            resources={"project": project},
+        )
+        self.cursor: dg.AssetDaemonCursor | None = None
+
+    def requested(self) -> bool:
+        result = dg.evaluate_automation_conditions(
+            self.defs, instance=self.graph.instance, cursor=self.cursor
+        )
+        self.cursor = result.cursor
+        return result.get_num_requested(dg.AssetKey("doubled")) > 0
+
+    def make(self, *values: float, run: tuple[str, ...] = ("numbers",)) -> bool:
+        self.graph.write(numbers=list(values))
+        return self.graph.run(*run)
+
+
+@pytest.fixture
+def automatic(project: Project, monkeypatch: pytest.MonkeyPatch) -> Automatic:
+    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
+    automatic = Automatic(project)
+    assert automatic.make(1.0, run=("numbers", "doubled"))
+    automatic.requested()
+    return automatic
+
+
+def test_changed_data_refresh_the_consumer_once(automatic: Automatic) -> None:
+    assert automatic.make(2.0)
+    assert automatic.requested()
+    assert automatic.graph.run("doubled")
+    assert not automatic.requested()
+
+
+def test_the_same_bytes_made_again_refresh_nothing(automatic: Automatic) -> None:
+    assert automatic.make(1.0)
+    assert not automatic.requested()
+
+
+def test_after_a_failed_gate_nothing_is_requested_until_it_is_green(automatic: Automatic) -> None:
+    assert not automatic.make(200.0)
+    assert not automatic.requested()
+    assert automatic.make(3.0)
+    assert automatic.requested()
+
+
+def test_a_run_that_makes_both_is_not_followed_by_another(automatic: Automatic) -> None:
+    assert automatic.make(4.0, run=("numbers", "doubled"))
+    assert not automatic.requested()
+
+
+def test_the_catalogue_flows_to_embeddings_and_to_nothing_that_is_trained(
+    project: Project,
+) -> None:
+    shop = Project(home=project.home, shop_file=str(packaged_shop()))
+    gated = gated_assets(shop)
+    names = automation.catalogue(gated)
+    assert {"items", "item_texts", "text_embeddings"} <= set(names)
+    trained = {"als_factors", "item_neighbours", "rankers", "candidates", "training_rows"}
+    assert not trained & set(names)
+    above = {g.table.name: {k.to_user_string() for k in g.asset.dependency_keys} for g in gated}
+    for name in names:
+        assert above[name] <= {"raw_items", *names}

@@ -1,0 +1,89 @@
+"""A run that was killed is recorded as failed soon, and a living one never is."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_project.reaper import GRACE, dead_runs, reap
+from recsys_assets.core.assets import Project
+from recsys_assets.core.lake import Lake
+
+RUN = """
+import subprocess, sys, time
+import dagster as dg
+from recsys_assets.core.assets import Project
+
+@dg.asset
+def endless(project: Project) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    print("working", child.pid, flush=True)
+    time.sleep(600)
+
+with dg.DagsterInstance.local_temp(sys.argv[1]) as instance:
+    dg.materialize(
+        [endless], instance=instance,
+        resources={"project": Project(home=sys.argv[2], shop_file="unused")},
+    )
+"""
+
+
+def test_kill_9_of_the_whole_process_group_ends_in_a_failed_run_and_a_free_lake(
+    tmp_path: Path,
+) -> None:
+    storage, home = tmp_path / "dagster", tmp_path / "home"
+    storage.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", RUN, str(storage), str(home)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert process.stdout is not None
+    working = process.stdout.readline()
+    assert working.startswith(b"working")
+    lake = Lake(home / "lake")
+    with dg.DagsterInstance.local_temp(str(storage)) as instance:
+        (record,) = instance.get_run_records()
+        later = record.update_timestamp + GRACE + timedelta(seconds=1)
+        assert lake.holder().startswith(f"run {record.dagster_run.run_id}")
+        assert dead_runs(instance, lake, later) == [], "it is silent, but it holds the lake"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert lake.holder() == ""
+        assert dead_runs(instance, lake, record.update_timestamp) == [], "too early to say"
+        assert [r.run_id for r in reap(instance, lake, later)] == [record.dagster_run.run_id]
+        (record,) = instance.get_run_records()
+        assert record.dagster_run.status == dg.DagsterRunStatus.FAILURE
+        assert reap(instance, lake, later) == []
+    with lake.exclusive("the next run"):
+        lake.sweep()
+
+
+def test_looking_who_holds_the_lake_never_refuses_a_run_that_starts(project: Project) -> None:
+    lake = project.lake
+    assert lake.holder() == ""
+    with lake.exclusive("run 1, process 1"):
+        assert lake.holder() == "run 1, process 1"
+    assert lake.holder() == ""
+
+
+def test_a_finished_run_is_left_alone(project: Project) -> None:
+    @dg.asset
+    def fine() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([fine], instance=instance).success
+        assert reap(instance, project.lake, datetime.now(UTC) + timedelta(days=1)) == []
+
+
+def test_a_run_that_has_not_begun_is_left_alone(project: Project) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTING)
+        assert dead_runs(instance, project.lake, datetime.now(UTC) + timedelta(days=1)) == []
