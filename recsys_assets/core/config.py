@@ -277,6 +277,8 @@ class AtomicSource(Part):
 
     kind: Literal["atomic"]
     path: str
+    package: str | None = None
+    """An installed Python package that `path` lies in; null = beside the YAML file."""
     dataset: str | None = None
     """NAME; null = the only .inter file of the folder."""
     user_field: str = "user_id"

@@ -66,7 +66,7 @@ def serving_cutoff(cutoffs: Snapshot, shop: Shop) -> pd.Timestamp:
     if shop.benchmark is not None:
         raise LakeError(
             f"{shop.name} is a benchmark: it is measured and never served. Run it up to its "
-            "scoreboard (--select '+scoreboard'), or take `benchmark` out of the shop file"
+            "scoreboard (--select '*scoreboard_quality'), or take `benchmark` out of the shop file"
         )
     as_of = cutoff_of(cutoffs, "live")
     if as_of is None:

@@ -1,8 +1,11 @@
 """RecBole's atomic files: tab-separated, with headers such as `user_id:token`.
 
 Belongs here: which of the folder's files is which table. Does not belong here: the types in the
-headers (ids are texts, whatever a header says) and RecBole itself, which is not needed.
+headers (ids are texts, whatever a header says) and RecBole itself, which is never imported.
 """
+
+from importlib.util import find_spec
+from pathlib import Path
 
 from recsys_assets.core.config import AtomicSource, Shop
 from recsys_assets.ingestion.contract import ItemRules, UserRules
@@ -17,6 +20,8 @@ _DIALECT = Dialect("\t", None, "utf-8", typed_names=True)
 def atomic_source(shop: Shop, config: AtomicSource) -> TabularSource:
     """`NAME.inter` and `NAME.item`, and `NAME.user` where there is one."""
     root = shop.resolve(config.path)
+    if config.package is not None:
+        root = _folder_of(config.package) / config.path
     name = config.dataset
     if name is None:
         found = sorted(path.stem for path in root.glob("*.inter"))
@@ -77,3 +82,14 @@ def atomic_source(shop: Shop, config: AtomicSource) -> TabularSource:
             )
         )
     return TabularSource(tables)
+
+
+def _folder_of(package: str) -> Path:
+    """Where an installed package lies, without importing it."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SourceError(
+            f"the package {package}, which source.package names, is not installed; install it, or "
+            "remove source.package and let source.path name a folder"
+        )
+    return Path(spec.origin).parent

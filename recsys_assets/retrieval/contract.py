@@ -33,6 +33,7 @@ BoolArray = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float32]
 
 _LEVELS = ("category_1", "category_2", "category_3", "brand", "group_id")
+_DOUBT = 10.0
 _EVENT_COLUMNS = (
     "user_id",
     "item_id",
@@ -195,7 +196,9 @@ class EventLog:
         what age is: "days" before the cutoff, or "events", how many steps (baskets, or single
         events without a session) the same user made afterwards.
         `signal`: "positive" events only, or "graded": all events, whose weights (ratings, say)
-        then carry the grade; a low grade still tells what kind of thing the user turned to.
+        then carry the grade; a low grade still tells what kind of thing the user turned to. Or
+        "relative": all events, whose weights then say how much higher or lower the user graded the
+        item than both usually are (`relative_weight`).
         `value`: "count" sums event weights, "quantity" multiplies them by the quantity, "baskets"
         counts an item once per session, "binary" is 1 where any event is.
         `window` = (youngest, oldest) age in days keeps events with youngest < age <= oldest.
@@ -207,7 +210,8 @@ class EventLog:
         if value == "baskets":
             key = self.session[rows].astype(np.int64) * len(self.items) + self.column[rows]
             rows = rows[np.sort(np.unique(key, return_index=True)[1])]
-        weight = self.weight[rows].astype(np.float64)
+        given = self.relative_weight if signal == "relative" else self.weight
+        weight = given[rows].astype(np.float64)
         if value == "quantity":
             weight = weight * np.maximum(self.quantity[rows], 0.0)
         if half_life is not None:
@@ -223,9 +227,28 @@ class EventLog:
 
     def of_signal(self, signal: str) -> BoolArray:
         """Which events a model of this `signal` learns from; see `matrix`."""
-        if signal not in ("positive", "graded"):
-            raise ValueError(f"unknown signal {signal!r}: positive or graded")
+        if signal not in ("positive", "graded", "relative"):
+            raise ValueError(f"unknown signal {signal!r}: positive, graded or relative")
         return self.positive if signal == "positive" else self.weight > 0
+
+    @cached_property
+    def relative_weight(self) -> npt.NDArray[np.float64]:
+        """Weight of every event less its mean, what its user and what its item usually add.
+
+        What users and items add are means of the rest, shrunk as if by `_DOUBT` further events
+        without any, and found in turns (Koren 2009, baseline estimates).
+        """
+        rest = self.weight.astype(np.float64) - self.weight.mean()
+        users = np.bincount(self.user, minlength=self.n_users) + _DOUBT
+        items = np.bincount(self.column, minlength=self.n_warm) + _DOUBT
+        of_user = np.zeros(self.n_users)
+        of_item = np.zeros(self.n_warm)
+        for _ in range(5):
+            left = rest - of_user[self.user]
+            of_item = np.bincount(self.column, weights=left, minlength=self.n_warm) / items
+            left = rest - of_item[self.column]
+            of_user = np.bincount(self.user, weights=left, minlength=self.n_users) / users
+        return rest - of_user[self.user] - of_item[self.column]
 
     def age(self, clock: str) -> npt.NDArray[np.float64]:
         """Age of every event by `clock`; see `matrix`."""
@@ -245,14 +268,12 @@ class EventLog:
     @cached_property
     def steps_ago(self) -> npt.NDArray[np.float64]:
         """How many steps of the same user came after the step of every event."""
-        order = np.lexsort((-self.step, self.user))
-        user, step = self.user[order], self.step[order]
-        begin = np.r_[True, user[1:] != user[:-1]]
-        number = np.cumsum(begin | np.r_[True, step[1:] != step[:-1]])
-        first = number[begin]
-        out = np.empty(len(order), dtype=np.float64)
-        out[order] = number - np.repeat(first, np.diff(np.r_[np.flatnonzero(begin), len(order)]))
-        return out
+        return _steps_ago(self.user, self.step)
+
+    @cached_property
+    def events_ago(self) -> npt.NDArray[np.float64]:
+        """How many events of the same user came after every event, baskets or not."""
+        return _steps_ago(self.user, np.arange(len(self.user)))
 
     @cached_property
     def taken_matrix(self) -> sparse.csr_matrix:
@@ -270,6 +291,18 @@ class EventLog:
     def user_codes(self, user_ids: Sequence[str] | pd.Index) -> IntArray:
         """Codes of `user_ids`, -1 for a user without history."""
         return self.users.get_indexer(pd.Index(user_ids)).astype(np.int32)
+
+
+def _steps_ago(user: IntArray, step: IntArray) -> npt.NDArray[np.float64]:
+    """For every event, how many different later steps the same user has."""
+    order = np.lexsort((-step, user))
+    user, step = user[order], step[order]
+    begin = np.r_[True, user[1:] != user[:-1]]
+    number = np.cumsum(begin | np.r_[True, step[1:] != step[:-1]])
+    first = number[begin]
+    out = np.empty(len(order), dtype=np.float64)
+    out[order] = number - np.repeat(first, np.diff(np.r_[np.flatnonzero(begin), len(order)]))
+    return out
 
 
 @runtime_checkable

@@ -27,6 +27,8 @@ class Als:
     def factorize(self, log: EventLog, seed: int = 0) -> Factors:
         """Vectors of the log's users (in order) and of its warm columns."""
         matrix = log.matrix(self.half_life, clock=self.clock, signal=self.signal)[: log.n_users]
+        if self.signal == "relative":
+            raise ValueError("als counts for an item only: its signal is positive or graded")
         matrix.data = np.log1p(matrix.data)
         return fit_als(matrix, self.factors, self.regularization, self.alpha, self.iterations, seed)
 

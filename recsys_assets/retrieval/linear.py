@@ -46,7 +46,7 @@ class Ease:
         """Solve; exact, no randomness."""
         x = log.matrix(self.half_life, self.value, clock=self.clock, signal=self.signal)
         x = x.astype(np.float64)
-        x.data **= self.power
+        x.data = np.sign(x.data) * np.abs(x.data) ** self.power
         if self.row_norm:
             size = np.sqrt(np.asarray(x.multiply(x).sum(axis=1)).ravel())
             size = np.maximum(size, 1e-9) ** self.row_norm

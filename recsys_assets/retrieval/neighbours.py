@@ -134,10 +134,11 @@ class SimilarItems:
 
 @dataclass(frozen=True)
 class NextItem:
-    """What tends to follow: directed item transitions from the user's latest baskets.
+    """What tends to follow: directed item transitions from the user's latest steps.
 
-    `lags[d]` weighs a distance of d baskets (0 = the same basket); an event without a session is a
-    basket of its own. A user's items count 0.5 ** (baskets ago / `recency`). Event weights count
+    A step is a basket (an event without a session is one of its own), or with `steps: events` every
+    single event. `lags[d]` weighs a distance of d steps (0 = the same step). A user's items count
+    0.5 ** (steps ago / `recency`). Event weights count
     relative to the largest, to the power `grade_power`; `signal` as in `EventLog.matrix`.
     """
 
@@ -151,11 +152,17 @@ class NextItem:
     fade: float = 180.0
     signal: str = "positive"
     grade_power: float = 1.0
+    steps: str = "baskets"
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedItemLinks":
         """Count transitions; exact."""
+        if self.steps not in ("baskets", "events"):
+            raise ValueError(f"unknown steps {self.steps!r}: baskets or events")
+        single = self.steps == "events"
         rows = np.flatnonzero(log.of_signal(self.signal))
-        user, step, column = log.user[rows], log.step[rows], log.column[rows]
+        user, column = log.user[rows], log.column[rows]
+        step = rows if single else log.step[rows]
+        ago = (log.events_ago if single else log.steps_ago)[rows]
         grade = (log.weight[rows] / log.weight[rows].max()).astype(np.float64) ** self.grade_power
         found = transitions(
             user,
@@ -171,7 +178,7 @@ class NextItem:
             self.shrink,
         )
         recent = sparse.csr_matrix(
-            (grade * np.exp2(-log.steps_ago[rows] / self.recency), (user, column)),
+            (grade * np.exp2(-ago / self.recency), (user, column)),
             shape=(log.n_users + 1, log.n_warm),
         )
         recent.sum_duplicates()

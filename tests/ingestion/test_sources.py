@@ -185,9 +185,13 @@ def test_a_folder_that_is_no_movielens_is_refused(tmp_path: Path) -> None:
         source_of(tmp_path, "{kind: movielens, path: .}")
 
 
-def test_recbole_atomic_files_keep_unmapped_fields_as_attributes(tmp_path: Path) -> None:
-    folder = tmp_path / "ml-100k"
-    folder.mkdir()
+def test_recbole_atomic_files_keep_unmapped_fields_as_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recbole_stub" / "dataset_example" / "ml-100k"
+    folder.mkdir(parents=True)
+    (tmp_path / "recbole_stub" / "__init__.py").write_text("raise ImportError('never imported')")
+    monkeypatch.syspath_prepend(tmp_path)
     (folder / "ml.inter").write_text(
         "user_id:token\titem_id:token\trating:float\ttimestamp:float\n007\t242\t2\t881250949\n"
     )
@@ -197,6 +201,7 @@ def test_recbole_atomic_files_keep_unmapped_fields_as_attributes(tmp_path: Path)
     )
     (folder / "ml.user").write_text("user_id:token\tage:token\n007\t24\n")
     text = packaged_shop("movielens_100k").read_text(encoding="utf-8")
+    text = text.replace("package: recbole", "package: recbole_stub")
     (tmp_path / "shop.yaml").write_text(text, encoding="utf-8")
     source = open_source(load_shop(tmp_path / "shop.yaml"))
     assert source.check() == []
@@ -206,3 +211,8 @@ def test_recbole_atomic_files_keep_unmapped_fields_as_attributes(tmp_path: Path)
     assert items[["title", "category_2"]].to_numpy().tolist() == [["Toy Story", "Children's"]]
     assert attributes(items) == [{"release_year": "1995"}]
     assert attributes(source.users(NOW)[0]) == [{"age": "24"}]
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the package no_such_package, which"):
+        source_of(tmp_path, "{kind: atomic, path: data, package: no_such_package}")

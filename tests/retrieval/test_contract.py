@@ -7,6 +7,7 @@ import pytest
 from recsys_assets.retrieval import registry
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted, hidden_items, top_k
+from recsys_assets.retrieval.neighbours import NextItem
 from recsys_assets.retrieval.registry import KINDS
 
 AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
@@ -247,3 +248,44 @@ def test_a_shop_without_baskets_stores_or_categories_is_served(kind: str) -> Non
     scores = fitted(kind, log).scores(everybody(log))
     assert np.isfinite(scores).all()
     assert scores[:-1].std() > 0
+
+
+def graded(rows: list[tuple[str, str, float, str]]) -> EventLog:
+    """The log of (user, item, weight, session), a day apart."""
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "weight", "session_id"])
+    days = np.arange(len(frame), 0, -1)
+    return log_of(
+        frame.assign(
+            event_time=[AS_OF - pd.Timedelta(days=int(d)) for d in days],
+            weight=frame["weight"].astype(np.float32),
+            quantity=1.0,
+            polarity=np.int8(1),
+            counts_as_taken=True,
+            store_id=None,
+        )
+    )
+
+
+def test_relative_weights_forget_generous_users_and_popular_grades() -> None:
+    same = graded([(u, i, w, u) for u, w in (("a", 5.0), ("b", 1.0)) for i in ("i00", "i01")])
+    assert np.abs(same.relative_weight).max() < np.abs(same.weight - same.weight.mean()).max()
+    odd = graded([("a", f"i{n:02d}", 5.0, "s") for n in range(30)] + [("a", "i30", 1.0, "s")])
+    assert odd.relative_weight[-1] < -2 < -0.5 < odd.relative_weight[:-1].min()
+    assert (odd.matrix(signal="relative").toarray()[0] < 0).sum() == 1
+
+
+def test_order_is_read_basket_by_basket_or_event_by_event() -> None:
+    log = graded(
+        [(u, i, 1.0, f"{u}{s}") for u in "abc" for i, s in (("i00", 1), ("i01", 1), ("i02", 2))]
+    )
+    assert log.steps_ago.tolist() == [1, 1, 0] * 3
+    assert log.events_ago.tolist() == [2, 1, 0] * 3
+
+    def follows(steps: str) -> list[str]:
+        model = NextItem(lags=(0.0, 1.0), min_support=1.0, steps=steps)
+        return sorted(f"{a}>{b}" for a, b in zip(*model.fit(log).links.nonzero(), strict=True))
+
+    assert follows("events") == ["0>1", "1>2"]
+    assert follows("baskets") == ["0>2", "1>2"]
+    with pytest.raises(ValueError, match="baskets or events"):
+        follows("days")
