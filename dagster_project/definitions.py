@@ -7,6 +7,7 @@ from recsys_assets.collaborative import assets as collaborative
 from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.evaluation import assets as evaluation
+from recsys_assets.evaluation import study_assets as studies
 from recsys_assets.ingestion import assets as ingestion
 from recsys_assets.ranking import assets as ranking
 from recsys_assets.retrieval import assets as retrieval
@@ -23,6 +24,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *retrieval.ASSETS,
         *ranking.ASSETS,
         *evaluation.ASSETS,
+        *studies.ASSETS,
     ]
 
 

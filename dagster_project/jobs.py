@@ -10,6 +10,9 @@ from recsys_assets.core.assets import CADENCE
 
 MAIN = "recommend"
 DAILY = "daily"
+WEEKLY = "weekly"
+EVALUATE_CUTOFFS = "evaluate_cutoffs"
+TUNE = "tune"
 CATALOGUE = "catalogue"
 LAND = "land"
 INGEST = "ingest"
@@ -21,11 +24,43 @@ RAW = "raw_interactions"
 
 @cache
 def main_job():  # dagster does not export the type
-    """Everything, from the source files to the report, with every gate."""
+    """Everything that is served, and its scoreboard, with every gate."""
     return dg.define_asset_job(
         MAIN,
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.tag(CADENCE, "weekly"),
         description="From raw interactions to published recommendations and their scoreboard.",
+    )
+
+
+@cache
+def weekly_job():
+    """Everything there is: the main job, the studies and tuning."""
+    return dg.define_asset_job(
+        WEEKLY,
+        selection=dg.AssetSelection.all(),
+        description="The main job, with tuning and the evaluation at many cutoffs.",
+    )
+
+
+@cache
+def evaluate_cutoffs_job():
+    """The studies that a run need not wait for, and the report that then shows them."""
+    return dg.define_asset_job(
+        EVALUATE_CUTOFFS,
+        selection=dg.AssetSelection.assets(
+            "scoreboard_cutoffs", "ablation", "calibration", "report_page"
+        ),
+        description="Spread over cutoffs, ablations, label windows and calibration.",
+    )
+
+
+@cache
+def tune_job():
+    """Search the rankers' settings on the tune target; changes nothing by itself."""
+    return dg.define_asset_job(
+        TUNE,
+        selection=dg.AssetSelection.assets("tuned_settings"),
+        description="Settings of the rankers, searched with a budget on the tune target.",
     )
 
 
@@ -70,4 +105,13 @@ def ingest_job():
 
 def all_jobs(catalogue: Sequence[str]) -> list[Any]:
     """Every job of the code location; `catalogue` are the assets made from the catalogue alone."""
-    return [main_job(), daily_job(), catalogue_job(catalogue), land_job(), ingest_job()]
+    return [
+        main_job(),
+        daily_job(),
+        weekly_job(),
+        evaluate_cutoffs_job(),
+        tune_job(),
+        catalogue_job(catalogue),
+        land_job(),
+        ingest_job(),
+    ]

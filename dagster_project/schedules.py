@@ -75,7 +75,7 @@ def all_schedules(project: Project, gated: Sequence[GatedAsset]) -> list[dg.Sche
             "run makes.",
         ),
         _schedule(
-            "weekly", jobs.main_job(), weekly_cron(shop), project,
+            "weekly", jobs.weekly_job(), weekly_cron(shop), project,
             "Everything, with tuning and the evaluation at many cutoffs.",
         ),
     ]  # fmt: skip

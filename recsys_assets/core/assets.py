@@ -8,8 +8,9 @@ Belongs here: the bridge between Dagster and the lake. Does not belong here: wha
 
 A decorated function names its inputs by its parameters. A parameter called like an asset receives
 that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project`, `days` and `todo` are
-the other names it may ask for. It returns a frame, or yields (part, frame) pairs, or, for a
-partitioned asset, yields (partition, frame) pairs.
+the other names it may ask for. An input annotated `Snapshot | None` is optional: None as long as
+the asset was never approved, otherwise its last approved state. It returns a frame, or yields
+(part, frame) pairs, or, for a partitioned asset, yields (partition, frame) pairs.
 
 An asset may say what it is made of piece by piece (`units`). Then a piece whose own inputs are as
 they were is kept, not computed again: a new day costs in proportion to the day.
@@ -453,13 +454,23 @@ class _Producer:
     def _inputs(self, project: Project) -> dict[str, Snapshot]:
         lake = project.lake
         tolerated = project.shop.partitions.tolerated
+        optional = {i for i in self.inputs if self._is_optional(i)}
+        absent = {i for i in optional if not any(e.current for e in lake.entries(i).values())}
         try:
-            return {i: lake.read(i, tolerated_partitions=tolerated) for i in self.inputs}
+            return {
+                i: lake.served(i) if i in optional else lake.read(i, tolerated_partitions=tolerated)
+                for i in self.inputs
+                if i not in absent
+            }
         except NotApprovedError as error:
             raise NotApprovedError(f"{self.table.name} cannot be made: {error}") from error
 
+    def _is_optional(self, name: str) -> bool:
+        return inspect.signature(self.function).parameters[name].annotation == Snapshot | None
+
     def _call(self, project: Project, snapshots: Mapping[str, Snapshot], **special: Any) -> Any:
-        return _inject(self.function, project, {**snapshots, **special})
+        absent = {i: None for i in self.inputs if self._is_optional(i)}
+        return _inject(self.function, project, {**absent, **snapshots, **special})
 
     def _parts(self, result: Any) -> Iterator[tuple[str, pa.Table]]:
         table = self.table

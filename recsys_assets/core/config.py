@@ -37,6 +37,7 @@ from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
+from recsys_assets.core.settings.studies import Studies
 
 Number = int | float
 InteractionColumn = Literal[
@@ -441,6 +442,7 @@ class Shop(Part):
     """`negative_share`, and settings of the rankers `all` and `new` (see ranking/recipe.py)."""
     wording: Wording = Wording()
     evaluation: Evaluation = Evaluation()
+    studies: Studies = Studies()
     encoder: Encoder = Encoder()
     language_model: LanguageModelSettings = LanguageModelSettings()
     index: Index = Index()

@@ -22,12 +22,23 @@ Result = TypeVar("Result")
 def interactions_as_of(
     interactions: Snapshot, as_of: pd.Timestamp, columns: list[str] | None = None
 ) -> pa.Table:
-    """The only way from Python to events: those before `as_of`."""
+    """The only way from Python to the events a model may see: those before `as_of`."""
     if columns is not None and "event_time" not in columns:
         table = interactions.to_arrow([*columns, "event_time"])
         return table.filter(pc.less(table["event_time"], as_of)).select(columns)
     table = interactions.to_arrow(columns)
     return table.filter(pc.less(table["event_time"], as_of))
+
+
+def horizon_events(
+    interactions: Snapshot, as_of: pd.Timestamp, horizon_end: pd.Timestamp
+) -> pd.DataFrame:
+    """What happened in [as_of, horizon_end): to measure with, never to learn from."""
+    table = interactions.to_arrow()
+    inside = pc.and_(
+        pc.greater_equal(table["event_time"], as_of), pc.less(table["event_time"], horizon_end)
+    )
+    return table.filter(inside).to_pandas()
 
 
 def taken_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:

@@ -136,6 +136,39 @@ def learning_curve(
     return _png(figure)
 
 
+def losses(rows: pd.DataFrame, *, title: str) -> bytes:
+    """What is lost without each part, with its interval, from `name, loss, low, high`."""
+    rows = rows.sort_values(["loss", "name"], ascending=[True, False])
+    figure, axes = _canvas(6.4, 0.9 + 0.26 * max(len(rows), 1))
+    places, value = np.arange(len(rows)), rows["loss"].to_numpy(dtype=float)
+    error = np.abs(rows[["low", "high"]].to_numpy(dtype=float).T - value)
+    axes.barh(places, value, color=OURS_COLOUR, xerr=error, error_kw={"lw": 1, "capsize": 2})
+    axes.axvline(0, color="#333333", lw=0.8)
+    axes.set_yticks(places, rows["name"].tolist())
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("NDCG lost without it, 95% interval over users")
+    axes.set_title(title, loc="left")
+    return _png(figure)
+
+
+def reliability(rows: pd.DataFrame, *, title: str) -> bytes:
+    """Predicted against observed chance, from `predicted, observed`, on logarithmic axes."""
+    figure, axes = _canvas(4.6, 3.6)
+    shown = rows[(rows["predicted"] > 0) & (rows["observed"] > 0)]
+    axes.plot(shown["predicted"], shown["observed"], "o-", color=OURS_COLOUR, lw=1.2, ms=4)
+    both = shown[["predicted", "observed"]].to_numpy(dtype=float)
+    if both.size:
+        ends = [float(both.min()), float(both.max())]
+        axes.plot(ends, ends, color="#333333", lw=0.8, ls="--")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    axes.set_xlabel("predicted chance")
+    axes.set_ylabel("share taken")
+    axes.set_title(title, loc="left")
+    return _png(figure)
+
+
 def feature_importance(
     importance: pd.Series, *, top: int = 20, title: str = "Feature importance"
 ) -> bytes:

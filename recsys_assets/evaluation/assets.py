@@ -17,6 +17,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
     at_cutoff,
     cutoff_of,
+    horizon_events,
     interactions_as_of,
     taken_pairs,
 )
@@ -30,6 +31,8 @@ from recsys_assets.evaluation.baselines_blend import (
     search_blend_weights,
     tuned_weights,
 )
+from recsys_assets.evaluation.examples import choose_examples, lay_out
+from recsys_assets.evaluation.item_list_metrics import item_list_metrics as measure_item_lists
 from recsys_assets.evaluation.policy import UNDECIDED, choose
 from recsys_assets.evaluation.report import render_report
 from recsys_assets.evaluation.scoreboard import Surroundings, Task, history_slices
@@ -48,6 +51,8 @@ from recsys_assets.retrieval.popularity import Popularity
 GROUP = "evaluation"
 OURS = ("ours", "ours_no_rules")
 """`ours`: what would be shown in the placement of the task; `ours_no_rules`: its raw order."""
+_WITHOUT_US = ("ranker", "ranker_with_rules")
+"""The ranker where something simpler is published instead of it."""
 DEPTH = 100
 """Length of the lists of the evaluate target, which anybody may recompute the metrics from."""
 
@@ -78,8 +83,12 @@ def _measured(cutoffs: Snapshot, labels: Snapshot, target: str) -> pd.Timestamp 
     return as_of if as_of is not None and part_name(as_of) in labels.parts else None
 
 
-def _relevant(labels: Snapshot, as_of: pd.Timestamp) -> dict[str, pd.DataFrame]:
-    return held_out.relevant_pairs(labels.to_pandas(part=part_name(as_of)), as_of)
+def _relevant(
+    labels: Snapshot, interactions: Snapshot, as_of: pd.Timestamp
+) -> dict[str, pd.DataFrame]:
+    warm = interactions_as_of(interactions, as_of, ["item_id"])["item_id"]
+    rows = labels.to_pandas(part=part_name(as_of))
+    return held_out.relevant_pairs(rows, as_of, pd.Index(pc.unique(warm).to_pandas()))
 
 
 def _empty(table: Table) -> pd.DataFrame:
@@ -106,7 +115,7 @@ def blend_weights(
     as_of = _measured(cutoffs, labels, "tune")
     if as_of is None:
         return _empty(tables.BLEND_WEIGHTS)
-    relevant = _relevant(labels, as_of)
+    relevant = _relevant(labels, interactions, as_of)
     log = event_log(interactions, items, as_of)
     vectors = item_vectors(items, item_texts, text_embeddings)
     components = held_out.blend_components(
@@ -269,7 +278,11 @@ def tune_lists(
     as_of = _measured(cutoffs, labels, "tune")
     if as_of is None:
         return tables.TUNE_LISTS.arrow_schema().empty_table()
-    people, k, tasks = _people(_relevant(labels, as_of)), shop.evaluation.k, _tasks(shop)
+    people, k, tasks = (
+        _people(_relevant(labels, interactions, as_of)),
+        shop.evaluation.k,
+        _tasks(shop),
+    )
     cutoff = _cutoff(
         as_of, people, tasks, interactions, items, candidates, scored_candidates, als_factors,
         item_neighbours, item_texts, text_embeddings, blend_weights,
@@ -293,14 +306,19 @@ def tune_lists(
     config=("evaluation", "placements", "repeats"),
 )
 def policies(
-    tune_lists: Snapshot, labels: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
+    tune_lists: Snapshot,
+    interactions: Snapshot,
+    labels: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+    report: Report,
 ) -> pd.DataFrame:
     """What is published per placement: the ranker, unless something simpler beats it beyond noise.
 
     Decided by a paired comparison on the tune target, before the evaluate target is looked at.
     """
     as_of = _measured(cutoffs, labels, "tune")
-    relevant = {} if as_of is None else _relevant(labels, as_of)
+    relevant = {} if as_of is None else _relevant(labels, interactions, as_of)
     lists = tune_lists.to_pandas()
     rows = []
     for task in _tasks(shop):
@@ -404,12 +422,13 @@ def evaluation_lists(
     if as_of is None:
         yield "", tables.EVALUATION_LISTS.arrow_schema().empty_table()
         return
-    people, tasks = _people(_relevant(labels, as_of)), _tasks(shop)
+    people, tasks = _people(_relevant(labels, interactions, as_of)), _tasks(shop)
+    measured = [*tasks, held_out.COLD]
     cutoff = _cutoff(
-        as_of, people, tasks, interactions, items, candidates, scored_candidates, als_factors,
+        as_of, people, measured, interactions, items, candidates, scored_candidates, als_factors,
         item_neighbours, item_texts, text_embeddings, blend_weights,
     )  # fmt: skip
-    lists: dict[str, list[tuple[str, str, int, pd.DataFrame]]] = {task: [] for task in tasks}
+    lists: dict[str, list[tuple[str, str, int, pd.DataFrame]]] = {task: [] for task in measured}
     for task, model, rows in held_out.all_lists(cutoff, DEPTH):
         lists[task].append((task, model, shop.seed, rows))
     instead = at_cutoff(stand_ins, as_of)
@@ -438,7 +457,12 @@ def evaluation_lists(
                 )
                 lists[task].append((task, raw, seed, held_out.top(order, DEPTH)))
                 lists[task].append((task, ruled, seed, shown))
-    for task in tasks:
+                if task == "new":
+                    cold = order[~order["item_id"].isin(cutoff.warm)]
+                    lists[held_out.COLD].append(
+                        (held_out.COLD, raw, seed, held_out.top(cold, DEPTH))
+                    )
+    for task in measured:
         report.numbers[f"models {task}"] = len({model for _, model, _, _ in lists[task]})
         yield task, _stacked(lists[task], people, as_of, tables.EVALUATION_LISTS)
 
@@ -447,6 +471,7 @@ def evaluation_lists(
 def user_metrics(
     tune_lists: Snapshot,
     evaluation_lists: Snapshot,
+    interactions: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
     shop: Shop,
@@ -457,7 +482,7 @@ def user_metrics(
         as_of = _measured(cutoffs, labels, target)
         if as_of is None:
             continue
-        for task, pairs in _relevant(labels, as_of).items():
+        for task, pairs in _relevant(labels, interactions, as_of).items():
             lists = _lists_of(source, task, shop.evaluation.k)
             if len(pairs) and len(lists):
                 found = user_metrics_of(pairs, lists, shop.evaluation.k)
@@ -526,10 +551,10 @@ def scoreboard(
         known = interactions_as_of(interactions, as_of).to_pandas()
         found = {
             task: Task(pairs, _lists_of(source, task, k))
-            for task, pairs in _relevant(labels, as_of).items()
+            for task, pairs in _relevant(labels, interactions, as_of).items()
         }
         models = {str(m) for task in found.values() for m in task.lists["model"].unique()}
-        simpler = models - {*OURS, "ranker", "ranker_with_rules"}
+        simpler = models - {*OURS, *_WITHOUT_US}
         retrievers = {m for m in simpler if m.startswith(held_out.RETRIEVER)}
         board = measure(
             target,
@@ -538,7 +563,9 @@ def scoreboard(
                 popularity=popular_items(known, as_of=as_of),
                 items=items.to_pandas(["item_id", "category_2", "group_id"]),
                 taken=taken_pairs(interactions, as_of),
-                user_slices=history_slices(known, pd.Index(_people(_relevant(labels, as_of)))),
+                user_slices=history_slices(
+                    known, pd.Index(_people(_relevant(labels, interactions, as_of)))
+                ),
                 vectors=item_vectors(items, item_texts, text_embeddings),
             ),
             rivals={"baselines": sorted(simpler - retrievers), "retrievers": sorted(retrievers)},
@@ -572,6 +599,97 @@ def _show(report: Report, table: pd.DataFrame, k: int) -> None:
             f"ndcg {task}",
             plots.metric_bars(rows, task=task, metric=f"ndcg@{k}", title=title, highlight=OURS),
         )
+
+
+@table_asset(
+    tables.ITEM_LIST_METRICS,
+    group=GROUP,
+    kinds=["python", "pandas"],
+    config=("evaluation",),
+)
+def item_list_metrics(
+    interactions: Snapshot,
+    items: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    cutoffs: Snapshot,
+    labels: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> pd.DataFrame:
+    """How often the item-to-item lists hit, made at the evaluate cutoff, beside popularity.
+
+    `bought_together` on baskets of the horizon, `similar_items` on new products of a category the
+    user knew.
+    """
+    as_of = _measured(cutoffs, labels, "evaluate")
+    if as_of is None:
+        return _empty(tables.ITEM_LIST_METRICS)
+    known = interactions_as_of(interactions, as_of).to_pandas()
+    table = measure_item_lists(
+        known,
+        horizon_events(interactions, as_of, as_of + pd.Timedelta(days=shop.cutoffs.horizon_days)),
+        items.to_pandas(),
+        item_vectors(items, item_texts, text_embeddings),
+        popular_items(known, as_of=as_of),
+        k=shop.evaluation.k,
+        draws=shop.evaluation.bootstrap,
+        seed=shop.evaluation.seed,
+    )
+    for line in table.to_dict("records"):
+        report.numbers[f"{line['list']} {line['model']} hit"] = float(line["value"])
+    return table.reindex(columns=[c.name for c in tables.ITEM_LIST_METRICS.columns])
+
+
+@table_asset(tables.EXAMPLES, group=GROUP, kinds=["python", "pandas"], config=("evaluation",))
+def examples(
+    user_metrics: Snapshot,
+    evaluation_lists: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    labels: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+) -> pd.DataFrame:
+    """A few users of the evaluate target to look at, with product names and without their ids.
+
+    Where we won most, where we lost most, and ordinary ones; chosen by a seeded rule, compared with
+    the best model that is not ours.
+    """
+    as_of = _measured(cutoffs, labels, "evaluate")
+    if as_of is None:
+        return _empty(tables.EXAMPLES)
+    scores = user_metrics.to_pandas()
+    scores = scores[(scores["target"] == "evaluate") & (scores["seed"] == shop.seed)]
+    relevant = _relevant(labels, interactions, as_of)
+    known = interactions_as_of(interactions, as_of, ["user_id", "item_id", "counts_as_taken"])
+    known = known.filter(known["counts_as_taken"]).select(["user_id", "item_id"])
+    titles = items.to_pandas(["item_id", "title"]).set_index("item_id")["title"]
+    found = []
+    for task in ("all", "new"):
+        wide = scores[scores["task"] == task].pivot(index="user_id", columns="model", values="ndcg")
+        others = [m for m in sorted(wide.columns) if m not in (*OURS, *_WITHOUT_US)]
+        if "ours" not in wide or not others:
+            continue
+        rival = str(wide[others].mean().idxmax())
+        chosen = choose_examples(wide["ours"] - wide[rival], seed=shop.evaluation.seed, salt=task)
+        mine = known.filter(pc.is_in(known["user_id"], pa.array(chosen["user_id"], pa.string())))
+        times = mine.to_pandas().value_counts(["user_id", "item_id"]).rename("times").reset_index()
+        times = times.sort_values(
+            ["user_id", "times", "item_id"], ascending=[True, False, True], kind="stable"
+        )
+        lists = _lists_of(evaluation_lists, task, shop.evaluation.k)
+        laid = lay_out(
+            chosen,
+            lists[lists["seed"] == shop.seed],
+            relevant[task],
+            times,
+            titles,
+            {"ours": "ours", rival: rival},
+            shop.evaluation.k,
+        )
+        found.append(laid.assign(task=task))
+    return pd.concat(found, ignore_index=True) if found else _empty(tables.EXAMPLES)
 
 
 @table_asset(tables.REPORT_PAGE, group=GROUP, kinds=["html", "python"], config=("name",))
@@ -618,5 +736,7 @@ ASSETS: list[GatedAsset] = [
     evaluation_lists,
     user_metrics,
     scoreboard,
+    item_list_metrics,
+    examples,
     report_page,
 ]

@@ -6,7 +6,7 @@ here: metrics (`core.metrics`), fitting (retrieval does), and the choice of what
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -48,7 +48,9 @@ PLACEMENT_OF_TASK: dict[str, PlacementName] = {
     "new": "discover",
     "again": "buy_again",
 }
-TASKS = tuple(PLACEMENT_OF_TASK)
+COLD = "cold"
+"""Task within the items nobody had taken: their only way in is what is known about them."""
+TASKS = (*PLACEMENT_OF_TASK, COLD)
 REPURCHASE_DAYS = 7
 """Task `again` is won by what is taken again within so many days: `buy_again` is about now."""
 
@@ -56,18 +58,22 @@ Lists = Iterator[tuple[str, str, pd.DataFrame]]
 """(task, model, user_id, item_id, rank, score)"""
 
 
-def relevant_pairs(labels: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, pd.DataFrame]:
+def relevant_pairs(
+    labels: pd.DataFrame, as_of: pd.Timestamp, warm: pd.Index
+) -> dict[str, pd.DataFrame]:
     """What users took in the horizon of a cutoff, per task: user_id, item_id.
 
-    `labels` is one cutoff of the table of that name. `again` is what they had taken before and took
-    within `REPURCHASE_DAYS`.
+    `labels` is one cutoff of the table of that name, `warm` the items with an event before it.
+    `again` is what they had taken before and took within `REPURCHASE_DAYS`.
     """
     pairs = ["user_id", "item_id"]
+    cold = ~labels["item_id"].isin(warm)
     soon = labels["first_taken_at"] < as_of + pd.Timedelta(days=REPURCHASE_DAYS)
     return {
         "all": labels[pairs],
         "new": labels.loc[labels["is_new"], pairs],
         "again": labels.loc[~labels["is_new"] & soon, pairs],
+        COLD: labels.loc[cold, pairs],
     }
 
 
@@ -77,7 +83,7 @@ class Cutoff:
 
     `known` are the events before the cutoff, `log` the same as codes; `candidates` and `scored` are
     the rows of that cutoff, row by row the same pairs; `factors`, `neighbours` and `blend_parts`
-    are fitted on `log`.
+    are fitted on `log`, and what is absent has no lists.
     """
 
     log: EventLog
@@ -85,16 +91,21 @@ class Cutoff:
     people: pd.Series
     candidates: pa.Table
     scored: pa.Table
-    factors: Fitted
-    neighbours: Fitted
-    blend_parts: Mapping[str, Fitted]
-    weights: Mapping[str, BlendWeights]
+    factors: Fitted | None = None
+    neighbours: Fitted | None = None
+    blend_parts: Mapping[str, Fitted] = field(default_factory=dict)
+    weights: Mapping[str, BlendWeights] = field(default_factory=dict)
     tasks: Collection[str] = TASKS
 
     @cached_property
     def seen(self) -> pd.MultiIndex:
         """The (user_id, item_id) pairs taken before the cutoff."""
         return seen_pairs(self.log)
+
+    @cached_property
+    def warm(self) -> pd.Index:
+        """Ids of the items with an event before the cutoff."""
+        return pd.Index(self.log.items[self.log.columns[: self.log.n_warm]])
 
     @cached_property
     def taken(self) -> pd.DataFrame:
@@ -173,6 +184,9 @@ def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
     mine = pc.is_in(candidates["user_id"], value_set=pa.array(cutoff.people, pa.string()))
     wanted = mine.to_numpy(zero_copy_only=False)
     seen = cutoff.scored["seen"].to_numpy(zero_copy_only=False)
+    cold = ~pc.is_in(candidates["item_id"], value_set=pa.array(cutoff.warm, pa.string())).to_numpy(
+        zero_copy_only=False
+    )
     user = query_codes(candidates["user_id"])
     for column in candidates.column_names:
         if not column.startswith("rank_"):
@@ -180,7 +194,13 @@ def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
         name = column.removeprefix("rank_")
         listed = pc.is_valid(candidates[column]).to_numpy(zero_copy_only=False) & wanted
         score = candidates[f"score_{name}"].to_numpy()
-        for task, chosen in (("all", listed), ("new", listed & ~seen), ("again", listed & seen)):
+        chosen_for = {
+            "all": listed,
+            "new": listed & ~seen,
+            "again": listed & seen,
+            COLD: listed & cold,
+        }
+        for task, chosen in chosen_for.items():
             rows = np.flatnonzero(chosen)  # candidates are sorted by user and item
             order = rows[np.lexsort((rows, -score[rows], user[rows]))]
             place = position_in_run(user[order])
@@ -205,8 +225,10 @@ def again_lists(cutoff: Cutoff, k: int) -> Lists:
             yield "again", model, top(frame.rename(columns={column: "score"}), k)
 
 
-def fitted_lists(cutoff: Cutoff, model: str, fitted: Fitted, k: int) -> Lists:
+def fitted_lists(cutoff: Cutoff, model: str, fitted: Fitted | None, k: int) -> Lists:
     """Any fitted retriever over the full catalogue."""
+    if fitted is None:
+        return
     member = Member(retriever=None, k_seen=k, k_unseen=k)  # type: ignore[arg-type]
     table = generator.generate(cutoff.log, {"x": fitted}, {"x": member}, list(cutoff.people))
     frame = table.select(["user_id", "item_id", "score_x"]).to_pandas()
@@ -240,6 +262,8 @@ def blend_components(log: EventLog, parts: Mapping[str, Fitted], users: pd.Serie
 
 def blended_lists(cutoff: Cutoff, k: int) -> Lists:
     """The three-part blend, with its given weights and with those that won on the tune target."""
+    if not cutoff.blend_parts:
+        return
     components = blend_components(cutoff.log, cutoff.blend_parts, cutoff.people)
     for task in ("all", "new"):
         rows = components[~components["seen"]] if task == "new" else components

@@ -6,8 +6,9 @@ _TARGET = Column("target", "string", "Which target", values=("tune", "evaluate",
 _TASK = Column(
     "task",
     "string",
-    "all: whatever is taken; new: only what was never taken; again: taken again within 7 days",
-    values=("all", "new", "again"),
+    "all: whatever is taken; new: what was never taken; again: taken again within 7 days; "
+    "cold: what nobody had ever taken",
+    values=("all", "new", "again", "cold"),
 )
 _SEED = Column("seed", "int32", "Seed of the ranker; the shop's own where nothing is random")
 
@@ -149,6 +150,116 @@ STAND_INS = Table(
     ),
     key=("as_of", "placement", "user_id", "item_id"),
     part_by="as_of",
+    min_rows=0,
+)
+
+ITEM_LIST_METRICS = Table(
+    name="item_list_metrics",
+    description="Hit rates of the item-to-item lists, made at the evaluate cutoff.",
+    columns=(
+        Column("list", "string", "Which list", values=("bought_together", "similar_items")),
+        Column("model", "string", "Whose list", values=("ours", "popularity")),
+        Column("value", "float64", "Share of cases with a hit among the first k", True, 0, 1),
+        Column("low", "float64", "Lower end of the 95% interval", nullable=True),
+        Column("high", "float64", "Upper end of the 95% interval", nullable=True),
+        Column("covered", "float64", "Share of cases with a list at all", True, 0, 1),
+        Column("difference", "float64", "Ours less popularity, paired by case", nullable=True),
+        Column("difference_low", "float64", "Lower end of its 95% interval", nullable=True),
+        Column("difference_high", "float64", "Upper end of its 95% interval", nullable=True),
+        Column("p_value", "float64", "Two-sided, bootstrap", nullable=True),
+        Column("n_cases", "int64", "Held-out baskets, or new products of a known category"),
+    ),
+    key=("list", "model"),
+    min_rows=0,
+)
+
+EXAMPLES = Table(
+    name="examples",
+    description="A few users, without their ids: what we showed, what the best other model showed.",
+    columns=(
+        _TASK,
+        Column("example", "string", "A, B, C: chosen by a seeded rule"),
+        Column("kind", "string", "How we did", values=("win", "ordinary", "loss")),
+        Column("column", "string", "Their past, our list, or the other model's"),
+        Column("place", "int32", "1 = first", minimum=1),
+        Column("title", "string", "The product"),
+        Column("found", "bool", "Taken within the horizon"),
+    ),
+    key=("task", "example", "column", "place"),
+    min_rows=0,
+)
+
+SCOREBOARD_CUTOFFS = Table(
+    name="scoreboard_cutoffs",
+    description="The same recipe at several cutoffs: how much one period says.",
+    columns=(
+        Column("as_of", "timestamp", "The cutoff"),
+        Column(
+            "role",
+            "string",
+            "evaluate, earlier, or tune, on which settings were chosen and which does not count",
+            values=("evaluate", "earlier", "tune"),
+        ),
+        _TASK,
+        Column("model", "string", "Whose lists; `ranker` is its raw order, `shown` after rules"),
+        Column("metric", "string", "Of the first evaluation.k items", values=("ndcg", "recall")),
+        Column("value", "float64", "Mean over users", nullable=True),
+        Column("low", "float64", "Lower end of the 95% interval", nullable=True),
+        Column("high", "float64", "Upper end of the 95% interval", nullable=True),
+        Column("n_users", "int64", "Users with something to find", minimum=0),
+    ),
+    key=("task", "metric", "model", "as_of"),
+    min_rows=0,
+)
+
+ABLATION = Table(
+    name="ablation",
+    description="What the ranker loses without a part of the recipe, on users of the tune target.",
+    columns=(
+        _TASK,
+        Column(
+            "kind",
+            "string",
+            "What is taken away; windows: only the latest so many are learned from",
+            values=("full", "retriever", "features", "windows"),
+        ),
+        Column("name", "string", "Which one, or how many windows"),
+        Column("ndcg", "float64", "Mean NDCG without it", minimum=0, maximum=1),
+        Column("loss", "float64", "Whole recipe less this one, paired by user", nullable=True),
+        Column("low", "float64", "Lower end of its 95% interval", nullable=True),
+        Column("high", "float64", "Upper end of its 95% interval", nullable=True),
+        Column("n_users", "int64", "Users it was measured on", minimum=0),
+    ),
+    key=("task", "kind", "name"),
+    min_rows=0,
+)
+
+CALIBRATION = Table(
+    name="calibration",
+    description="Predicted against observed chance of being taken, on the evaluate target.",
+    columns=(
+        _TASK,
+        Column("bin", "int32", "Tenth of the candidates, by score", minimum=1),
+        Column("n", "int64", "Candidates in it", minimum=1),
+        Column("predicted", "float64", "Mean predicted chance", minimum=0, maximum=1),
+        Column("observed", "float64", "Share that was taken", minimum=0, maximum=1),
+        Column("error", "float64", "Expected calibration error of the task", minimum=0, maximum=1),
+    ),
+    key=("task", "bin"),
+    min_rows=0,
+)
+
+TUNED_SETTINGS = Table(
+    name="tuned_settings",
+    description="Every setting that tuning tried, and its NDCG on users of the tune target.",
+    columns=(
+        _TASK,
+        Column("trial", "int32", "0 = as configured", minimum=0),
+        Column("ndcg", "float64", "Mean NDCG", minimum=0, maximum=1),
+        Column("settings", "string", "The settings, as JSON"),
+        Column("is_best", "bool", "The best of its task"),
+    ),
+    key=("task", "trial"),
     min_rows=0,
 )
 

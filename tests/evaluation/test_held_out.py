@@ -28,11 +28,12 @@ def test_again_is_what_was_taken_before_and_is_taken_within_seven_days() -> None
             "first_taken_at": AS_OF + days,
         }
     )
-    found = relevant_pairs(labels, AS_OF)
+    found = relevant_pairs(labels, AS_OF, pd.Index(["a", "b"]))
     assert {task: rows["item_id"].tolist() for task, rows in found.items()} == {
         "all": ["a", "b", "c"],
         "new": ["c"],
         "again": ["a"],
+        "cold": ["c"],
     }
 
 

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from dagster_project.definitions import build, gated_assets
-from recsys_assets.core.assets import CHECK, OWNER, Project
+from recsys_assets.core.assets import CADENCE, CHECK, OWNER, Project
 from recsys_assets.core.config import packaged_shop
 
 ROOT = Path(__file__).parents[2]
@@ -70,14 +70,26 @@ def test_every_asset_is_described_owned_grouped_and_has_a_column_schema(
         assert all(c.description for c in schema.columns), name
 
 
-def test_the_main_job_runs_every_asset_and_every_gate(
+def test_the_main_job_runs_all_that_is_not_weekly_and_the_weekly_job_the_rest_too(
     defs: dg.Definitions, project: Project
 ) -> None:
-    job = defs.resolve_job_def("recommend")
-    names = {n.name for n in job.graph.nodes}
-    for gated in gated_assets(project):
-        assert gated.table.name in names
-        assert f"{gated.table.name}_{CHECK}" in names
+    graph = defs.resolve_asset_graph()
+    for job, wanted in (("recommend", False), ("weekly", True)):
+        names = {n.name for n in defs.resolve_job_def(job).graph.nodes}
+        for gated in gated_assets(project):
+            weekly = graph.get(gated.asset.key).tags.get(CADENCE) == "weekly"
+            for name in (gated.table.name, f"{gated.table.name}_{CHECK}"):
+                assert (name in names) == (wanted or not weekly), (job, name)
+
+
+def test_nothing_that_is_served_waits_for_a_study(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    weekly = {
+        k for k in graph.materializable_asset_keys if graph.get(k).tags.get(CADENCE) == "weekly"
+    }
+    assert {k.to_user_string() for k in weekly} >= {"scoreboard_cutoffs", "tuned_settings"}
+    below = {child.to_user_string() for k in weekly for child in graph.get(k).child_keys}
+    assert below - {k.to_user_string() for k in weekly} <= {"report_page"}
 
 
 def modules() -> list[Path]:

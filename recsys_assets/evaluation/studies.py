@@ -1,0 +1,247 @@
+"""The recipe, repeated: at other cutoffs, without parts of it, with fewer windows, other settings.
+
+Belongs here: fitting and measuring the whole recipe (retrievers, features, rankers) anywhere, for
+the scheduled studies. Does not belong here: what the main job computes once and stores, and the
+choice of studies (assets).
+
+A *variant* is the recipe with something taken away or changed. Variants are measured on a seeded
+sample of users of the tune target, so that what is learned from them is learned before the evaluate
+target is looked at; differences are paired by user.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.metrics import per_user_metrics, seeded_uniform
+from recsys_assets.core.warehouse import Relation, Warehouse
+from recsys_assets.evaluation.held_out import top
+from recsys_assets.ranking import features, ranker, training
+from recsys_assets.ranking.ranker import RankerModel, RankerSettings
+from recsys_assets.ranking.recipe import Recipe
+from recsys_assets.retrieval import candidates as generator
+from recsys_assets.retrieval import registry
+from recsys_assets.retrieval.contract import EventLog
+
+FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "retriever scores": ("score_*", "share_*"),
+    "retriever places": ("rank_*", "place_*", "places_*", "lists"),
+    "history with the item": ("ui_*",),
+    "when it is due": ("ui_due_*", "ui_expected_*", "ui_gap_*", "u[ctbg]_due_*", "ubt_due_*"),
+    "history with its kind": ("u[ctbg]_*", "ubt_*"),
+    "demand and trends": ("item_*", "type_*", "brand_*"),
+    "prices and discounts": ("*price*", "*discount*"),
+    "the user's habits": ("user_*",),
+    "stores": ("*store*",),
+}
+"""Groups of features that are left out together: name -> patterns of column names."""
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Everything the recipe is made from, whatever the cutoff.
+
+    `interactions` and `items` are relations of the staged tables, `log_at` gives the log of a
+    cutoff, `members` are the retrievers.
+    """
+
+    warehouse: Warehouse
+    interactions: Relation
+    items: Relation
+    users: pd.DataFrame
+    log_at: Callable[[pd.Timestamp], EventLog]
+    members: Mapping[str, registry.Member]
+    recipe: Recipe
+    horizon_days: int
+    seed: int
+
+    def candidates(self, as_of: pd.Timestamp) -> tuple[EventLog, pa.Table]:
+        log = self.log_at(as_of)
+        fitted = registry.fit(log, self.members, self.seed)
+        return log, generator.generate(log, fitted, self.members, self.users["user_id"].tolist())
+
+    def features(self, as_of: pd.Timestamp) -> dict[str, pa.Table]:
+        return features.build_feature_tables(
+            self.warehouse,
+            self.interactions,
+            self.items,
+            self.users,
+            as_of,
+            horizon_days=self.horizon_days,
+        )
+
+    def labels(self, as_of: pd.Timestamp) -> pa.Table:
+        end = as_of + pd.Timedelta(days=self.horizon_days)
+        return training.build_labels(self.warehouse, self.interactions, as_of, end)
+
+    def window(self, as_of: pd.Timestamp) -> pa.Table:
+        """The labelled rows of one window."""
+        _, proposed = self.candidates(as_of)
+        return training.training_frame(
+            self.warehouse,
+            proposed,
+            self.labels(as_of),
+            self.items,
+            self.features(as_of),
+            negative_share=self.recipe.negative_share,
+            seed=self.seed,
+        )
+
+    def scored(self, as_of: pd.Timestamp, frame: pa.Table) -> tuple[EventLog, pa.Table, pa.Table]:
+        """The log, the candidates and their scores at `as_of` by rankers learned from `frame`.
+
+        The scores have the columns of `scored_candidates` that lists are made from.
+        """
+        models = {}
+        for task, settings in self.recipe.settings.items():
+            models[f"score_{task}"] = ranker.train(frame, settings)
+        log, proposed = self.candidates(as_of)
+        tables = self.features(as_of)
+        scores = ranker.score_candidates(self.warehouse, models, proposed, self.items, tables)
+        history = self.warehouse.query(
+            "ranking/candidate_history",
+            {
+                "candidates": proposed.select(["user_id", "item_id"]),
+                "user_item_features": tables["user_item_features"],
+            },
+        )
+        for name in ("times", "due"):
+            scores = scores.append_column(name, history[name])
+        return log, proposed, scores
+
+
+def earlier_cutoffs(
+    evaluate: pd.Timestamp, first: pd.Timestamp, horizon_days: int, n: int
+) -> list[pd.Timestamp]:
+    """`n` cutoffs before `evaluate`, a horizon apart, without the tune target and without those
+    that lack history for one label window (two horizons after the first event)."""
+    step = pd.Timedelta(days=horizon_days)
+    moments = [evaluate - step * back for back in range(2, n + 2)]
+    return [moment for moment in moments if moment - 2 * step >= first]
+
+
+def windows_of(
+    as_of: pd.Timestamp, first: pd.Timestamp, horizon_days: int, step_days: int, n: int
+) -> list[pd.Timestamp]:
+    """The label windows that train a target at `as_of`, latest first; all end by `as_of`."""
+    latest = as_of - pd.Timedelta(days=horizon_days)
+    windows = [latest - pd.Timedelta(days=step_days) * nth for nth in range(n)]
+    return [w for w in windows if w - pd.Timedelta(days=horizon_days) >= first]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The recipe with something changed: features (by pattern) or a retriever taken away, only the
+    latest so many windows, or other settings."""
+
+    kind: str
+    name: str
+    without: tuple[str, ...] = ()
+    retriever: str | None = None
+    windows: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TuneSample:
+    """Rows to learn from and rows to measure on, of a sample of users.
+
+    `windows` are training rows, latest window first; `rows` all candidates of the sampled users at
+    the tune cutoff with every feature; `relevant` what those users then took, per task.
+    """
+
+    windows: Sequence[pa.Table]
+    rows: pa.Table
+    relevant: Mapping[str, pd.DataFrame]
+    k: int = 10
+
+    def per_user(
+        self, task: str, settings: RankerSettings, variant: Variant | None = None
+    ) -> pd.Series:
+        """NDCG@k per user of the ranker of `task` learned under a variant (index user_id)."""
+        variant = variant or Variant("full", "everything")
+        windows = list(self.windows)[: variant.windows]
+        learn, rows = pa.concat_tables(windows), self.rows
+        if variant.retriever is not None:
+            learn, rows = (_without_retriever(t, variant.retriever) for t in (learn, rows))
+        dropped = [n for n in rows.column_names if any(fnmatchcase(n, p) for p in variant.without)]
+        dropped = [n for n in dropped if n not in (*features.KEYS, "ui_seen")]
+        learn, rows = learn.drop_columns(dropped), rows.drop_columns(dropped)
+        model = ranker.train(learn, settings)
+        return self.ndcg(task, _scored(model, rows, task))
+
+    def ndcg(self, task: str, scored: pd.DataFrame) -> pd.Series:
+        """NDCG@k per user of `user_id, item_id, score`."""
+        found = per_user_metrics(top(scored, self.k), self.relevant[task], (self.k,))
+        return found.set_index("user_id")[f"ndcg@{self.k}"]
+
+
+def _scored(model: RankerModel, rows: pa.Table, task: str) -> pd.DataFrame:
+    if task == "new":
+        rows = rows.filter(pc.equal(rows["ui_seen"], 0))
+    pairs = rows.select(["user_id", "item_id"]).to_pandas()
+    return pairs.assign(score=ranker.score(model, rows))
+
+
+def _without_retriever(rows: pa.Table, name: str) -> pa.Table:
+    """Without a retriever's columns and without the pairs that it alone brought.
+
+    What is made of all retrievers together (`places_fused`, `lists`, `place_best`) stays as it is.
+    """
+    others = [c for c in rows.column_names if c.startswith("rank_") and c != f"rank_{name}"]
+    listed = np.zeros(rows.num_rows, dtype=bool)
+    for column in others:
+        listed |= np.isfinite(rows[column].to_numpy())
+    own = [f"{kind}_{name}" for kind in ("score", "rank", "share", "place")]
+    return rows.filter(pa.array(listed)).drop_columns([c for c in own if c in rows.column_names])
+
+
+def sample_users(users: Sequence[str], n: int, seed: int) -> list[str]:
+    """`n` users by a seeded hash of their ids, sorted."""
+    ids = sorted(users)
+    draw = seeded_uniform(ids, seed, "studies")
+    return sorted(ids[at] for at in np.argsort(draw, kind="stable")[:n])
+
+
+def rows_of_users(table: pa.Table, users: Sequence[str]) -> pa.Table:
+    """The rows of these users, in their order."""
+    return table.filter(pc.is_in(table["user_id"], value_set=pa.array(users, pa.string())))
+
+
+def ablations(retrievers: Sequence[str], n_windows: int) -> list[Variant]:
+    """Every study: without each retriever, without each feature group, with 1..n windows."""
+    return [
+        *(Variant("retriever", name, retriever=name) for name in retrievers),
+        *(Variant("features", name, without=p) for name, p in FEATURE_GROUPS.items()),
+        *(Variant("windows", str(n), windows=n) for n in range(1, n_windows)),
+    ]
+
+
+def reliability(
+    score: np.ndarray, taken: np.ndarray, negative_share: float, bins: int = 10
+) -> tuple[pd.DataFrame, float]:
+    """Predicted against observed chance of being taken, and the expected calibration error.
+
+    `score` is the raw margin (log odds) of a ranker that learned from all positives and a share
+    `negative_share` of the negatives; that share is taken back out of the odds. Bins hold equally
+    many rows: bin, n, predicted, observed. ECE is the mean of |predicted - observed| over rows
+    (Guo et al. 2017).
+    """
+    odds = np.exp(np.clip(score.astype(np.float64), -50, 50)) * negative_share
+    chance = odds / (1 + odds)
+    order = np.argsort(chance, kind="stable")
+    which = np.empty(len(order), dtype=np.int64)
+    which[order] = np.arange(len(order)) * bins // max(len(order), 1)
+    n = np.bincount(which, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        predicted = np.bincount(which, chance, bins) / n
+        observed = np.bincount(which, taken.astype(float), bins) / n
+    table = pd.DataFrame(
+        {"bin": np.arange(1, bins + 1), "n": n, "predicted": predicted, "observed": observed}
+    )[n > 0]
+    error = float((table["n"] * (table["predicted"] - table["observed"]).abs()).sum() / n.sum())
+    return table, error

@@ -1,0 +1,416 @@
+"""Assets of the scheduled studies: what `make run` does not wait for.
+
+Belongs here: thin assets over `studies.py` and `tuning.py`. Does not belong here: anything the
+recommendations or the scoreboard of the main job depend on.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core import plots
+from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.metrics import bootstrap, paired_bootstrap
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.evaluation import held_out, studies, tables, tuning
+from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
+from recsys_assets.ranking import ranker
+from recsys_assets.ranking.features import join_features
+from recsys_assets.ranking.placements import competing, placements
+from recsys_assets.ranking.recipe import TASKS, Recipe
+from recsys_assets.retrieval import registry
+from recsys_assets.retrieval.contract import EventLog
+from recsys_assets.retrieval.logs import event_log
+
+GROUP = "studies"
+
+
+def _retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
+    if not shop.retrieval:
+        return registry.defaults(shop.repeats)
+    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
+
+
+def _first_event(interactions: Snapshot) -> pd.Timestamp:
+    times = interactions.to_arrow(["event_time"])["event_time"]
+    return pd.Timestamp(pc.min(times).as_py())
+
+
+@table_asset(
+    tables.SCOREBOARD_CUTOFFS,
+    group=GROUP,
+    weekly=True,
+    kinds=["lightgbm", "duckdb"],
+    config=("studies", "retrieval", "ranker", "cutoffs", "evaluation", "repeats", "seed"),
+    sql=[
+        "ranking/labels", "ranking/user_item_days", "ranking/item_features",
+        "ranking/user_features", "ranking/user_item_features", "ranking/user_category_features",
+        "ranking/store_item_features", "ranking/ranking_features", "ranking/candidate_rows",
+        "ranking/candidate_history",
+    ],
+)  # fmt: skip
+def scoreboard_cutoffs(
+    user_metrics: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+    report: Report,
+) -> pd.DataFrame:
+    """The recipe at several cutoffs: one window is one draw.
+
+    Earlier cutoffs are fitted from scratch on what was known then: retrievers, features, rankers.
+    The row of the evaluate target is the scoreboard's own; tune is there to be seen, not counted.
+    """
+    frames = []
+    measured = user_metrics.to_pandas()
+    for target in ("evaluate", "tune"):
+        as_of = cutoff_of(cutoffs, target)
+        own = measured[measured["target"] == target]
+        if as_of is not None and len(own):
+            model = own["model"].replace({"ours_no_rules": held_out.RANKER, "ours": "shown"})
+            frames.append(own.assign(model=model, as_of=as_of, role=target))
+    evaluate = cutoff_of(cutoffs, "evaluate")
+    if not frames or evaluate is None:
+        return pd.DataFrame({c.name: [] for c in tables.SCOREBOARD_CUTOFFS.columns})
+    vectors = item_vectors(items, item_texts, text_embeddings)
+
+    def log_at(moment: pd.Timestamp) -> EventLog:
+        return event_log(interactions, items, moment)
+
+    world = studies.World(
+        warehouse=warehouse,
+        interactions=interactions.paths(),
+        items=items.paths(),
+        users=users.to_pandas(),
+        log_at=log_at,
+        members=registry.members(_retriever_config(shop), vectors.matrix),
+        recipe=Recipe.read(shop.ranker, shop.seed),
+        horizon_days=shop.cutoffs.horizon_days,
+        seed=shop.seed,
+    )
+    first, c = _first_event(interactions), shop.cutoffs
+    moments = studies.earlier_cutoffs(evaluate, first, c.horizon_days, shop.studies.cutoffs - 1)
+    plan = {
+        m: studies.windows_of(m, first, c.horizon_days, c.step_days, c.windows) for m in moments
+    }
+    windows: dict[pd.Timestamp, pa.Table] = {}
+    for moment, needed in plan.items():
+        windows = {w: windows[w] if w in windows else world.window(w) for w in needed}
+        found = _measured_at(world, interactions, moment, list(windows.values()), shop)
+        frames.append(found.assign(as_of=moment, role="earlier"))
+    table = _summaries(pd.concat(frames, ignore_index=True), shop)
+    _show_spread(report, table)
+    return table
+
+
+def _measured_at(
+    world: studies.World,
+    interactions: Snapshot,
+    as_of: pd.Timestamp,
+    windows: list[pa.Table],
+    shop: Shop,
+) -> pd.DataFrame:
+    """Metrics per user of the ranker, the counting baselines and the retrievers at one cutoff."""
+    labels = world.labels(as_of).to_pandas()
+    log, proposed, scored = world.scored(as_of, pa.concat_tables(windows))
+    warm = pd.Index(log.items[log.columns[: log.n_warm]])
+    relevant = held_out.relevant_pairs(labels, as_of, warm)
+    people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
+    known = interactions_as_of(interactions, as_of).to_pandas()
+    tasks = [t for t, p in held_out.PLACEMENT_OF_TASK.items() if p in placements(shop)]
+    cutoff = held_out.Cutoff(
+        log=log, known=known, people=people, candidates=proposed, scored=scored, tasks=tasks
+    )
+    k, rows = shop.evaluation.k, scored.to_pandas()
+    lists = [
+        (task, held_out.RANKER, held_out.top(competing(rows, held_out.PLACEMENT_OF_TASK[task]), k))
+        for task in tasks
+    ]
+    lists += held_out.all_lists(cutoff, k)
+    frames = []
+    for task, model, found in lists:
+        found = found[found["user_id"].isin(people)].assign(model=model, seed=shop.seed)
+        frames.append(user_metrics_of(relevant[task], found, k).assign(task=task))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _summaries(per_user: pd.DataFrame, shop: Shop) -> pd.DataFrame:
+    """Mean NDCG and recall per cutoff, task and model, with intervals over users."""
+    found = []
+    metrics = ["ndcg", "recall"]
+    keys = ["as_of", "role", "task"]
+    for key, rows in per_user.groupby(keys, sort=True):  # key: one value per name in `keys`
+        means = rows.pivot_table(index="user_id", columns="model", values=metrics)
+        summary = bootstrap(
+            means, draws=shop.evaluation.bootstrap, seed=shop.evaluation.seed
+        ).rename_axis(index=["metric", "model"])
+        own = summary.reset_index()
+        found.append(own.assign(**dict(zip(keys, key, strict=True))))  # type: ignore[arg-type]
+    table = pd.concat(found, ignore_index=True)
+    columns = [c.name for c in tables.SCOREBOARD_CUTOFFS.columns]
+    return table[columns].sort_values(list(tables.SCOREBOARD_CUTOFFS.key), ignore_index=True)
+
+
+def _show_spread(report: Report, table: pd.DataFrame) -> None:
+    counted = table[(table["role"] != "tune") & (table["metric"] == "ndcg")]
+    report.numbers["cutoffs"] = int(counted["as_of"].nunique())
+    for task, rows in counted[counted["model"] == held_out.RANKER].groupby("task"):
+        for name, value in (
+            ("mean", rows["value"].mean()), ("least", rows["value"].min()),
+            ("most", rows["value"].max()),
+        ):  # fmt: skip
+            report.numbers[f"ranker ndcg {task}, {name}"] = float(value)
+
+
+def _tune_sample(
+    shop: Shop,
+    warehouse: Warehouse,
+    training_rows: Snapshot,
+    fits: Snapshot,
+    cutoffs: Snapshot,
+    labels: Snapshot,
+    candidates: Snapshot,
+    items: Snapshot,
+    interactions: Snapshot,
+    grains: dict[str, Snapshot],
+) -> studies.TuneSample | None:
+    """A seeded sample of users of the tune target, and the rows its rankers learn from."""
+    as_of = cutoff_of(cutoffs, "tune")
+    plan = fits.to_pandas()
+    moments = sorted(plan.loc[plan["target"] == "tune", "window_as_of"], reverse=True)
+    if as_of is None or not moments or part_name(as_of) not in labels.parts:
+        return None
+    part = part_name(as_of)
+    rows = labels.to_pandas(part=part)
+    users = studies.sample_users(list(rows["user_id"].unique()), shop.studies.users, shop.seed)
+    relevant = held_out.relevant_pairs(rows[rows["user_id"].isin(users)], as_of, pd.Index([]))
+    chosen = studies.rows_of_users(candidates.to_arrow(part=part), users)
+    features = {name: s.to_arrow(part=part) for name, s in grains.items()}
+    return studies.TuneSample(
+        windows=[training_rows.to_arrow(part=part_name(w)) for w in moments],
+        rows=join_features(warehouse, chosen, items.paths(), features),
+        relevant=relevant,
+        k=shop.evaluation.k,
+    )
+
+
+@table_asset(
+    tables.ABLATION,
+    group=GROUP,
+    weekly=True,
+    kinds=["lightgbm", "python"],
+    config=("studies", "ranker", "evaluation", "seed"),
+)
+def ablation(
+    training_rows: Snapshot,
+    fits: Snapshot,
+    cutoffs: Snapshot,
+    labels: Snapshot,
+    candidates: Snapshot,
+    items: Snapshot,
+    interactions: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+    report: Report,
+) -> pd.DataFrame:
+    """What the ranker loses without a retriever, a group of features, or older label windows.
+
+    On a sample of users of the tune target, each variant trained anew; differences are paired by
+    user, a positive one says that the part helps.
+    """
+    sample = _tune_sample(
+        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, interactions,
+        {
+            "item_features": item_features, "user_features": user_features,
+            "user_item_features": user_item_features,
+            "user_category_features": user_category_features,
+            "store_item_features": store_item_features,
+        },
+    )  # fmt: skip
+    columns = [c.name for c in tables.ABLATION.columns]
+    if sample is None:
+        return pd.DataFrame({c: [] for c in columns})
+    names = [c.removeprefix("rank_") for c in candidates.columns if c.startswith("rank_")]
+    variants = studies.ablations(names, len(sample.windows))
+    recipe, found = Recipe.read(shop.ranker, shop.seed), []
+    for task in TASKS:
+        if sample.relevant[task].empty:
+            continue
+        settings = recipe.settings[task]
+        whole = sample.per_user(task, settings)
+        own: list[dict[str, object]] = [
+            {"kind": "full", "name": "everything", "ndcg": float(whole.mean())},
+            {"kind": "windows", "name": str(len(sample.windows)), "ndcg": float(whole.mean())},
+        ]
+        for variant in variants:
+            less = sample.per_user(task, settings, variant)
+            row = paired_bootstrap(
+                whole.to_frame("ndcg"), less.to_frame("ndcg"),
+                draws=shop.evaluation.bootstrap, seed=shop.evaluation.seed,
+            ).iloc[0]  # fmt: skip
+            own.append(
+                {
+                    "kind": variant.kind,
+                    "name": variant.name,
+                    "ndcg": float(less.mean()),
+                    "loss": row["value"],
+                    "low": row["low"],
+                    "high": row["high"],
+                }
+            )
+        rows = pd.DataFrame(own).assign(task=task, n_users=len(whole))
+        found.append(rows)
+        for kind, title in (
+            ("retriever", "without this retriever"), ("features", "without these features")
+        ):  # fmt: skip
+            picture = plots.losses(rows[rows["kind"] == kind], title=f"Task {task}: {title}")
+            report.plot(f"ablation {kind} {task}", picture)
+        curve = rows[rows["kind"] == "windows"].assign(n=lambda f: f["name"].astype(int))
+        report.plot(
+            f"label windows {task}",
+            plots.learning_curve(
+                {"ranker": curve.sort_values("n")["ndcg"].tolist()},
+                title=f"Task {task}: more label windows",
+                x_label="label windows, the latest first",
+            ),
+        )
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return table.reindex(columns=columns)
+
+
+@table_asset(
+    tables.CALIBRATION,
+    group=GROUP,
+    weekly=True,
+    kinds=["python", "numpy"],
+    config=("ranker",),
+)
+def calibration(
+    scored_candidates: Snapshot,
+    rankers: Snapshot,
+    labels: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> pd.DataFrame:
+    """Whether a predicted chance is one: predicted against observed takings, by tenths of scores.
+
+    On the evaluate target, among candidates; only for rankers of one binary objective, whose scores
+    are log odds.
+    """
+    columns = [c.name for c in tables.CALIBRATION.columns]
+    as_of = cutoff_of(cutoffs, "evaluate")
+    recipe = Recipe.read(shop.ranker, shop.seed)
+    found = []
+    if as_of is not None and part_name(as_of) in labels.parts:
+        part = part_name(as_of)
+        scored = scored_candidates.to_pandas(["user_id", "item_id", "score_all", "score_new"], part)
+        pairs = pd.MultiIndex.from_frame(labels.to_pandas(["user_id", "item_id"], part))
+        taken = pd.MultiIndex.from_frame(scored[["user_id", "item_id"]]).isin(pairs)
+        trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
+        for task in TASKS:
+            settings = recipe.settings[task]
+            odds = settings.objectives == ("binary",) and settings.seeds == 1
+            if not odds or ("evaluate", task) not in trained:
+                report.texts[task] = "its scores are no log odds"
+                continue
+            score = scored[f"score_{task}"].to_numpy(dtype=np.float64, na_value=np.nan)
+            known = np.isfinite(score)
+            rows, error = studies.reliability(score[known], taken[known], recipe.negative_share)
+            report.numbers[f"calibration error {task}"] = error
+            report.plot(f"calibration {task}", plots.reliability(rows, title=f"Task {task}"))
+            found.append(rows.assign(task=task, error=error))
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return table.reindex(columns=columns)
+
+
+@table_asset(
+    tables.TUNED_SETTINGS,
+    group=GROUP,
+    weekly=True,
+    kinds=["optuna", "lightgbm"],
+    config=("studies", "ranker", "evaluation", "seed"),
+)
+def tuned_settings(
+    training_rows: Snapshot,
+    fits: Snapshot,
+    cutoffs: Snapshot,
+    labels: Snapshot,
+    candidates: Snapshot,
+    items: Snapshot,
+    interactions: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+    report: Report,
+) -> pd.DataFrame:
+    """Settings of the rankers searched on the tune target, and the YAML that would use them.
+
+    A budget of `studies.trials` per task, seeded, on a sample of users. Nothing changes by itself:
+    a person puts the YAML into the shop file, which is what every other asset reads.
+    """
+    sample = _tune_sample(
+        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, interactions,
+        {
+            "item_features": item_features, "user_features": user_features,
+            "user_item_features": user_item_features,
+            "user_category_features": user_category_features,
+            "store_item_features": store_item_features,
+        },
+    )  # fmt: skip
+    columns = [c.name for c in tables.TUNED_SETTINGS.columns]
+    if sample is None:
+        return pd.DataFrame({c: [] for c in columns})
+    recipe, found = Recipe.read(shop.ranker, shop.seed), []
+    best: dict[str, dict[str, Any]] = {}
+    for task in TASKS:
+        if sample.relevant[task].empty:
+            continue
+        measure = _objective(sample, task)
+        trials = tuning.search(measure, recipe.settings[task], shop.studies.trials, shop.seed)
+        at = int(trials["value"].to_numpy().argmax())
+        best[task] = trials["settings"].iloc[at]
+        report.numbers |= {
+            f"{task} ndcg as configured": float(trials["value"].iloc[0]),
+            f"{task} ndcg best": float(trials["value"].iloc[at]),
+        }
+        found.append(trials.assign(task=task, is_best=trials.index == at))
+    report.texts["for the shop file"] = f"```yaml\n{tuning.as_yaml(best)}```"
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame({"settings": []})
+    texts = [json.dumps(s, sort_keys=True) for s in table["settings"]]
+    return table.rename(columns={"value": "ndcg"}).assign(settings=texts).reindex(columns=columns)
+
+
+def _objective(
+    sample: studies.TuneSample, task: ranker.Task
+) -> Callable[[ranker.RankerSettings], float]:
+    def measure(settings: ranker.RankerSettings) -> float:
+        return float(sample.per_user(task, settings).mean())
+
+    return measure
+
+
+ASSETS: list[GatedAsset] = [scoreboard_cutoffs, ablation, calibration, tuned_settings]

@@ -1,0 +1,55 @@
+"""Item-to-item lists against popularity, and the users whose lists a person looks at."""
+
+import pandas as pd
+
+from recsys_assets.evaluation.examples import choose_examples, lay_out
+from recsys_assets.evaluation.item_list_metrics import popular_in_category
+
+ITEMS = pd.DataFrame(
+    {
+        "item_id": list("abcde"),
+        "group_id": ["g1", "g1", "g2", "g3", "g4"],
+        "category_1": "food",
+        "category_2": ["milk", "milk", "milk", "milk", "bread"],
+    }
+)
+
+
+def test_the_popular_of_a_category_hold_one_item_per_product_and_never_a_twin() -> None:
+    lists = popular_in_category(pd.Series({"b": 9, "a": 5, "c": 7, "e": 3}), ITEMS, k=10)
+    shown = lists.groupby("item_id")["other_item_id"].apply(list).to_dict()
+    assert shown == {"a": ["c"], "b": ["c"], "c": ["b"], "d": ["b", "c"]}
+
+
+def test_examples_are_wins_losses_and_ordinary_users_and_nobody_twice() -> None:
+    gain = pd.Series({f"u{n:02}": n / 50 - 0.5 for n in range(51)})
+    chosen = choose_examples(gain, per_kind=2, seed=1)
+    assert chosen["kind"].tolist() == ["win"] * 2 + ["ordinary"] * 2 + ["loss"] * 2
+    assert chosen["user_id"].is_unique
+    by_kind = chosen.assign(gain=chosen["user_id"].map(gain)).groupby("kind")["gain"]
+    assert by_kind.min()["win"] > 0.35 and by_kind.max()["loss"] < -0.35
+    assert abs(by_kind.mean()["ordinary"]) < 0.1
+    assert chosen.equals(choose_examples(gain.sample(frac=1, random_state=0), per_kind=2, seed=1))
+
+
+def test_where_everybody_is_equal_nobody_wins_or_loses() -> None:
+    chosen = choose_examples(pd.Series(0.0, index=[f"u{n}" for n in range(20)]))
+    assert set(chosen["kind"]) == {"ordinary"}
+
+
+def test_an_example_shows_names_and_what_was_then_taken_but_no_id() -> None:
+    chosen = pd.DataFrame({"user_id": ["secret"], "kind": ["win"]})
+    lists = pd.DataFrame(
+        {"model": ["ours", "best"], "user_id": "secret", "item_id": ["a", "b"], "rank": 1}
+    )
+    laid = lay_out(
+        chosen,
+        lists,
+        pd.DataFrame({"user_id": ["secret"], "item_id": ["a"]}),
+        pd.DataFrame({"user_id": ["secret"], "item_id": ["c"], "times": [3]}),
+        pd.Series({"a": "Apple", "b": "Bread", "c": "Coffee"}),
+        {"ours": "ours", "best": "best"},
+    )
+    assert laid["title"].tolist() == ["Coffee", "Apple", "Bread"]
+    assert laid["found"].tolist() == [False, True, False]
+    assert set(laid["example"]) == {"A"} and not laid.isin(["secret"]).any().any()
