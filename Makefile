@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED = false
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run ui test faults lint clean
+.PHONY: run ui test test-weaviate faults lint clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -45,6 +45,12 @@ test: lint $(DAGSTER_HOME)/dagster.yaml
 # Every kill point and failure, one after the other; `make test` runs a sample of them.
 faults: $(VENV)/.installed
 	$(BIN)/pytest -m faults
+
+# The contract of the vector index against the Weaviate server that WEAVIATE_URL, WEAVIATE_GRPC_PORT
+# and WEAVIATE_API_KEY name. It works under names of its own and removes what it made.
+test-weaviate: $(VENV)/.installed
+	@test -n "$$WEAVIATE_URL" || { echo "Set WEAVIATE_URL (and WEAVIATE_GRPC_PORT, WEAVIATE_API_KEY) first."; exit 1; }
+	$(BIN)/pytest -m weaviate tests/indexing/test_contract.py
 
 clean:
 	rm -rf $(VENV) $(RECSYS_HOME)

@@ -50,7 +50,15 @@ from recsys_assets.indexing.contract import (
     Vectors,
     as_document,
 )
-from recsys_assets.indexing.objects import EVERYTHING, PROPERTIES, Condition, Filter, Objects
+from recsys_assets.indexing.objects import (
+    EVERYTHING,
+    PROPERTIES,
+    Condition,
+    Filter,
+    Objects,
+    split_words,
+    words,
+)
 
 K1, B = 1.2, 0.75
 """BM25 constants (Robertson and Zaragoza, 2009), the same as Weaviate's defaults."""
@@ -214,10 +222,10 @@ class EmbeddedIndex:
         return _Plan(kept, np.flatnonzero(~held), int((~unchanged).sum()), deleted)
 
     def _write_segment(self, objects: Objects) -> _Segment:
-        words, terms = _postings(objects.properties["text"].combine_chunks())
+        lengths, terms = _postings(objects.properties["text"].combine_chunks())
         columns = [objects.properties[name] for name in PROPERTIES]
         rows = pa.table(
-            [objects.item_ids, objects.hashes, words, *columns],
+            [objects.item_ids, objects.hashes, lengths, *columns],
             names=["item_id", "hash", "words", *PROPERTIES],
         )
         return _Segment(
@@ -507,7 +515,7 @@ class _Loaded:
         n = int(self.live.sum())
         usual = max(float(lengths[self.live].mean()) if n else 1.0, 1e-9)
         scores = np.zeros(len(mask))
-        for term, times in sorted(Counter(_words(text)).items()):
+        for term, times in sorted(Counter(words(text)).items()):
             rows, counts = self._postings_of(term)
             here = self.live[rows]
             rows, counts = rows[here], counts[here]
@@ -619,20 +627,9 @@ def _positions(values: pa.ChunkedArray, among: pa.Array) -> Rows:
     return at.to_numpy().astype(np.int64)
 
 
-def _words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits, as Weaviate's tokenization `word` makes them."""
-    words: list[str] = _split(pa.array([text]))[0].as_py()
-    return [word for word in words if word]
-
-
-def _split(texts: pa.Array) -> pa.ListArray:
-    spaced = pc.replace_substring_regex(pc.utf8_lower(texts), r"[^\pL\pN]+", " ")
-    return pc.utf8_split_whitespace(pc.utf8_trim_whitespace(spaced))
-
-
 def _postings(texts: pa.Array) -> tuple[pa.Array, pa.Table]:
     """Words per text, and per term the texts it is in and how often, both by term and row."""
-    lists = _split(texts)
+    lists = split_words(texts)
     flat = lists.flatten()
     row = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
     full = pc.not_equal(flat, "").to_numpy(zero_copy_only=False)

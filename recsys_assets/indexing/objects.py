@@ -50,6 +50,18 @@ def object_id(item_id: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, item_id))
 
 
+def words(text: str) -> list[str]:
+    """Lower-case runs of letters and digits, as Weaviate's tokenization `word` makes them."""
+    found: list[str] = split_words(pa.array([text]))[0].as_py()
+    return [word for word in found if word]
+
+
+def split_words(texts: pa.Array) -> pa.ListArray:
+    """`words` of many texts at once; a text without any has one empty word."""
+    spaced = pc.replace_substring_regex(pc.utf8_lower(texts), r"[^\pL\pN]+", " ")
+    return pc.utf8_split_whitespace(pc.utf8_trim_whitespace(spaced))
+
+
 def popularity_step(people: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """floor(log2(1 + people)): 0 for nobody, 1 for one or two, 4 for 15 to 30."""
     return np.floor(np.log2(1.0 + people)).astype(np.int64)

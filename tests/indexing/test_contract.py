@@ -5,6 +5,8 @@ speaks its protocol. Against a real server it runs when WEAVIATE_URL is set (wit
 and WEAVIATE_API_KEY where needed): `make test-weaviate`.
 """
 
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,49 @@ from recsys_assets.indexing.contract import (
 )
 from recsys_assets.indexing.embedded import EmbeddedIndex
 from recsys_assets.indexing.objects import Filter
+from recsys_assets.indexing.weaviate import WeaviateIndex
 from tests.indexing import shop
+from tests.indexing.fake_weaviate import FakeWeaviate
 from tests.indexing.shop import query, release_of
 
+URL = "WEAVIATE_URL"
 
-@pytest.fixture(params=["embedded"])
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeWeaviate]:
+    with FakeWeaviate() as server:
+        yield server
+
+
+STORES = [
+    "embedded",
+    "fake",
+    *([pytest.param("weaviate", marks=pytest.mark.weaviate)] if os.environ.get(URL) else []),
+]
+
+
+@pytest.mark.weaviate
+def test_this_suite_also_runs_against_a_real_weaviate_server() -> None:
+    if not os.environ.get(URL):
+        pytest.skip(f"{URL} is not set: nothing was tested against a real Weaviate server")
+
+
+@pytest.fixture(params=STORES)
 def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorIndex]:
-    index = EmbeddedIndex(tmp_path / "index")
+    name = f"contract_test_{uuid.uuid4().hex[:8]}"
+    match request.param:
+        case "embedded":
+            index: VectorIndex = EmbeddedIndex(tmp_path / "index")
+        case "fake":
+            server: FakeWeaviate = request.getfixturevalue("server")
+            index = WeaviateIndex(server.url, server.grpc_port, None, name)
+        case _:
+            port = int(os.environ.get("WEAVIATE_GRPC_PORT") or 50051)
+            key = os.environ.get("WEAVIATE_API_KEY")
+            index = WeaviateIndex(os.environ[URL], port, key, name)
     yield index
+    if isinstance(index, WeaviateIndex):
+        index.clear()
     index.close()
 
 
