@@ -1,24 +1,28 @@
 """MovieLens-100K as the literature splits it: every model's NDCG@10, mean over tie seeds.
 
-The same graph, with the same shop file, runs once per split and seed; what is measured is task
-`new` of its scoreboard. The films of a user's held-out slot are looked at only by `evaluate`.
+The same graph, with the same shop file, runs once per split and seed, in one home: what does not
+depend on the split is made once. What is measured is task `new` of its scoreboard. What a split
+holds out is looked at with `--target evaluate` only; settings are chosen on `--target tune`.
 
 Usage: pip install --no-deps --requirement requirements-movielens.txt
        python benchmarks/movielens.py [--home FOLDER] [--seeds 0 1 2] [--target evaluate]
 """
 
 import argparse
-import os
-import subprocess
-import sys
+import time
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import yaml
 
-from recsys_assets.core.config import packaged_shop
+from dagster_project import jobs
+from dagster_project.definitions import build
+from recsys_assets.core.assets import Project
+from recsys_assets.core.config import load_shop, packaged_shop
 from recsys_assets.core.lake import Lake
 from recsys_assets.core.settings.benchmark import Benchmark
+from recsys_assets.ingestion.assets import partitions
 
 SPLITS = ("leave_last", "last_fifth")
 WINDOWS = 10
@@ -29,16 +33,25 @@ def shop_of(folder: Path, benchmark: Benchmark) -> Path:
     shop = yaml.safe_load(packaged_shop("movielens_100k").read_text(encoding="utf-8"))
     shop |= {"benchmark": benchmark.model_dump(), "cutoffs": {"windows": WINDOWS}}
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "shop.yaml"
+    file = folder / f"{benchmark.split}-{benchmark.tie_seed}.yaml"
     file.write_text(yaml.safe_dump(shop), encoding="utf-8")
     return file
 
 
 def measured(folder: Path, benchmark: Benchmark, target: str) -> pd.Series:
     """NDCG@10 by model after a run of the graph up to its scoreboard."""
-    settings = {"RECSYS_HOME": str(folder), "RECSYS_SHOP": str(shop_of(folder, benchmark))}
-    run = ["-W", "ignore", "-m", "dagster_project.cli", "run", "--select", "*scoreboard_quality"]
-    subprocess.run([sys.executable, *run], check=True, env=os.environ | settings)
+    file = shop_of(folder, benchmark)
+    keys = partitions(load_shop(file)).get_partition_keys()
+    job = build(Project(home=str(folder), shop_file=str(file))).resolve_job_def(jobs.MAIN)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(
+            instance=instance,
+            op_selection=["*scoreboard_quality"],
+            tags={
+                "dagster/asset_partition_range_start": keys[0],
+                "dagster/asset_partition_range_end": keys[-1],
+            },
+        )
     board = Lake(folder / "lake").served("scoreboard").to_pandas()
     chosen = board[
         (board["target"] == target)
@@ -61,8 +74,9 @@ def main() -> None:
     for split in given.splits:
         for seed in given.seeds:
             benchmark = Benchmark(split=split, tie_seed=seed)
-            folder = given.home / f"{split}-{seed}"
-            columns[split, f"seed {seed}"] = measured(folder, benchmark, given.target)
+            started = time.monotonic()
+            columns[split, f"seed {seed}"] = measured(given.home, benchmark, given.target)
+            print(f"{split}, tie seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
     table = pd.DataFrame(columns)
     for split in given.splits:
         table[split, "mean"] = table[split].mean(axis=1)

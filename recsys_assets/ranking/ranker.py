@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.core.warehouse import Relation, Warehouse
+from recsys_assets.ranking.blend import blended, fit_weights, standardized
 from recsys_assets.ranking.features import KEYS, join_features, query_codes
 from recsys_assets.ranking.training import ROWS_PER_QUERY
 
@@ -40,6 +41,9 @@ class RankerSettings:
     `objectives` names one model each; their scores are averaged after each is standardized within
     the user, since a margin of one objective means nothing to another. `seeds` models are grown per
     objective.
+
+    `blend` is the share of a straight line through the retrievers (`blend.py`) in the final score;
+    0 leaves it out.
     """
 
     task: Task = "all"
@@ -53,6 +57,7 @@ class RankerSettings:
     lambda_l2: float = 5.0
     max_bin: int = 63
     truncation: int = 30
+    blend: float = 0.0
     seed: int = 0
     seeds: int = 1
     threads: int = 2
@@ -70,7 +75,8 @@ NEW_SETTINGS = RankerSettings(task="new", rounds=75)
 class RankerModel:
     """A trained ranker and what there is to say about it.
 
-    `texts` are LightGBM model strings, one per member; `features` their columns in order; `metrics`
+    `texts` are LightGBM model strings, one per member; `weights` those of the retrievers' blend,
+    empty without one; `features` their columns in order; `metrics`
     counts of what it learned from (and NDCG@10 on `valid` where given); `importance` the share of
     the total gain per feature, largest first; `learning_curve` rows {member, round, ndcg_10}.
     """
@@ -82,6 +88,7 @@ class RankerModel:
     metrics: dict[str, float]
     importance: dict[str, float]
     learning_curve: list[dict[str, float]] = field(default_factory=list)
+    weights: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
@@ -142,6 +149,7 @@ def train(
             "windows": float(len(pc.unique(learn["as_of"]))),
         },
         importance={features[j]: float(gain[j]) for j in order},
+        weights=fit_weights(query, label, learn) if settings.blend else {},
     )
     if valid is None:
         return model
@@ -160,9 +168,14 @@ def score(model: RankerModel, frame: pa.Table) -> np.ndarray:
     """
     query = _queries(frame)
     parts = [_predict(b, model, frame) for b in _boosters(model)]
-    if len(parts) == 1:
+    if len(parts) == 1 and not model.weights:
         return parts[0].astype(np.float32)
-    return np.mean([_standardized(query, p) for p in parts], axis=0).astype(np.float32)
+    trees = np.mean([standardized(query, p) for p in parts], axis=0)
+    if not model.weights:
+        return trees.astype(np.float32)
+    share = float(model.settings["blend"])
+    line = standardized(query, blended(model.weights, query, frame))
+    return (share * line + (1.0 - share) * trees).astype(np.float32)
 
 
 def score_candidates(
@@ -305,14 +318,6 @@ def _predict(
         for first in range(0, frame.num_rows, CHUNK_ROWS)
     ]
     return np.concatenate(parts) if parts else np.empty(0)
-
-
-def _standardized(query: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values less their query's mean, over its standard deviation (0 where it does not vary)."""
-    size = np.bincount(query)
-    centred = values - (np.bincount(query, values) / size)[query]
-    spread = np.sqrt(np.bincount(query, centred**2) / size)[query]
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
 
 
 def _with_learning_curve(

@@ -59,6 +59,14 @@ def test_a_stored_model_scores_as_the_trained_one():
     assert ranker.score(stored, data).tolist() == ranker.score(model, data).tolist()
 
 
+def test_a_blend_alone_orders_by_the_retriever_and_is_stored_with_the_trees():
+    data = frame()
+    model = ranker.train(data, replace(SMALL, blend=1.0))
+    assert ranker.RankerModel.from_json(model.to_json()) == model
+    by_blend = ranker.score(model, data).reshape(30, 10).argsort(axis=1)
+    assert (by_blend == data["score_r"].to_numpy().reshape(30, 10).argsort(axis=1)).all()
+
+
 def test_features_go_by_name_and_a_missing_one_is_refused():
     data = frame()
     model = ranker.train(data, SMALL)
