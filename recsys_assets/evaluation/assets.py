@@ -156,11 +156,11 @@ def retriever_recall(
             continue
         part = part_name(as_of)
         proposed = candidates.to_arrow(part=part)
-        seen = scored_candidates.to_arrow(["seen"], part)["seen"]
-        recall = recall_of(
-            proposed.append_column("seen", seen), labels.to_pandas(part=part)
-        ).assign(target=target)
-        found.append(recall)
+        scored = scored_candidates.to_arrow(["seen", "score_all", "score_new"], part)
+        for name in scored.column_names:
+            proposed = proposed.append_column(name, scored[name])
+        recall = recall_of(proposed, labels.to_pandas(part=part))
+        found.append(recall.assign(target=target))
     if not found:
         return _empty(tables.RETRIEVER_RECALL)
     table = pd.concat(found, ignore_index=True)

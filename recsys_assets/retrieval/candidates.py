@@ -188,47 +188,41 @@ def retriever_recall(
     depth (mean over users with a relevant pair; for 'new' the ranks are among unseen candidates
     only, an unseen pair being one that `labels` calls new or does not name), `recall` (whole list),
     `unique` (share of the relevant pairs found by this retriever and by no other).
-    Requires a column `seen` (bool, taken before the cutoff) in `candidates` for task 'new'.
+    Requires a column `seen` (bool, taken before the cutoff) in `candidates` for task 'new'. The
+    union has an order, and so recall at a depth, where `candidates` has a column `score_<task>` of
+    the ranker that orders it; ties go to the smaller item id.
     """
     frame = candidates.to_pandas() if isinstance(candidates, pa.Table) else candidates
     names = [column[5:] for column in frame.columns if column.startswith("rank_")]
     truth = labels.loc[labels["taken"], ["user_id", "item_id", "is_new"]]
+    pairs = ["user_id", "item_id"]
     out = []
     for task in ("all", "new"):
-        relevant = truth[truth["is_new"]] if task == "new" else truth
+        relevant = truth.loc[truth["is_new"], pairs] if task == "new" else truth[pairs]
         pool = frame[~frame["seen"]] if task == "new" else frame
         total = relevant.groupby("user_id").size()
-        hits = pool.merge(relevant[["user_id", "item_id"]], on=["user_id", "item_id"])
-        in_list = hits[[f"rank_{name}" for name in names]].notna()
-        for name in names:
-            rank = pool[f"rank_{name}"]
-            if task == "new":
-                rank = rank.groupby(pool["user_id"]).rank(method="first")
-                rank = rank.loc[rank.notna()]
-                rank = (
-                    pool[["user_id", "item_id"]]
-                    .assign(rank=rank)
-                    .merge(relevant[["user_id", "item_id"]], on=["user_id", "item_id"])
-                )
-            else:
-                rank = hits[["user_id", "item_id"]].assign(rank=hits[f"rank_{name}"])
+        places = {name: pool[f"rank_{name}"] for name in names}
+        if task == "new":
+            places = {n: r.groupby(pool["user_id"]).rank(method="first") for n, r in places.items()}
+        if f"score_{task}" in pool:
+            order = pool[[*pairs, f"score_{task}"]].sort_values(
+                ["user_id", f"score_{task}", "item_id"], ascending=[True, False, True]
+            )
+            places["union"] = order.groupby("user_id").cumcount() + 1
+        hits = pool[pairs].assign(**places).merge(relevant, on=pairs)
+        in_list = hits[names].notna()
+
+        def recall(found: pd.DataFrame, total: "pd.Series[int]" = total) -> float:
+            per_user = found.groupby("user_id").size().reindex(total.index).fillna(0)
+            return float((per_user / total).mean())
+
+        for name in (*names, "union"):
             row: dict[str, object] = {"task": task, "retriever": name}
-            for depth in depths:
-                found = rank[rank["rank"] <= depth].groupby("user_id").size()
-                row[f"recall_{depth}"] = float(
-                    (found.reindex(total.index).fillna(0) / total).mean()
-                )
-            found = rank[rank["rank"].notna()].groupby("user_id").size()
-            row["recall"] = float((found.reindex(total.index).fillna(0) / total).mean())
-            alone = in_list[f"rank_{name}"] & (in_list.sum(axis=1) == 1)
-            row["unique"] = float(alone.sum() / max(len(relevant), 1))
+            if name in hits:
+                row |= {f"recall_{d}": recall(hits[hits[name] <= d]) for d in depths}
+            row["recall"] = recall(hits if name == "union" else hits[in_list[name]])
+            if name != "union":
+                alone = in_list[name] & (in_list.sum(axis=1) == 1)
+                row["unique"] = float(alone.sum() / max(len(relevant), 1))
             out.append(row)
-        found = hits.groupby("user_id").size()
-        out.append(
-            {
-                "task": task,
-                "retriever": "union",
-                "recall": float((found.reindex(total.index).fillna(0) / total).mean()),
-            }
-        )
     return pd.DataFrame(out)

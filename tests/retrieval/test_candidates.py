@@ -123,3 +123,23 @@ def test_recall_and_unique_contribution_by_hand() -> None:
     assert out.loc[("all", "union"), "recall"] == pytest.approx((2 / 3 + 1) / 2)
     assert out.loc[("all", "y"), "unique"] == pytest.approx(1 / 4)
     assert out.loc[("new", "x"), "recall_1"] == pytest.approx((1 / 2 + 0) / 2)
+
+
+def test_the_union_is_as_deep_as_the_rankers_order_says() -> None:
+    found = pd.DataFrame(
+        {
+            "user_id": ["a", "a", "a"],
+            "item_id": ["1", "2", "3"],
+            "rank_x": [1, 2, None],
+            "seen": [True, False, False],
+            "score_all": [0.1, 0.2, 0.3],
+            "score_new": [None, 0.5, 0.5],
+        }
+    )
+    labels = pd.DataFrame(
+        {"user_id": "a", "item_id": ["1", "2"], "taken": True, "is_new": [False, True]}
+    )
+    out = candidates.retriever_recall(found, labels, depths=(1, 2)).set_index(["task", "retriever"])
+    assert out.loc[("all", "union"), ["recall_1", "recall_2", "recall"]].tolist() == [0, 0.5, 1]
+    assert out.loc[("new", "union"), "recall_1"] == 1  # the tie goes to item 2
+    assert out.loc[("all", "x"), ["recall_1", "recall_2"]].tolist() == [0.5, 1]
