@@ -439,7 +439,7 @@ class Shop(Part):
     rules: Rules = Rules()
     retrieval: dict[str, Retriever] = {}
     ranker: dict[str, Any] = {}
-    """`negative_share`, and settings of the rankers `all` and `new` (see ranking/recipe.py)."""
+    """`negative_share`, and rankers' settings: `all`, `new`, `again` (see ranking/recipe.py)."""
     wording: Wording = Wording()
     evaluation: Evaluation = Evaluation()
     studies: Studies = Studies()

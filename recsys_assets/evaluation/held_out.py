@@ -38,8 +38,9 @@ BASELINES = (
     "personal_frequency_decayed",
 )
 RANKER = "ranker"
-RANKER_ANY = "ranker, due or not"
-"""The ranker's order of everything taken before, where `buy_again` keeps to what is due."""
+RANKER_ANY = "ranker for anything"
+"""What was taken before in the order of the ranker of `all`: what `buy_again` would be without a
+ranker of its own."""
 RETRIEVER = "retriever: "
 """What the name of a retriever's own list begins with."""
 
@@ -215,7 +216,7 @@ def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
 
 
 def again_lists(cutoff: Cutoff, k: int) -> Lists:
-    """What a user took before: the longest overdue first, and in the ranker's order, due or not."""
+    """What a user took before: the longest overdue first, and in the order of ranker `all`."""
     scored = cutoff.scored
     mine = pc.is_in(scored["user_id"], value_set=pa.array(cutoff.people, pa.string()))
     for model, column in (("due", "due"), (RANKER_ANY, "score_all")):

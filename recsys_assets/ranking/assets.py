@@ -25,7 +25,7 @@ from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, ranker, reasons, rules, tables, training
 from recsys_assets.ranking.placements import placements, published, rules_of
-from recsys_assets.ranking.recipe import TASKS, Recipe
+from recsys_assets.ranking.recipe import Recipe, tasks_of
 from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
 
 GROUP = "ranking"
@@ -160,7 +160,7 @@ def _grain_tables(as_of: pd.Timestamp, grains: dict[str, Snapshot]) -> dict[str,
     group=GROUP,
     kinds=["duckdb", "sql"],
     config=("ranker", "seed"),
-    sql=["ranking/ranking_features"],
+    sql=["ranking/ranking_features", "ranking/candidate_rows"],
 )
 def training_rows(
     candidates: Snapshot,
@@ -206,7 +206,12 @@ def training_rows(
         positives += int(pc.sum(table["label"]).as_py() or 0)
         yield part, table
     if not windows:
-        names = [*features.KEYS, "label", *features.feature_names(candidates.columns)]
+        names = [
+            *features.KEYS,
+            "label",
+            "label_again",
+            *features.feature_names(candidates.columns),
+        ]
         yield "", tables.TRAINING_ROWS.arrow_schema(names).empty_table()
     report.numbers |= {"windows": len(windows), "rows": rows, "positives": positives}
 
@@ -214,7 +219,9 @@ def training_rows(
 def _models_have_trees(candidate: Snapshot, fits: Snapshot, shop: Shop) -> Iterator[Failure]:
     targets = fits.to_pandas()["target"].unique()
     recipe = Recipe.read(shop.ranker, shop.seed)
-    expected = sum(len(recipe.variants(target, task)) for target in targets for task in TASKS)
+    expected = sum(
+        len(recipe.variants(target, task)) for target in targets for task in tasks_of(shop)
+    )
     if candidate.rows > expected:
         yield Failure(f"holds {candidate.rows} rankers, at most {expected} were expected")
     for row in candidate.to_pandas().to_dict("records"):
@@ -230,7 +237,7 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot, shop: Shop) -> Itera
     group=GROUP,
     kinds=["lightgbm", "python"],
     pool="ranker",
-    config=("ranker", "seed"),
+    config=("ranker", "repeats", "seed"),
     rules=[_models_have_trees],
 )
 def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report) -> pd.DataFrame:
@@ -249,7 +256,7 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
         unseen = None
         if own in training_rows.parts:
             unseen = _first_users(training_rows.to_arrow(part=own), CURVE_USERS)
-        for task in TASKS:
+        for task in tasks_of(shop):
             for nth, settings in enumerate(recipe.variants(str(target), task)):
                 try:
                     model = ranker.train(frame, settings, valid=unseen if nth == 0 else None)
@@ -461,8 +468,9 @@ def recommendations(
     """What to show, per placement and user, each row with a reason that is true of the data.
 
     `for_you`: anything they are likely to take next. `discover`: nothing they took before, one
-    variant per product. `buy_again`: what is due now. Users without history get what is popular.
-    Where something simpler beat the ranker on the tune target, its order is shown (`stand_ins`).
+    variant per product. `buy_again`: what they took before and are likely to take again within
+    days. Users without history get what is popular. Where something simpler beat the ranker on the
+    tune target, its order is shown (`stand_ins`).
     """
     as_of = serving_cutoff(cutoffs, shop)
     scored = scored_candidates.to_pandas(part=part_name(as_of))

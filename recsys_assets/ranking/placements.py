@@ -17,13 +17,6 @@ FOR_YOU: PlacementName = "for_you"
 DISCOVER: PlacementName = "discover"
 BUY_AGAIN: PlacementName = "buy_again"
 
-DUE_FROM = 0.7
-"""A repeat counts as due from this share of its usual gap on: people buy a little early or late."""
-
-MIN_TIMES = 2.0
-"""Days on which something must have been taken before it has a rhythm at all."""
-
-
 VARIANTS = 3
 """At most so many variants of one product in `for_you` and `buy_again`: people do buy several
 flavours of a thing (one per product costs .007 NDCG on the default data, three cost .001)."""
@@ -73,9 +66,8 @@ def competing(scored: pd.DataFrame, placement: str) -> pd.DataFrame:
             rows = scored[~scored["seen"]]
             score = rows["score_new"]
         case "buy_again":
-            due = scored["due"].fillna(0.0) >= DUE_FROM
-            rows = scored[scored["seen"] & due & (scored["times"] >= MIN_TIMES)]
-            score = rows["score_all"]
+            rows = scored[scored["seen"]]
+            score = rows["score_again"]
         case _:
             rows, score = scored, scored["score_all"]
     return rows[["user_id", "item_id"]].assign(score=score)

@@ -22,7 +22,10 @@ from recsys_assets.ranking.blend import blended, fit_weights, standardized
 from recsys_assets.ranking.features import KEYS, join_features, query_codes
 from recsys_assets.ranking.training import ROWS_PER_QUERY
 
-Task = Literal["all", "new"]
+Task = Literal["all", "new", "again"]
+"""all: what is taken within the horizon; new: that, of what was never taken; again: what was taken
+before and is taken again within days (`training.SOON_DAYS`)."""
+
 Objective = Literal["lambdarank", "rank_xendcg", "binary"]
 
 LIST_LENGTH = 10
@@ -65,10 +68,10 @@ class RankerSettings:
     @staticmethod
     def for_task(task: Task) -> "RankerSettings":
         """The settings that won on the tune target for a task."""
-        return RankerSettings(task=task) if task == "all" else NEW_SETTINGS
+        return RankerSettings(task=task, rounds=ROUNDS[task])
 
 
-NEW_SETTINGS = RankerSettings(task="new", rounds=75)
+ROUNDS: dict[Task, int] = {"all": 150, "new": 75, "again": 100}
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def train(
 ) -> RankerModel:
     """Grow the trees on labelled rows of one or more windows (`training.training_frame`).
 
-    For task `new` only rows with `ui_seen` 0 are used. `valid` (same columns, all candidates of
+    For task `new` only rows with `ui_seen` 0 are used, for task `again` only rows with `ui_seen` 1
+    and a `label_again`. `valid` (same columns, all candidates of
     another cutoff) only adds a learning curve; it never stops or changes the training. Raises
     NothingToLearnError without positives or without negatives.
     """
@@ -190,7 +194,8 @@ def score_candidates(
     """Features and scores for all candidates of one cutoff, some users at a time.
 
     Gives as_of, user_id, item_id, `seen` (taken before the cutoff) and one float32 column
-    `<name>` per entry of `models`. A model of task `new` is null where `seen`.
+    `<name>` per entry of `models`. A model of task `new` is null where `seen`, one of task `again`
+    where not.
     """
     query = query_codes(candidates["user_id"])
     starts = np.flatnonzero(np.diff(query, prepend=-1))
@@ -204,7 +209,7 @@ def score_candidates(
         seen = frame["ui_seen"].to_numpy() > 0
         scores = {}
         for name, model in models.items():
-            wanted = np.flatnonzero(~seen) if model.task == "new" else np.arange(len(seen))
+            wanted = np.flatnonzero(_in_task(seen, model.task))
             values = np.full(len(seen), np.nan, dtype=np.float32)
             values[wanted] = score(model, frame.take(pa.array(wanted)))
             scores[name] = pa.array(values, from_pandas=True)
@@ -270,14 +275,30 @@ def _params(objective: Objective, settings: RankerSettings) -> dict[str, Any]:
     return params
 
 
+def _in_task(seen: np.ndarray, task: Task) -> np.ndarray:
+    """Which candidates a task is about."""
+    match task:
+        case "new":
+            return ~seen
+        case "again":
+            return seen
+    return np.ones(len(seen), dtype=bool)
+
+
 def _features(frame: pa.Table) -> tuple[str, ...]:
-    return tuple(n for n in frame.column_names if n not in (*KEYS, "label"))
+    return tuple(n for n in frame.column_names if n not in (*KEYS, "label", "label_again"))
 
 
 def _of_task(frame: pa.Table, task: Task) -> pa.Table:
-    """The rows of a task, without the users that have no positive left among them."""
-    if task == "new":
-        frame = frame.filter(pc.equal(frame["ui_seen"], 0))
+    """The rows of a task with its label, without the users that have no positive among them."""
+    match task:
+        case "new":
+            frame = frame.filter(pc.equal(frame["ui_seen"], 0))
+        case "again":
+            known = pc.equal(frame["ui_seen"], 1)
+            frame = frame.filter(pc.and_(known, pc.is_valid(frame["label_again"])))
+            again = frame["label_again"]
+            frame = frame.set_column(frame.column_names.index("label"), "label", again)
     if frame.num_rows == 0:
         raise NothingToLearnError(f"task {task}: no rows")
     query = _queries(frame)

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
+from recsys_assets.core.config import Shop
 from recsys_assets.ranking.ranker import RankerSettings, Task
 
 TASKS: tuple[Task, ...] = get_args(Task)
+
+
+def tasks_of(shop: Shop) -> tuple[Task, ...]:
+    """The tasks of a shop: where things are taken once, nothing is taken again."""
+    return tuple(task for task in TASKS if shop.repeats or task != "again")
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class Recipe:
 
     @classmethod
     def read(cls, section: Mapping[str, Any], seed: int) -> "Recipe":
-        """From `{negative_share: .., all: {rounds: ..}, new: {..}}`; absent keys keep defaults.
+        """From `{negative_share: .., all: {rounds: ..}, new: {..}, again: {..}}`.
 
-        Raises ValueError naming an unknown key.
+        Absent keys keep their defaults.         Raises ValueError naming an unknown key.
         """
         known = {"negative_share", "evaluation_seeds", *TASKS}
         if unknown := set(section) - known:

@@ -23,10 +23,12 @@ def score_or_fuse(
     feature_tables: Mapping[str, pa.Table],
     seen: np.ndarray,
 ) -> dict[str, pa.Array]:
-    """`score_all` and `score_new` of every candidate row, float32; `score_new` is null where seen.
+    """`score_all`, `score_new` and `score_again` of every candidate row, float32; `score_new` is
+    null where seen, `score_again` where not.
 
-    Further entries of `models` (other seeds) come along under their own names. A task without a
-    model is scored by the fused places of the retrievers (reciprocal ranks).
+    Further entries of `models` (other seeds) come along under their own names. Without a model,
+    `all` and `new` are scored by the fused places of the retrievers (reciprocal ranks), and `again`
+    as `all`.
     """
     scores: dict[str, pa.Array] = {}
     if models:
@@ -37,6 +39,10 @@ def score_or_fuse(
         scores.setdefault("score_all", pa.array(fused))
         hidden = np.where(seen, np.float32(np.nan), fused)
         scores.setdefault("score_new", pa.array(hidden, from_pandas=True))
+    if "score_again" not in scores:
+        anything = scores["score_all"].to_numpy(zero_copy_only=False)
+        again = np.where(seen, anything, np.float32(np.nan))
+        scores["score_again"] = pa.array(again, from_pandas=True)
     return dict(sorted(scores.items()))
 
 

@@ -25,6 +25,9 @@ from recsys_assets.ranking.features import (
 
 ROWS_PER_QUERY = 10_000
 
+SOON_DAYS = 7
+"""Task `again` asks what is taken again within so many days, however long the horizon is."""
+
 
 def build_labels(
     warehouse: Warehouse, interactions: Relation, as_of: datetime, horizon_end: datetime
@@ -49,11 +52,15 @@ def training_frame(
     seed: int = 0,
     rows_per_query: int = ROWS_PER_QUERY,
 ) -> pa.Table:
-    """One window's rows to learn from: the keys, `label` (0 or 1, float32), then the features.
+    """One window's rows to learn from: the keys, `label` and `label_again`, then the features.
 
-    A share `negative_share` (0 to 1) of the negatives is kept; `seed` chooses another draw. Users
-    without a positive among their candidates are left out: they teach no order. Rows for task `new`
-    are those with `ui_seen` 0. Tables of several windows can be concatenated.
+    `label` (0 or 1, float32) is what was taken within the horizon, `label_again` what was taken
+    within `SOON_DAYS`. A share `negative_share` (0 to 1) of the negatives is kept; `seed` chooses
+    another draw. Users without a positive among their candidates are left out: they teach no order.
+    Rows for task `new` are those with `ui_seen` 0; rows for task `again` those with `ui_seen` 1 and
+    a `label_again`, which is null where a row is kept as a positive of the horizon but would not
+    have been drawn as the negative that it is for `again`. Tables of several windows can be
+    concatenated.
     """
     if not 0.0 <= negative_share <= 1.0:
         raise ValueError(f"negative_share is {negative_share}, not a share")
@@ -61,18 +68,23 @@ def training_frame(
         "ranking/candidate_rows",
         {
             "candidates": candidates.select(["user_id", "item_id"]),
-            "labels": labels.select(["user_id", "item_id", "taken"]),
+            "labels": labels.select(["user_id", "item_id", "taken", "first_taken_at"]),
             "user_item_features": feature_tables["user_item_features"].select(
                 ["user_id", "item_id", "ui_seen"]
             ),
         },
-        {"as_of": pc.max(candidates["as_of"]).as_py(), "seed": seed},
+        {
+            "as_of": pc.max(candidates["as_of"]).as_py(),
+            "seed": seed,
+            "soon_days": SOON_DAYS,
+        },
     )
-    taken = rows["taken"].to_numpy()
+    taken, draw = rows["taken"].to_numpy(), rows["draw"].to_numpy()
+    soon = rows["taken_soon"].to_numpy()
     kept = kept_rows(
         query_codes(candidates["user_id"]),
         taken,
-        rows["draw"].to_numpy(),
+        draw,
         negative_share,
         rows_per_query,
     )
@@ -82,6 +94,9 @@ def training_frame(
         {
             **{key: joined[key] for key in KEYS},
             "label": taken[kept].astype(np.float32),
+            "label_again": pa.array(
+                soon[kept].astype(np.float32), mask=~(soon | drawn(draw, negative_share))[kept]
+            ),
             **{name: joined[name] for name in joined.column_names if name not in KEYS},
             **{name: values[kept] for name, values in made.items()},
         }
@@ -101,11 +116,14 @@ def kept_rows(
     `rows_per_query` a query keeps its positives first, then the negatives with the lowest draws.
     """
     has_positive = np.bincount(query, weights=taken, minlength=query.max(initial=-1) + 1) > 0
-    chosen = np.flatnonzero(
-        (taken | (draw < round(negative_share * 1_000_000))) & has_positive[query]
-    )
+    chosen = np.flatnonzero((taken | drawn(draw, negative_share)) & has_positive[query])
     order = chosen[np.lexsort((chosen, draw[chosen], ~taken[chosen], query[chosen]))]
     q = query[order]
     starts = np.flatnonzero(np.diff(q, prepend=-1))
     place = np.arange(len(q)) - np.repeat(starts, np.diff(np.append(starts, len(q))))
     return np.sort(order[place < rows_per_query])
+
+
+def drawn(draw: np.ndarray, share: float) -> np.ndarray:
+    """Which rows a share of all is, by their draws in [0, 1,000,000)."""
+    return draw < round(share * 1_000_000)

@@ -92,6 +92,19 @@ def test_the_ranker_of_new_items_learns_from_unseen_rows_only():
     assert model.metrics["rows"] == users_with * unseen[:10].sum()
 
 
+def test_the_ranker_of_repeats_learns_its_own_label_from_known_rows_only():
+    data = frame()
+    score = data["score_r"].to_numpy()
+    known = data["ui_seen"].to_numpy() > 0
+    again = pa.array((score < 0.3).astype("float32"), mask=score > 0.9)
+    data = data.append_column("label_again", again)
+    model = ranker.train(data, replace(SMALL, task="again"))
+    assert model.metrics["positives"] == (known & (score < 0.3)).sum()
+    assert "label_again" not in model.features
+    found = ranker.score(model, data)
+    assert found[known & (score < 0.3)].min() > found[known & (score > 0.3) & (score < 0.9)].max()
+
+
 def test_without_a_positive_there_is_nothing_to_learn():
     data = frame()
     none = data.set_column(3, "label", pa.array(np.zeros(data.num_rows, dtype=np.float32)))

@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -23,7 +24,9 @@ LOG = interactions(
 )
 
 
-def window(pairs: list[tuple[str, str]], negative_share: float, seed: int = 0) -> pa.Table:
+def window(
+    pairs: list[tuple[str, str]], negative_share: float, seed: int = 0, log: pd.DataFrame = LOG
+) -> pa.Table:
     catalogue = items("a1", "a2", "b1", "b2", "c1")
     candidates = pa.table(
         {
@@ -37,16 +40,16 @@ def window(pairs: list[tuple[str, str]], negative_share: float, seed: int = 0) -
     return training.training_frame(
         Warehouse(),
         candidates,
-        labels(),
+        labels(log),
         catalogue,
-        features.build_feature_tables(Warehouse(), LOG, catalogue, users("ann", "bob"), AS_OF),
+        features.build_feature_tables(Warehouse(), log, catalogue, users("ann", "bob"), AS_OF),
         negative_share=negative_share,
         seed=seed,
     )
 
 
-def labels() -> pa.Table:
-    return training.build_labels(Warehouse(), LOG, AS_OF, AS_OF + timedelta(days=28))
+def labels(log: pd.DataFrame = LOG) -> pa.Table:
+    return training.build_labels(Warehouse(), log, AS_OF, AS_OF + timedelta(days=28))
 
 
 def test_labels_are_what_was_taken_in_the_horizon_and_whether_it_was_new():
@@ -70,6 +73,18 @@ def test_a_user_without_a_positive_among_the_candidates_teaches_nothing():
 def test_positives_stay_when_no_negative_is_drawn():
     frame = window([("ann", "a1"), ("ann", "b1"), ("ann", "c1")], 0.0)
     assert frame["label"].to_pylist() == [1.0, 1.0]
+
+
+def test_what_is_taken_again_within_days_is_its_own_label():
+    log = interactions(
+        event("ann", "a1", 30), event("ann", "a2", 30), event("ann", "b1", 30),
+        event("ann", "a1", -6.9), event("ann", "a2", -7),
+    )  # fmt: skip
+    frame = window([("ann", "a1"), ("ann", "a2"), ("ann", "b1")], 1.0, log=log)
+    assert frame["label"].to_pylist() == [1.0, 1.0, 0.0]
+    assert frame["label_again"].to_pylist() == [1.0, 0.0, 0.0]
+    undrawn = window([("ann", "a1"), ("ann", "a2"), ("ann", "b1")], 0.0, log=log)
+    assert undrawn["label_again"].to_pylist() == [1.0, None]  # a2 stays for the horizon only
 
 
 def test_a_share_that_is_none_is_refused():
