@@ -34,7 +34,7 @@ class Recipe:
     def read(cls, section: Mapping[str, Any], seed: int) -> "Recipe":
         """From `{negative_share: .., all: {rounds: ..}, new: {..}, again: {..}}`.
 
-        Absent keys keep their defaults.         Raises ValueError naming an unknown key.
+        Absent keys keep their defaults. Raises ValueError naming an unknown key.
         """
         known = {"negative_share", "evaluation_seeds", *TASKS}
         if unknown := set(section) - known:
