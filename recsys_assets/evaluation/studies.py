@@ -99,6 +99,8 @@ class World:
         """
         models = {}
         for task, settings in self.recipe.settings.items():
+            if task == "again" and not pc.max(frame["label_again"]).as_py():
+                continue  # nothing is taken again in this shop
             models[f"score_{task}"] = ranker.train(frame, settings)
         log, proposed = self.candidates(as_of)
         tables = self.features(as_of)
@@ -172,7 +174,7 @@ class TuneSample:
         dropped = [n for n in dropped if n not in (*features.KEYS, "ui_seen")]
         learn, rows = learn.drop_columns(dropped), rows.drop_columns(dropped)
         model = ranker.train(learn, settings)
-        return self.ndcg(task, _scored(model, rows, task))
+        return self.ndcg(task, _scored(model, rows))
 
     def ndcg(self, task: str, scored: pd.DataFrame) -> pd.Series:
         """NDCG@k per user of `user_id, item_id, score`."""
@@ -180,9 +182,8 @@ class TuneSample:
         return found.set_index("user_id")[f"ndcg@{self.k}"]
 
 
-def _scored(model: RankerModel, rows: pa.Table, task: str) -> pd.DataFrame:
-    if task == "new":
-        rows = rows.filter(pc.equal(rows["ui_seen"], 0))
+def _scored(model: RankerModel, rows: pa.Table) -> pd.DataFrame:
+    rows = rows.filter(pa.array(ranker.in_task(rows["ui_seen"].to_numpy() > 0, model.task)))
     pairs = rows.select(["user_id", "item_id"]).to_pandas()
     return pairs.assign(score=ranker.score(model, rows))
 

@@ -323,9 +323,10 @@ def calibration(
     found = []
     if as_of is not None and part_name(as_of) in labels.parts:
         part = part_name(as_of)
-        scored = scored_candidates.to_pandas(["user_id", "item_id", "score_all", "score_new"], part)
-        pairs = pd.MultiIndex.from_frame(labels.to_pandas(["user_id", "item_id"], part))
-        taken = pd.MultiIndex.from_frame(scored[["user_id", "item_id"]]).isin(pairs)
+        columns_read = ["user_id", "item_id", *(f"score_{task}" for task in TASKS)]
+        scored = scored_candidates.to_pandas(columns_read, part)
+        relevant = held_out.relevant_pairs(labels.to_pandas(part=part), as_of, pd.Index([]))
+        candidate = pd.MultiIndex.from_frame(scored[["user_id", "item_id"]])
         trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
         for task in TASKS:
             settings = recipe.settings[task]
@@ -335,6 +336,7 @@ def calibration(
                 continue
             score = scored[f"score_{task}"].to_numpy(dtype=np.float64, na_value=np.nan)
             known = np.isfinite(score)
+            taken = candidate.isin(pd.MultiIndex.from_frame(relevant[task]))
             rows, error = studies.reliability(score[known], taken[known], recipe.negative_share)
             report.numbers[f"calibration error {task}"] = error
             report.plot(f"calibration {task}", plots.reliability(rows, title=f"Task {task}"))

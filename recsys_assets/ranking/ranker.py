@@ -209,7 +209,7 @@ def score_candidates(
         seen = frame["ui_seen"].to_numpy() > 0
         scores = {}
         for name, model in models.items():
-            wanted = np.flatnonzero(_in_task(seen, model.task))
+            wanted = np.flatnonzero(in_task(seen, model.task))
             values = np.full(len(seen), np.nan, dtype=np.float32)
             values[wanted] = score(model, frame.take(pa.array(wanted)))
             scores[name] = pa.array(values, from_pandas=True)
@@ -275,7 +275,7 @@ def _params(objective: Objective, settings: RankerSettings) -> dict[str, Any]:
     return params
 
 
-def _in_task(seen: np.ndarray, task: Task) -> np.ndarray:
+def in_task(seen: np.ndarray, task: Task) -> np.ndarray:
     """Which candidates a task is about."""
     match task:
         case "new":
