@@ -398,6 +398,11 @@ class Lake:
             )
         return path
 
+    def object_size(self, sha256: str, suffix: str) -> int | None:
+        """Bytes of a stored file, None when it is missing. Reads nothing of it."""
+        path = self._object_path(sha256, suffix)
+        return path.stat().st_size if path.is_file() else None
+
     # -- housekeeping ------------------------------------------------------------------------
 
     @contextmanager
@@ -428,24 +433,29 @@ class Lake:
                 return stream.read().strip() or "unknown"
             return ""
 
-    def sweep(self) -> int:
-        """Remove the unfinished writes of processes that are gone; returns how many."""
-        swept = 0
-        for folder in (self.root / "tmp").iterdir():
+    def orphans(self) -> list[Path]:
+        """The unfinished writes of processes that are gone."""
+        found = []
+        for folder in sorted((self.root / "tmp").iterdir()):
             lock = folder / "lock"
             if not lock.exists():
                 if not Path(f"/proc/{folder.name.split('-')[0]}").exists():
-                    shutil.rmtree(folder)
-                    swept += 1
+                    found.append(folder)
                 continue
             with lock.open("a") as stream:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                shutil.rmtree(folder)
-                swept += 1
-        return swept
+                found.append(folder)
+        return found
+
+    def sweep(self) -> int:
+        """Remove the orphans; returns how many."""
+        orphans = self.orphans()
+        for folder in orphans:
+            shutil.rmtree(folder)
+        return len(orphans)
 
     def collect_garbage(self) -> int:
         """Remove versions that no pointer names, and their files; returns bytes freed."""

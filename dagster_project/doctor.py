@@ -1,0 +1,262 @@
+"""What is wrong with this home, and what to do about each thing.
+
+Needs no daemon, no webserver and no run: it reads files, and Dagster's storage as far as that can
+be read. A cron line or a systemd timer outside of Dagster runs it, because an alert that depends on
+the daemon cannot say that the daemon is dead.
+
+Belongs here: looking and saying. The one thing it changes: runs whose process is gone are marked as
+failed, as the living daemon does. Does not belong here: repairing data.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+from dagster_project import sensors
+from dagster_project.reaper import reap
+from recsys_assets.core.assets import Project
+from recsys_assets.core.lake import Lake, LakeError
+from recsys_assets.ingestion.files import ledger_of
+
+Level = Literal["error", "warning"]
+
+LEAST_FREE_BYTES = 1_000_000_000
+LEAST_FREE_SHARE = 0.05
+HEARTBEAT = timedelta(minutes=2)
+QUEUED = timedelta(hours=1)
+SERVED = ("recommendations", "popular_recommendations", "similar_items", "bought_together", "items")
+"""Tables whose every byte is hashed at each look; `deep` hashes all."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    level: Level
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}. {self.remedy}"
+
+
+def examine(
+    project: Project,
+    instance: dg.DagsterInstance | None,
+    now: datetime,
+    *,
+    deep: bool = False,
+    daemon: bool = True,
+) -> list[Finding]:
+    """Everything that is wrong, errors first.
+
+    instance: Dagster's storage, None when it cannot be opened. daemon: whether one should be alive.
+    """
+    home = Path(project.home)
+    lake = project.lake
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: stored(lake, deep),
+        lambda: gates(lake),
+        lambda: served(project, now),
+        lambda: arrivals(home),
+        lambda: disk(home),
+        lambda: leftovers(lake),
+        lambda: untold(home),
+    ]
+    if instance is None:
+        looks.append(lambda: iter([_NO_STORAGE]))
+    else:
+        looks.append(lambda: runs(instance, lake, now))
+        if daemon:
+            looks.append(lambda: daemons(instance, now))
+            looks.append(lambda: instigators(instance))
+    found: list[Finding] = []
+    for look in looks:
+        try:
+            found += look()
+        except (LakeError, OSError, ValueError, KeyError, TypeError, SQLAlchemyError) as error:
+            found.append(
+                Finding("error", f"a look failed: {type(error).__name__}: {error}", "Repair that")
+            )
+    return sorted(found, key=lambda f: f.level)
+
+
+_NO_STORAGE = Finding(
+    "error",
+    "Dagster's own storage cannot be opened",
+    "What is served is not affected. Restore $RECSYS_HOME/dagster from a backup, or move it away "
+    "and start again: the lake knows what was built, only the history of runs is lost",
+)
+
+
+def stored(lake: Lake, deep: bool) -> Iterator[Finding]:
+    """Pointers, manifests and files: everything a pointer names is there and unaltered."""
+    for asset in lake.assets():
+        remedy = f"Restore the file from a backup, or delete it and materialize {asset} again"
+        try:
+            entries = lake.entries(asset)
+        except (ValueError, KeyError, TypeError):
+            path = lake.root / "pointers" / f"{asset.replace('/', '__')}.json"
+            yield Finding("error", f"{asset}: the pointer {path} cannot be read", remedy)
+            continue
+        hashed = deep or asset in SERVED
+        for partition, entry in entries.items():
+            named = dict.fromkeys(v for v in (entry.current, entry.candidate) if v)
+            for version_id in named:
+                try:
+                    version = lake.version(version_id)
+                    for file in version.files:
+                        if hashed:
+                            lake.verified_object(asset, file.sha256, "parquet")
+                        elif lake.object_size(file.sha256, "parquet") != file.bytes:
+                            raise LakeError(f"a file of it is missing or cut: {file.sha256[:12]}…")
+                    lake.report(version)
+                except (LakeError, ValueError, KeyError) as error:
+                    where = f"{asset}[{partition}]" if partition else asset
+                    yield Finding("error", f"{where}, version {version_id[:12]}: {error}", remedy)
+
+
+def gates(lake: Lake) -> Iterator[Finding]:
+    """Tables whose newest version is not approved, so that nothing is built from them."""
+    for asset in lake.assets():
+        bad = {p: e for p, e in lake.entries(asset).items() if e.verdict != "approved"}
+        for partition, entry in list(bad.items())[:1]:
+            where = f"{asset}[{partition}]" if partition else asset
+            more = f" and {len(bad) - 1} more partitions" if len(bad) > 1 else ""
+            reasons = "; ".join(entry.reasons) or "its check did not run to the end"
+            yield Finding(
+                "error",
+                f"{where}{more}: the newest version is {entry.verdict}: {reasons}",
+                f"Repair the cause and materialize {asset}; until then the last approved one is "
+                "read",
+            )
+
+
+def served(project: Project, now: datetime) -> Iterator[Finding]:
+    """The age of what is served, and whether anything is."""
+    behind, words = sensors.staleness(project, now)
+    if behind is None:
+        yield Finding("error", f"nothing is served: {words}", "Start with `recsys run`")
+        return
+    alert = sensors.stale_alert(project, now)
+    if alert is not None:
+        hours = behind.total_seconds() / 3600
+        yield Finding(
+            "error", f"what is served {alert.what}, {hours:.0f} hours behind", alert.remedy
+        )
+
+
+def arrivals(home: Path) -> Iterator[Finding]:
+    """The ledger of arrivals and its archive."""
+    for problem in ledger_of(home).problems():
+        yield Finding("error", problem, "See docs/operations.md#the-ledger-of-arrivals-is-damaged")
+
+
+def disk(home: Path) -> Iterator[Finding]:
+    """Space for the next run."""
+    usage = shutil.disk_usage(home)
+    if usage.free < max(LEAST_FREE_BYTES, LEAST_FREE_SHARE * usage.total):
+        yield Finding(
+            "error",
+            f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.0f} GB are free at {home}",
+            "Free space: old versions first (docs/operations.md#retention)",
+        )
+
+
+def leftovers(lake: Lake) -> Iterator[Finding]:
+    """Unfinished writes of processes that are gone."""
+    orphans = lake.orphans()
+    if orphans:
+        yield Finding(
+            "warning",
+            f"{len(orphans)} unfinished writes of dead processes in {lake.root / 'tmp'}",
+            "The next run removes them",
+        )
+
+
+def untold(home: Path) -> Iterator[Finding]:
+    """Whether the newest alert reached the webhook."""
+    path = home / "alerts.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if lines and not json.loads(lines[-1])["delivered"]:
+        yield Finding(
+            "error",
+            f"the newest alert did not reach the webhook: {json.loads(lines[-1])['key']}",
+            "Check the address in $RECSYS_ALERT_WEBHOOK and whether it answers",
+        )
+
+
+def runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> Iterator[Finding]:
+    """Runs that are recorded as alive but are not, and runs that nobody starts."""
+    for run in reap(instance, lake, now):
+        yield Finding(
+            "warning",
+            f"run {run.run_id} of {run.job_name} had lost its process; it is marked as failed now",
+            "Start it again, unless the daemon does",
+        )
+    waiting = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING])
+    )
+    old = [r for r in waiting if now - r.create_timestamp > QUEUED]
+    if old:
+        yield Finding(
+            "error",
+            f"{len(old)} runs wait for more than an hour, among them {old[-1].dagster_run.run_id}",
+            "Look at the run that works now, and whether the daemon lives",
+        )
+
+
+def daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
+    """The heartbeat of each daemon that schedules, sensors and the queue need."""
+    statuses = instance.get_daemon_statuses()
+    dead = []
+    for name, status in sorted(statuses.items()):
+        if not status.required:
+            continue
+        beat = status.last_heartbeat
+        if beat is None or now.timestamp() - beat.timestamp > HEARTBEAT.total_seconds():
+            dead.append(name)
+        elif beat.errors:
+            text = str(beat.errors[0].message).strip().splitlines()[0]
+            yield Finding("error", f"daemon {name}: {text}", "See the log of `recsys ui`")
+    if dead:
+        yield Finding(
+            "error",
+            f"no heartbeat of {', '.join(dead)} within {HEARTBEAT.seconds} seconds",
+            "Start the daemon (systemctl restart recsys, or `recsys ui`). Without one, say "
+            "--without-daemon",
+        )
+
+
+def instigators(instance: dg.DagsterInstance) -> Iterator[Finding]:
+    """Schedules and sensors that somebody stopped, or whose last tick failed."""
+    for state in instance.all_instigator_state():
+        kind, name = state.instigator_type.value.lower(), state.instigator_name
+        if not state.is_running:
+            yield Finding("warning", f"{kind} {name} is stopped", "Start it in the UI (Automation)")
+            continue
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        if ticks and ticks[0].is_failure:
+            error = ticks[0].error
+            text = error.message.strip().splitlines()[0] if error else "unknown"
+            yield Finding("error", f"{kind} {name}: its last tick failed: {text}", "See its ticks")
+
+
+def open_storage(folder: Path) -> dg.DagsterInstance | None:
+    """Dagster's storage below a home, None when there is none or it is broken."""
+    if not (folder / "dagster.yaml").exists():
+        return None
+    try:
+        instance = dg.DagsterInstance.from_config(str(folder))
+        instance.get_runs(limit=1)
+        instance.all_instigator_state()
+        return instance
+    except (SQLAlchemyError, OSError, dg.DagsterError):
+        return None

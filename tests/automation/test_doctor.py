@@ -1,0 +1,215 @@
+"""The doctor sees every kind of damage, names it and its remedy, and never dies of it."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._daemon.types import DaemonHeartbeat
+
+from dagster_project import doctor
+from dagster_project.doctor import Finding
+from recsys_assets.core.assets import Project
+from recsys_assets.core.lake import Lake, VersionKey
+from recsys_assets.ingestion.files import ledger_of
+
+NOW = datetime(2024, 1, 11, 12, tzinfo=UTC)
+KEY = VersionKey(code="", config="", libraries="", inputs={})
+
+
+def put(lake: Lake, asset: str, table: pa.Table, *, approve: bool = True) -> None:
+    version = lake.store(asset, [("", table)], KEY)
+    lake.propose([version])
+    if approve:
+        lake.approve([version])
+
+
+def served(lake: Lake, as_of: datetime) -> None:
+    kind = pa.timestamp("us", tz="UTC")
+    put(lake, "recommendations", pa.table({"as_of": pa.array([as_of], kind)}))
+
+
+@pytest.fixture
+def home(project: Project) -> Path:
+    """A healthy home: lists that know everything up to the end of the shop's data."""
+    served(project.lake, datetime(2024, 1, 11, tzinfo=UTC))
+    put(project.lake, "numbers", pa.table({"x": [1, 2, 3]}))
+    return Path(project.home)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def look(
+    project: Project, instance: dg.DagsterInstance | None, now: datetime = NOW, **options: bool
+) -> list[Finding]:
+    return doctor.examine(project, instance, now, **{"daemon": False, **options})
+
+
+def only(found: list[Finding]) -> Finding:
+    assert len(found) == 1, found
+    assert found[0].remedy
+    return found[0]
+
+
+def test_a_healthy_home_has_no_findings(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    assert look(project, instance) == []
+
+
+@pytest.mark.parametrize("kind", ["flip", "cut", "gone"])
+def test_every_damaged_file_of_what_is_served_is_found(
+    project: Project, home: Path, instance: dg.DagsterInstance, kind: str
+) -> None:
+    version = project.lake.candidates("recommendations")[0]
+    objects = project.lake.root / "objects"
+    for path in [*objects.glob(f"*/{version.files[0].sha256}*"),
+                 *objects.glob(f"*/{version.report}*"),
+                 project.lake.root / "manifests" / f"{version.id}.json"]:  # fmt: skip
+        good = path.read_bytes()
+        if kind == "flip":
+            path.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+        elif kind == "cut":
+            path.write_bytes(good[:-1])
+        else:
+            path.unlink()
+        found = look(project, instance)
+        assert any("recommendations" in f.what and f.level == "error" for f in found), path
+        path.write_bytes(good)
+    assert look(project, instance) == []
+
+
+def test_a_flipped_bit_in_a_table_that_is_not_served_needs_the_deep_look(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    version = project.lake.candidates("numbers")[0]
+    (path,) = (project.lake.root / "objects").glob(f"*/{version.files[0].sha256}*")
+    good = path.read_bytes()
+    path.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+    assert look(project, instance) == []
+    assert "numbers" in only(look(project, instance, deep=True)).what
+    path.write_bytes(good[:-1])
+    assert "missing or cut" in only(look(project, instance)).what
+
+
+def test_a_pointer_that_is_no_json_is_named(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    (project.lake.root / "pointers" / "numbers.json").write_text("{")
+    assert any("numbers.json cannot be read" in f.what for f in look(project, instance))
+
+
+def test_a_rejected_table_is_named_with_its_reason(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    put(project.lake, "numbers", pa.table({"x": [9]}), approve=False)
+    project.lake.reject(project.lake.candidates("numbers")[0], ["x: has maximum 9"])
+    assert "rejected: x: has maximum 9" in only(look(project, instance)).what
+
+
+def test_age_counts_from_the_data_and_not_past_the_end_of_a_closed_data_set(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    assert look(project, instance, NOW + timedelta(days=365)) == []
+    served(project.lake, datetime(2024, 1, 8, tzinfo=UTC))
+    assert "72 hours behind" in only(look(project, instance)).what
+
+
+def test_nothing_served_is_an_error(project: Project, instance: dg.DagsterInstance) -> None:
+    assert "nothing is served" in only(look(project, instance)).what
+
+
+def test_a_torn_ledger_of_arrivals_is_found(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    ledger = ledger_of(home)
+    ledger.folder.mkdir()
+    ledger.path.write_text('["0123')
+    assert "torn line" in only(look(project, instance)).what
+
+
+def test_a_full_disk_is_seen_before_it_is_full(
+    project: Project, home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
+    assert "are free at" in only(look(project, instance)).what
+
+
+def test_unfinished_writes_of_a_dead_process_are_a_warning(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    (project.lake.root / "tmp" / "999999999-abc").mkdir()
+    assert only(look(project, instance)).level == "warning"
+
+
+def test_an_alert_that_never_arrived_is_found(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    line = {"at": NOW.isoformat(), "key": "k", "delivered": False}
+    (home / "alerts.jsonl").write_text(json.dumps(line) + "\n")
+    assert "did not reach the webhook" in only(look(project, instance)).what
+
+
+def test_a_broken_storage_of_dagster_is_one_finding_and_the_rest_is_still_looked_at(
+    project: Project, home: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dagster"
+    (folder / "storage").mkdir(parents=True)
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (folder / "history").mkdir()
+    (folder / "history" / "runs.db").write_text("no database")
+    assert doctor.open_storage(folder) is None
+    (project.lake.root / "tmp" / "999999999-abc").mkdir()
+    found = look(project, doctor.open_storage(folder))
+    assert [f.level for f in found] == ["error", "warning"]
+
+
+def beat(instance: dg.DagsterInstance, at: datetime) -> None:
+    for name in instance.get_required_daemon_types():
+        instance.add_daemon_heartbeat(DaemonHeartbeat(at.timestamp(), name, "id", []))
+
+
+def test_a_dead_daemon_is_seen_within_two_minutes_and_a_living_one_is_fine(
+    project: Project, home: Path, tmp_path: Path
+) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        found = only(look(project, instance, daemon=True))
+        assert "no heartbeat of" in found.what and "recsys ui" in found.remedy
+        beat(instance, NOW)
+        assert look(project, instance, NOW + timedelta(seconds=119), daemon=True) == []
+        later = look(project, instance, NOW + timedelta(seconds=121), daemon=True)
+        assert "SENSOR" in only(later).what
+
+
+def test_a_stopped_schedule_is_a_warning(project: Project, home: Path, tmp_path: Path) -> None:
+    from dagster._core.remote_origin import (
+        ManagedGrpcPythonEnvCodeLocationOrigin,
+        RemoteInstigatorOrigin,
+        RemoteRepositoryOrigin,
+    )
+    from dagster._core.scheduler.instigation import (
+        InstigatorState,
+        InstigatorStatus,
+        ScheduleInstigatorData,
+    )
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="m"))
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "r"), "daily")
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        beat(instance, NOW)
+        state = InstigatorState(
+            origin, InstigatorType.SCHEDULE, InstigatorStatus.STOPPED,
+            ScheduleInstigatorData("30 4 * * *"),
+        )  # fmt: skip
+        instance.add_instigator_state(state)
+        found = only(look(project, instance, daemon=True))
+        assert found.what == "schedule daily is stopped"
