@@ -44,7 +44,7 @@ test: lint $(DAGSTER_HOME)/dagster.yaml
 
 # Every kill point and failure, one after the other; `make test` runs a sample of them.
 faults: $(VENV)/.installed
-	$(BIN)/pytest -m faults
+	$(BIN)/python -m tests.faults
 
 # The contract of the vector index against the Weaviate server that WEAVIATE_URL, WEAVIATE_GRPC_PORT
 # and WEAVIATE_API_KEY name. It works under names of its own and removes what it made.

@@ -1,0 +1,221 @@
+"""Breaking a publish at one system call, and one checker for what must hold afterwards.
+
+A publish here is what the daemon does with one delivered file: the sensor's tick takes it into the
+ledger, the landing run, the days' run, with every gate. It runs in a forked child (everything heavy
+is imported once), which waits until strace holds it and then meets its fault.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagster_project import doctor
+from recsys_assets.core.lake import Lake
+from recsys_assets.ingestion.files import ledger_of
+from tests.automation.test_arrival_sensor import Watch
+
+STRACE = Path("/usr/bin/strace")
+CALLS = ("write", "fsync", "rename", "unlink", "unlinkat", "rmdir")
+FIRST = ["u,x,2024-01-02", "u,y,2024-01-03", "v,x,2024-01-03"]
+SECOND = ["w,y,2024-01-05", "late,x,2024-01-02", "u,x,2024-01-02", "bad,x,1970-01-01"]
+EVENTS = ["late 02", "u 02", "u 02", "u 03", "v 03", "w 05"]
+"""User and day of every event that must be there in the end, each once."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at the n-th `call` of any one thread: a signal, or an error number's name."""
+
+    call: str
+    nth: int
+    effect: str
+
+    @property
+    def inject(self) -> str:
+        kind = "signal" if self.effect.startswith("SIG") else "error"
+        return f"inject={self.call}:{kind}={self.effect}:when={self.nth}"
+
+    def __str__(self) -> str:
+        return f"{self.effect} at {self.call} {self.nth}"
+
+
+class Publish:
+    """A small shop with one file published and a second one delivered; restored for each fault."""
+
+    def __init__(self, root: Path) -> None:
+        import great_expectations  # noqa: F401  # 5 s once, and not in every fork
+
+        self.folder, self._saved = root / "shop", root / "saved"
+        self.folder.mkdir()
+        self.watch = Watch(self.folder)
+        self.watch.deliver("a.csv", *FIRST)
+        self._in_child(self._publish)
+        self.before = contents(self.watch.lake)
+        self.watch.deliver("b.csv", *SECOND)
+        shutil.copytree(self.folder, self._saved)
+        self.struck = 0
+        """How many faults really hit the publish."""
+        self.calls = self._count()
+        self.after = contents(self.watch.lake)
+        assert self.before != self.after
+
+    def points(self, effect: str) -> list[Fault]:
+        """Every place at which `effect` can strike."""
+        return [Fault(c, n, effect) for c in CALLS for n in range(1, self.calls[c] + 1)]
+
+    def strike(self, fault: Fault) -> list[str]:
+        """Publish with `fault`, then again without; returns what did not hold."""
+        self._restore()
+        status = self._in_child(self._publish, ["-e", f"trace={fault.call}", "-e", fault.inject])
+        self.struck += status != 0
+        broken = [f"{fault}: {what}" for what in self._torn()]
+        self._in_child(self._publish)
+        return broken + [f"{fault}, then again: {what}" for what in self.unsound()]
+
+    def collide(self) -> list[str]:
+        """Publish in two processes at once, then once more; returns what did not hold."""
+        self._restore()
+        both = [self._start(self._publish) for _ in range(2)]
+        for _, go in both:
+            os.write(go, b"x")
+        for child, go in both:
+            os.close(go)
+            os.waitpid(child, 0)
+        broken = [f"two at once: {what}" for what in self._torn()]
+        self._in_child(self._publish)
+        return broken + [f"two at once, then again: {what}" for what in self.unsound()]
+
+    def interrupt(self, after: float) -> list[str]:
+        """SIGKILL after so many seconds of a publish, then publish again."""
+        self._restore()
+        child, go = self._start(self._publish)
+        os.write(go, b"x")
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+        os.close(go)
+        _, status = os.waitpid(child, 0)
+        self.struck += status != 0
+        broken = [f"killed after {after:.3f} s: {what}" for what in self._torn()]
+        self._in_child(self._publish)
+        return broken + [f"killed after {after:.3f} s: {what}" for what in self.unsound()]
+
+    def unsound(self) -> list[str]:
+        """What does not hold after an undisturbed publish (I1, I2, I4, I6, I7)."""
+        found = self._torn()
+        lake = self.watch.lake
+        if contents(lake) != self.after:
+            found.append("the bytes are not those of an undisturbed run (I6)")
+        if self.watch.events() != EVENTS:
+            found.append(f"events are lost or doubled: {self.watch.events()} (I1)")
+        landed, refused = lake.read("landed_rows"), "reject_reason"
+        if landed.rows != 7 or landed.to_pandas([refused])[refused].notna().sum() != 1:
+            found.append("rows in are not accepted + quarantined (I1)")
+        names = Counter(a.name for a in ledger_of(self.watch.folder / "home").arrivals())
+        if names != {"inbox/a.csv": 1, "inbox/b.csv": 1, "items.csv": 1}:
+            found.append(f"arrivals are lost or doubled: {dict(names)} (I1)")
+        stray = [*lake.orphans(), *(self.folder / "home").rglob("tmp-*"),
+                 *(self.folder / "home").rglob("*.tmp")]  # fmt: skip
+        if stray:
+            found.append(f"strays are left: {stray} (I7)")
+        return found
+
+    def _torn(self) -> list[str]:
+        """What must hold at any moment, right after a crash too (I2, I4)."""
+        lake = self.watch.lake
+        found = [str(f) for f in doctor.stored(lake, deep=True)]
+        for asset, before in self.before.items():
+            now = contents(lake)[asset]
+            wrong = [p for p in before if now.get(p) not in (before[p], self.after[asset].get(p))]
+            if wrong:
+                found.append(f"{asset}{wrong} is neither the old nor the new version (I4)")
+            lake.served(asset).to_arrow()
+        return found
+
+    def _publish(self) -> None:
+        self.watch.settle()
+
+    def _restore(self) -> None:
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._saved, self.folder)
+
+    def _count(self) -> Counter[str]:
+        """How often one publish makes each call, the busiest thread counting."""
+        log = self._saved.parent / "calls"
+        self._in_child(self._publish, ["-o", str(log), "-e", f"trace={','.join(CALLS)}"])
+        per_thread: Counter[tuple[str, str]] = Counter()
+        for line in log.read_text(errors="replace").splitlines():
+            thread, _, rest = line.partition(" ")
+            call = rest.strip().partition("(")[0]
+            if call in CALLS:
+                per_thread[thread, call] += 1
+        return Counter({c: max((n for (_, d), n in per_thread.items() if d == c), default=0)
+                        for c in CALLS})  # fmt: skip
+
+    def _in_child(self, work: Callable[[], object], strace: list[str] | None = None) -> int:
+        """Run `work` in a fork, below strace if arguments are given; its wait status."""
+        child, go = self._start(work)
+        tracer = _attach(child, strace) if strace is not None else None
+        os.write(go, b"x")
+        os.close(go)
+        _, status = os.waitpid(child, 0)
+        if tracer is not None:
+            tracer.wait()
+        if strace is None and status:
+            raise AssertionError("an undisturbed publish failed")
+        return status
+
+    def _start(self, work: Callable[[], object]) -> tuple[int, int]:
+        """A fork that does `work` once a byte is written to the returned pipe: (process, pipe)."""
+        ready, go = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.close(go)
+                os.read(ready, 1)
+                quiet = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(quiet, 1)
+                os.dup2(quiet, 2)
+                work()
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(ready)
+        return child, go
+
+
+def _attach(process: int, arguments: list[str]) -> "subprocess.Popen[bytes]":
+    output = [] if "-o" in arguments else ["-o", "/dev/null"]
+    tracer = subprocess.Popen(
+        [str(STRACE), "-f", *output, *arguments, "-p", str(process)],
+        stderr=subprocess.PIPE,
+    )
+    assert tracer.stderr is not None
+    line = tracer.stderr.readline()
+    if b"attached" not in line:
+        os.kill(process, signal.SIGKILL)
+        raise AssertionError(f"strace cannot attach: {line!r}")
+    return tracer
+
+
+def contents(lake: Lake) -> dict[str, dict[str, str]]:
+    """asset -> partition -> content of what is current."""
+    return {
+        asset: {
+            partition: lake.version(entry.current).content_id
+            for partition, entry in lake.entries(asset).items()
+            if entry.current
+        }
+        for asset in lake.assets()
+    }
+
+
+def spread(points: list[Fault], n: int) -> list[Fault]:
+    """`n` of the points, evenly over them."""
+    return [points[len(points) * k // n] for k in range(min(n, len(points)))]

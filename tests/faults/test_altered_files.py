@@ -1,0 +1,50 @@
+"""A stored file with one bit turned, or cut short, is refused before it is parsed (row 27)."""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
+
+KEY = VersionKey(code="", config="", libraries="", inputs={})
+
+
+def damage(root: Path, times: int) -> None:
+    """Alters objects and manifests of a small lake `times` times; every one must be noticed."""
+    lake = Lake(root)
+    for asset, text in (("factors", "x"), ("rankers", "tree\nnum_leaves=3\n")):
+        table = pa.table({"id": ["a", "b"], "model": [text, text], "x": [0.5, 1.5]})
+        version = lake.store(asset, [("1", table), ("2", table.slice(1))], KEY)
+        lake.propose([version])
+        lake.approve([version])
+    files = sorted([*root.glob("objects/*/*.parquet"), *root.glob("manifests/*.json"),
+                    *root.glob("objects/*/*.json")])  # fmt: skip
+    chance = random.Random(7)
+    for _ in range(times):
+        path = chance.choice(files)
+        good = path.read_bytes()
+        bad = bytearray(good)
+        if chance.random() < 0.3:
+            del bad[chance.randrange(len(bad)) :]
+        else:
+            bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bytes(bad))
+        with pytest.raises(CorruptFileError):
+            for asset in lake.assets():
+                snapshot = lake.served(asset)
+                snapshot.to_arrow()
+                snapshot.report()
+        path.write_bytes(good)
+    for asset in lake.assets():
+        assert lake.served(asset).rows == 3
+
+
+def test_a_sample_of_altered_files_is_refused(tmp_path: Path) -> None:
+    damage(tmp_path, 300)
+
+
+@pytest.mark.faults
+def test_ten_thousand_altered_files_are_refused(tmp_path: Path) -> None:
+    damage(tmp_path, 10_000)

@@ -1,0 +1,59 @@
+"""A publish that is killed, refused by the disk, or done twice at once (rows 1, 3, 4 and 26)."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.harness import STRACE, Publish, spread
+
+pytestmark = pytest.mark.skipif(not STRACE.exists(), reason="needs strace: apt-get install strace")
+
+
+@pytest.fixture(scope="module")
+def publish(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publish]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
+        yield Publish(tmp_path_factory.mktemp("publish"))
+
+
+def test_a_publish_cut_at_a_sample_of_its_system_calls_is_finished_by_the_next(
+    publish: Publish,
+) -> None:
+    before = publish.struck
+    for effect, n in (("SIGKILL", 2), ("ENOSPC", 1)):
+        for fault in spread(publish.points(effect), n):
+            assert publish.strike(fault) == []
+    assert publish.struck == before + 3, "every fault of the sample hits"
+
+
+def test_two_publishes_at_once_end_in_one_result(publish: Publish) -> None:
+    assert publish.collide() == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("effect", ["SIGKILL", "ENOSPC", "EIO"])
+def test_a_publish_cut_at_every_system_call_is_finished_by_the_next(
+    publish: Publish, effect: str
+) -> None:
+    points, before = publish.points(effect), publish.struck
+    broken = [what for fault in points for what in publish.strike(fault)]
+    struck = publish.struck - before
+    print(f"{effect}: {len(points)} points, {struck} hit; {dict(publish.calls)}")  # noqa: T201
+    assert broken == []
+    # The rest: calls whose error the caller may ignore, and threads that share work differently.
+    assert struck >= 0.5 * len(points)
+
+
+@pytest.mark.faults
+def test_a_publish_killed_at_a_hundred_random_moments_is_finished_by_the_next(
+    publish: Publish,
+) -> None:
+    chance = random.Random(7)
+    broken = [what for _ in range(100) for what in publish.interrupt(chance.uniform(0, 3))]
+    assert broken == []
+
+
+@pytest.mark.faults
+def test_two_publishes_at_once_end_in_one_result_a_hundred_times(publish: Publish) -> None:
+    assert [what for _ in range(100) for what in publish.collide()] == []
