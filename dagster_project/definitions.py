@@ -8,6 +8,7 @@ from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.evaluation import assets as evaluation
 from recsys_assets.evaluation import study_assets as studies
+from recsys_assets.indexing import assets as indexing
 from recsys_assets.ingestion import assets as ingestion
 from recsys_assets.ranking import assets as ranking
 from recsys_assets.retrieval import assets as retrieval
@@ -21,6 +22,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *staging.ASSETS,
         *content.ASSETS,
         *collaborative.ASSETS,
+        *indexing.ASSETS,
         *retrieval.ASSETS,
         *ranking.ASSETS,
         *evaluation.ASSETS,

@@ -8,6 +8,9 @@ from recsys_assets.core.config import packaged_shop
 
 HOME = "RECSYS_HOME"
 SHOP = "RECSYS_SHOP"
+VECTOR_STORE = "RECSYS_VECTOR_STORE"
+WEAVIATE_URL = "WEAVIATE_URL"
+WEAVIATE_GRPC_PORT = "WEAVIATE_GRPC_PORT"
 
 
 def home() -> Path:
@@ -23,4 +26,10 @@ def shop_file() -> Path:
 
 def project() -> Project:
     """The project resource of this process."""
-    return Project(home=str(home()), shop_file=str(shop_file()))
+    return Project(
+        home=str(home()),
+        shop_file=str(shop_file()),
+        vector_store=os.environ.get(VECTOR_STORE) or "embedded",
+        weaviate_url=os.environ.get(WEAVIATE_URL) or "",
+        weaviate_grpc_port=int(os.environ.get(WEAVIATE_GRPC_PORT) or 50051),
+    )

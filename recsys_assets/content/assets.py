@@ -59,7 +59,7 @@ def text_embeddings(
 ) -> pd.DataFrame:
     """A sentence embedding of every distinct text. A text is embedded once and then reused."""
     texts = item_texts.to_pandas(["text_hash", "text"])
-    model = shop.encoder.model or "all-MiniLM-L6-v2"
+    model = embed.model_id(shop.encoder.model)
     known = _known_vectors(project, model)
     fresh = texts[~texts["text_hash"].isin(known["text_hash"])]
     report.texts["model"] = model

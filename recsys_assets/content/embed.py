@@ -29,6 +29,11 @@ def bundled_model() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def model_id(model: str | None) -> str:
+    """The name under which vectors of an encoder are told from those of another."""
+    return model or "all-MiniLM-L6-v2"
+
+
 def load_encoder(model: str | None) -> Any:
     """A sentence-transformers model: a path or name, or None for the bundled one."""
     import torch

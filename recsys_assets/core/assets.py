@@ -72,6 +72,9 @@ class Project(dg.ConfigurableResource):
     home: str
     shop_file: str
     memory_limit: str = "2GB"
+    vector_store: str = "embedded"
+    weaviate_url: str = ""
+    weaviate_grpc_port: int = 50051
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Project"]:

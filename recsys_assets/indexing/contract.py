@@ -9,13 +9,14 @@ names the release that is served; `activate` moves it in one step, forward or ba
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys_assets.core.lake import LakeError
 from recsys_assets.indexing.objects import EVERYTHING, FORMAT, Filter, Objects
 
 RRF = 60
@@ -25,7 +26,7 @@ DEEPEST = 10_000
 """Most hits one search can ask for; Weaviate's QUERY_MAXIMUM_RESULTS unless configured."""
 
 
-class VectorIndexError(RuntimeError):
+class VectorIndexError(LakeError):
     """The vector index cannot do what was asked; the message says what to do."""
 
 
@@ -123,11 +124,11 @@ class VectorIndex(Protocol):
     """A store of releases. Every method raises VectorIndexError with a remedy, nothing else, when
     the store misbehaves; a call that raises leaves the alias and its release as they were."""
 
-    def build(self, release: Release, objects: Objects) -> Built:
+    def build(self, release: Release, objects: Objects, protect: Collection[str] = ()) -> Built:
         """Make `release` complete, sending only what differs from a release that is there.
 
         Nothing to do when it exists. Clears what an interrupted build left behind, and drops the
-        oldest releases beyond those to be kept, never the active one.
+        oldest releases beyond those to be kept, never the active one or those to `protect`.
         """
         ...
 

@@ -24,7 +24,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -105,7 +105,7 @@ class EmbeddedIndex:
 
     # -- releases ------------------------------------------------------------------------------
 
-    def build(self, release: Release, objects: Objects) -> Built:
+    def build(self, release: Release, objects: Objects, protect: Collection[str] = ()) -> Built:
         """See `VectorIndex.build`. Held under a lock that dies with this process."""
         with _disk(self.root), self._exclusive():
             self._reap()
@@ -125,7 +125,7 @@ class EmbeddedIndex:
             made = _Manifest(release, sequence, tuple(segments))
             self._publish_signed(self._path(release.id), made.to_document())
             new = made.files - (base.files if base else set())
-            self._retire(release.id)
+            self._retire({release.id, *protect})
             self._reap()
             written = sum(self._size(name) for name in new)
             return Built(plan.changed, plan.deleted, len(objects) - plan.changed, written)
@@ -285,11 +285,11 @@ class EmbeddedIndex:
             storage,
         )
 
-    def _retire(self, newest: str) -> None:
-        """Drop the oldest releases beyond those to keep; never the newest or the active one."""
-        safe = {newest, self.active()}
-        others = [m.release.id for m in self._manifests() if m.release.id not in safe]
-        for release_id in others[: max(0, len(others) + len(safe - {None}) - self.settings.keep)]:
+    def _retire(self, protect: set[str]) -> None:
+        """Drop the oldest releases beyond those to keep; never `protect` or the active one."""
+        releases = [m.release.id for m in self._manifests()]
+        others = [r for r in releases if r not in protect and r != self.active()]
+        for release_id in others[: max(0, len(releases) - self.settings.keep)]:
             self._path(release_id).unlink()
             self._open.pop(release_id, None)
 

@@ -22,7 +22,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -101,12 +101,12 @@ class WeaviateIndex:
 
     # -- releases ------------------------------------------------------------------------------
 
-    def build(self, release: Release, objects: Objects) -> Built:
+    def build(self, release: Release, objects: Objects, protect: Collection[str] = ()) -> Built:
         """See `VectorIndex.build`. Run one at a time per shop: the lake's run lock sees to it."""
         complete = self._complete()
         if release.id in complete:
             return Built(0, 0, len(objects), 0)
-        target = self._spare(release, complete)
+        target = self._spare(release, complete, protect)
         stored = self._hashes(target)
         wanted = dict(zip(objects.item_ids.to_pylist(), objects.hashes.to_pylist(), strict=True))
         changed = [n for n, (i, h) in enumerate(wanted.items()) if stored.get(i) != h]
@@ -340,14 +340,19 @@ class WeaviateIndex:
             kind="write",
         )
 
-    def _spare(self, release: Release, complete: dict[str, tuple[Release, str, int]]) -> str:
+    def _spare(
+        self,
+        release: Release,
+        complete: dict[str, tuple[Release, str, int]],
+        protect: Collection[str],
+    ) -> str:
         """A collection to write the release into, that nobody is served from."""
         served = self._aliases().get(self.alias)
         family = f"{self.alias}__{self._family(release)}_"
         kept = sorted(complete.values(), key=lambda entry: entry[2])
         names = self._collections()
         spare = [n for n in names if n != served and n not in {c for _, c, _ in kept}]
-        removable = [(r, c) for r, c, _ in kept if c != served]
+        removable = [(r, c) for r, c, _ in kept if c != served and r.id not in protect]
         while len(kept) >= self.settings.keep and removable:
             oldest, collection = removable.pop(0)
             kept = [entry for entry in kept if entry[0].id != oldest.id]

@@ -307,12 +307,6 @@ class _Catalogue:
         ids = items["item_id"].to_numpy(dtype=object)
         if items["item_id"].duplicated().any():
             raise ValueError("the catalogue repeats an item")
-        eligible = (
-            _available(items, as_of)
-            & _in_market(items, rules.markets)
-            & ~items["item_id"].isin(rules.exclude_items).to_numpy()
-            & ~in_categories(items, rules.exclude_categories)
-        )
         groups = pd.factorize(items["group_id"].fillna("").astype(str))
         no_group = np.asarray(groups[1] == "")[groups[0]]
         group = np.where(no_group, -1 - np.arange(len(items)), groups[0])
@@ -326,7 +320,7 @@ class _Catalogue:
         use = vectors if rules.mmr_lambda < 1.0 else None
         rows = use.rows(ids) if use is not None else np.full(len(ids), -1)
         matrix = use.matrix if use is not None else None
-        return cls(ids, eligible, group, category, boost, rows, matrix)
+        return cls(ids, eligible(items, rules, as_of), group, category, boost, rows, matrix)
 
     def codes(self, item_ids: pd.Series) -> _Codes:
         codes = pd.Index(self.ids).get_indexer(pd.Index(item_ids)).astype(np.int64)
@@ -655,6 +649,17 @@ def _finite(scores: pd.Series) -> _Floats:
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite numbers")
     return values
+
+
+def eligible(items: pd.DataFrame, rules: Rules, at: pd.Timestamp) -> _Mask:
+    """Which items may be shown at all: on offer at that moment, in the market, not excluded."""
+    kept: _Mask = (
+        _available(items, at)
+        & _in_market(items, rules.markets)
+        & ~items["item_id"].isin(rules.exclude_items).to_numpy()
+        & ~in_categories(items, rules.exclude_categories)
+    )
+    return kept
 
 
 def _available(items: pd.DataFrame, as_of: pd.Timestamp) -> _Mask:

@@ -1,0 +1,70 @@
+"""Which vector index a project uses, and which release of it the lake has approved.
+
+Belongs here: choosing and opening a store, and the two calls that publishing makes. Does not belong
+here: what any store does.
+"""
+
+import os
+from pathlib import Path
+
+from recsys_assets.core.assets import Project
+from recsys_assets.core.lake import Lake, NotApprovedError, Snapshot
+from recsys_assets.indexing.contract import VectorIndex, VectorIndexError
+from recsys_assets.indexing.tables import VECTOR_INDEX
+
+API_KEY = "WEAVIATE_API_KEY"
+RELEASE = "release"
+"""Key of the release id among the texts of the asset's report."""
+
+
+def open_index(project: Project) -> VectorIndex:
+    """The store of `project`, connected. The caller closes it."""
+    match project.vector_store:
+        case "embedded":
+            from recsys_assets.indexing.embedded import EmbeddedIndex
+
+            return EmbeddedIndex(Path(project.home) / "index", project.shop.index)
+        case "weaviate":
+            from recsys_assets.indexing.weaviate import WeaviateIndex
+
+            return WeaviateIndex(
+                project.weaviate_url,
+                project.weaviate_grpc_port,
+                os.environ.get(API_KEY),  # read when needed and kept in no configuration
+                project.shop.name,
+                project.shop.index,
+            )
+    raise VectorIndexError(
+        f"RECSYS_VECTOR_STORE is {project.vector_store!r}: set it to embedded or weaviate"
+    )
+
+
+def release_of(version: Snapshot) -> str:
+    """The index release that a version of `vector_index` stands for."""
+    return str(version.report()["texts"][RELEASE])
+
+
+def approved_release(lake: Lake) -> str | None:
+    """The index release of the last approved version of `vector_index`, if there is one."""
+    try:
+        return release_of(lake.served(VECTOR_INDEX.name))
+    except NotApprovedError:
+        return None
+
+
+def activate(project: Project, release_id: str) -> None:
+    """Point the store's alias at a release: what promoting and rolling back call. Idempotent."""
+    index = open_index(project)
+    try:
+        index.activate(release_id)
+    finally:
+        index.close()
+
+
+def active(project: Project) -> str | None:
+    """The release that the store's alias names."""
+    index = open_index(project)
+    try:
+        return index.active()
+    finally:
+        index.close()
