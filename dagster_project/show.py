@@ -92,17 +92,20 @@ def related(lake: Lake, out: Console, item_id: str, n: int) -> None:
 
 
 def scoreboard(lake: Lake, out: Console) -> None:
-    """Print how good the lists are on the evaluate target, beside every baseline."""
-    frame = lake.served("scoreboard").to_pandas()
-    frame = frame[(frame["target"] == "evaluate") & (frame["slice"] == "all")]
-    frame = frame[frame["baseline"] == ""]
+    """Print what is published and how good it is on the evaluate target, beside everything else."""
+    frame = _evaluated(lake)
     if frame.empty:
         out.print("The data are too short to hold out a period: nothing was evaluated.")
         return
+    published = lake.served("policies").to_pandas()
+    values = frame[frame["baseline"] == ""]
     for task, heading in (
-        ("all", "whatever the user takes next"), ("new", "only what they never took before")
+        ("all", "whatever the user takes next"), ("new", "only what they never took before"),
+        ("again", "what they take again within a week"),
     ):  # fmt: skip
-        rows = frame[frame["task"] == task]
+        rows = values[values["task"] == task]
+        if rows.empty:
+            continue
         table = rows.pivot_table(index="model", columns="metric", values="value", sort=False)
         low = rows[rows["metric"] == "ndcg@10"].set_index("model")
         grid = Grid(title=f"Task {task}: {heading}", title_justify="left", box=SIMPLE)
@@ -121,6 +124,42 @@ def scoreboard(lake: Lake, out: Console) -> None:
                 *[_number(table.loc[model, f"{m}@10"]) for m in shown],
             )
         out.print(grid)
+    for line in published.to_dict("records"):
+        own = values[(values["task"] == line["task"]) & (values["model"] == "ours")]
+        if own.empty:
+            continue
+        value, _, seeds = _headline(own)
+        out.print(
+            f"[bold]{line['placement']}[/bold]: NDCG@10 {value}{seeds}; published is "
+            f"{line['model']} ({line['reason']}, on the period before)"
+        )
+        for text in _against(frame, line["task"]):
+            out.print(f"  {text}")
+
+
+def _evaluated(lake: Lake) -> pd.DataFrame:
+    frame = lake.served("scoreboard").to_pandas()
+    return frame[(frame["target"] == "evaluate") & (frame["slice"] == "all")]
+
+
+def _headline(own: pd.DataFrame) -> tuple[str, str, str]:
+    """NDCG of a model, its interval, and how far its seeds are apart."""
+    row = own[own["metric"] == "ndcg@10"].iloc[0]
+    seeds = ""
+    if row["n_seeds"] > 1:
+        spread = f"{row['seed_low']:.4f} to {row['seed_high']:.4f}"
+        seeds = f", mean of {int(row['n_seeds'])} seeds ({spread})"
+    return f"{row['value']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}", seeds
+
+
+def _against(frame: pd.DataFrame, task: str) -> list[str]:
+    """Our lists less the best baseline's and the best retriever's, paired by user."""
+    rows = frame[(frame["task"] == task) & (frame["model"] == "ours") & (frame["baseline"] != "")]
+    rows = rows[rows["metric"] == "ndcg@10"].sort_values("value")
+    return [
+        f"{row.value:+.4f} ({row.low:+.4f} to {row.high:+.4f}) against {row.baseline}"
+        for row in rows.itertuples()
+    ]
 
 
 def write_into_markdown(lake: Lake, file: Path) -> None:
@@ -135,23 +174,34 @@ def write_into_markdown(lake: Lake, file: Path) -> None:
 
 
 def _markdown(lake: Lake) -> str:
-    frame = lake.served("scoreboard").to_pandas()
-    frame = frame[(frame["target"] == "evaluate") & (frame["slice"] == "all")]
-    rows = frame[(frame["baseline"] == "") & frame["metric"].isin(["ndcg@10", "recall@10"])]
-    wide = rows.pivot_table(index="model", columns=["task", "metric"], values="value")
-    wide = wide.sort_values(("all", "ndcg@10"), ascending=False)
-    order = [("all", "ndcg@10"), ("all", "recall@10"), ("new", "ndcg@10"), ("new", "recall@10")]
+    frame = _evaluated(lake)
+    values = frame[frame["baseline"] == ""]
     lines = [
+        "| placement | published | NDCG@10 (95%) | less the best baseline and the best retriever |",
+        "|---|---|---|---|",
+    ]
+    for line in lake.served("policies").to_pandas().to_dict("records"):
+        own = values[(values["task"] == line["task"]) & (values["model"] == "ours")]
+        if len(own):
+            value, interval, seeds = _headline(own)
+            against = "<br>".join(_against(frame, line["task"]))
+            lines.append(
+                f"| {line['placement']} | {line['model']} | {value} ({interval}){seeds} "
+                f"| {against} |"
+            )
+    lines += [
+        "",
         "| model | NDCG@10 all | R@10 all | NDCG@10 new | R@10 new |",
         "|---|---|---|---|---|",
     ]
-    for model, values in wide.iterrows():
-        cells = [
-            "" if key not in values or pd.isna(values[key]) else f"{values[key]:.4f}"
-            for key in order
-        ]
+    order = [("all", "ndcg@10"), ("all", "recall@10"), ("new", "ndcg@10"), ("new", "recall@10")]
+    rows = values[values["metric"].isin(["ndcg@10", "recall@10"])]
+    rows = rows[rows["task"].isin(["all", "new"])]
+    wide = rows.pivot_table(index="model", columns=["task", "metric"], values="value")
+    for model, cells in wide.sort_values(order[0], ascending=False).iterrows():
+        shown = ["" if k not in cells or pd.isna(cells[k]) else f"{cells[k]:.4f}" for k in order]
         name = f"**{model}**" if str(model).startswith("ours") else str(model)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 

@@ -128,6 +128,7 @@ def learning_curve(
     for number, (name, values) in enumerate(curves.items()):
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         axes.plot(np.arange(1, len(values) + 1), list(values), label=name, color=colour, lw=1.4)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(title, loc="left")
@@ -163,6 +164,8 @@ def reliability(rows: pd.DataFrame, *, title: str) -> bytes:
         axes.plot(ends, ends, color="#333333", lw=0.8, ls="--")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_minor_formatter("")
+        axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("predicted chance")
     axes.set_ylabel("share taken")
     axes.set_title(title, loc="left")

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.content.categories import in_categories
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
@@ -26,6 +27,7 @@ from recsys_assets.core.quality import Failure
 from recsys_assets.core.tables import Table
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.evaluation import held_out, tables
+from recsys_assets.evaluation import report as page
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
     search_blend_weights,
@@ -34,7 +36,6 @@ from recsys_assets.evaluation.baselines_blend import (
 from recsys_assets.evaluation.examples import choose_examples, lay_out
 from recsys_assets.evaluation.item_list_metrics import item_list_metrics as measure_item_lists
 from recsys_assets.evaluation.policy import UNDECIDED, choose
-from recsys_assets.evaluation.report import render_report
 from recsys_assets.evaluation.scoreboard import Surroundings, Task, history_slices
 from recsys_assets.evaluation.scoreboard import scoreboard as measure
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
@@ -195,20 +196,25 @@ def _cutoff(
     """What the lists of one cutoff are made from, read from the tables that hold it."""
     part = part_name(as_of)
     log = event_log(interactions, items, as_of)
-    links = neighbours.from_table(
-        item_neighbours.to_arrow(part=part), pd.Index(log.items[log.columns[: log.n_warm]])
-    )
-    vectors = item_vectors(items, item_texts, text_embeddings)
-    parts = _blend_parts(log, als_factors, vectors)
+
+    def neighbour_model() -> Fitted:
+        warm = pd.Index(log.items[log.columns[: log.n_warm]])
+        links = neighbours.from_table(item_neighbours.to_arrow(part=part), warm)
+        return SimilarItems().using(log, links)
+
+    def blend_parts() -> dict[str, Fitted]:
+        vectors = item_vectors(items, item_texts, text_embeddings)
+        return _blend_parts(log, als_factors, vectors)
+
     return held_out.Cutoff(
         log=log,
         known=interactions_as_of(interactions, as_of).to_pandas(),
         people=people,
         candidates=candidates.to_arrow(part=part),
         scored=scored_candidates.to_arrow(part=part),
-        factors=parts["collaborative"],
-        neighbours=SimilarItems().using(log, links),
-        blend_parts=parts,
+        factors=lambda: _factors_at(als_factors, log),
+        neighbours=neighbour_model,
+        blend_parts=blend_parts,
         weights=_tuned(blend_weights),
         tasks=tasks,
     )
@@ -641,7 +647,9 @@ def item_list_metrics(
     return table.reindex(columns=[c.name for c in tables.ITEM_LIST_METRICS.columns])
 
 
-@table_asset(tables.EXAMPLES, group=GROUP, kinds=["python", "pandas"], config=("evaluation",))
+@table_asset(
+    tables.EXAMPLES, group=GROUP, kinds=["python", "pandas"], config=("evaluation", "rules", "seed")
+)
 def examples(
     user_metrics: Snapshot,
     evaluation_lists: Snapshot,
@@ -654,7 +662,7 @@ def examples(
     """A few users of the evaluate target to look at, with product names and without their ids.
 
     Where we won most, where we lost most, and ordinary ones; chosen by a seeded rule, compared with
-    the best model that is not ours.
+    the best model that is not ours. Products of sensitive categories are there without their name.
     """
     as_of = _measured(cutoffs, labels, "evaluate")
     if as_of is None:
@@ -664,7 +672,9 @@ def examples(
     relevant = _relevant(labels, interactions, as_of)
     known = interactions_as_of(interactions, as_of, ["user_id", "item_id", "counts_as_taken"])
     known = known.filter(known["counts_as_taken"]).select(["user_id", "item_id"])
-    titles = items.to_pandas(["item_id", "title"]).set_index("item_id")["title"]
+    catalogue = items.to_pandas()
+    private = in_categories(catalogue, frozenset(shop.rules.sensitive_categories))
+    titles = catalogue["title"].mask(private, "(sensitive category)").set_axis(catalogue["item_id"])
     found = []
     for task in ("all", "new"):
         wide = scores[scores["task"] == task].pivot(index="user_id", columns="model", values="ndcg")
@@ -695,36 +705,162 @@ def examples(
 @table_asset(tables.REPORT_PAGE, group=GROUP, kinds=["html", "python"], config=("name",))
 def report_page(
     scoreboard: Snapshot,
+    policies: Snapshot,
     retriever_recall: Snapshot,
+    item_list_metrics: Snapshot,
+    examples: Snapshot,
     rankers: Snapshot,
     recommendations: Snapshot,
+    cutoffs: Snapshot,
+    scoreboard_cutoffs: Snapshot | None,
+    ablation: Snapshot | None,
+    calibration: Snapshot | None,
+    tuned_settings: Snapshot | None,
     shop: Shop,
 ) -> pd.DataFrame:
-    """The scoreboard, the retrievers and what the ranker looks at, as one self-contained page."""
-    table = scoreboard.to_pandas()
-    own = table["baseline"] == ""
-    pictures: dict[str, bytes] = {}
-    for source in (scoreboard, retriever_recall, rankers):
-        for name, png in source.report().get("plots", {}).items():
-            pictures[name] = base64.b64decode(png)
-    texts = {
-        "Release": recommendations.report().get("texts", {}).get("release", ""),
-        "How to read this": (
-            "Everything was learned before the cutoff and measured on what users took in the "
-            "horizon after it, ranked over the full catalogue. 'ours' is what would be shown after "
-            "the business rules; 'ours_no_rules' is the ranker's own order. Intervals are 95% "
-            "bootstrap intervals over users."
-        ),
-    }
-    html = render_report(
-        f"How good are the recommendations? {shop.name}",
-        table[own],
-        table[~own],
-        ours=OURS,
-        pictures=pictures,
-        texts=texts,
-    )
+    """Everything that was measured, as one self-contained page.
+
+    What the scheduled studies found is on it once they have run.
+    """
+    table, decided = scoreboard.to_pandas(), policies.to_pandas()
+    sections = [
+        _summary(table, decided, recommendations, cutoffs),
+        *_boards(table, scoreboard),
+        _decisions(decided),
+        _item_lists(item_list_metrics),
+        page.Section("Examples", [
+            block
+            for task, rows in examples.to_pandas().groupby("task", sort=True)
+            for block in (
+                page.heading(page.TASK_NAMES[str(task)].capitalize()),
+                page.example_lists(rows),
+            )
+        ]),
+        page.Section("Retrievers", _pictures(retriever_recall)),
+        page.Section("Ranker", _pictures(rankers)),
+        _cutoff_spread(scoreboard_cutoffs),
+        page.Section("What each part is worth", _pictures(ablation)),
+        page.Section("Calibration", _pictures(calibration)),
+        _tuning(tuned_settings),
+    ]  # fmt: skip
+    html = page.render_page(f"How good are the recommendations? {shop.name}", sections)
     return pd.DataFrame({"name": ["scoreboard"], "html": [html]})
+
+
+def _pictures(source: Snapshot | None) -> list[str]:
+    plots = source.report().get("plots", {}) if source is not None else {}
+    return [page.figure(name, base64.b64decode(png)) for name, png in plots.items()]
+
+
+def _summary(
+    table: pd.DataFrame, decided: pd.DataFrame, recommendations: Snapshot, cutoffs: Snapshot
+) -> page.Section:
+    section = page.Section("In short")
+    board = table[table["target"] == "evaluate"]
+    if board.empty:
+        section.blocks.append(
+            page.paragraph("The data are too short to hold out a period: nothing was measured.")
+        )
+        return section
+    as_of = cutoff_of(cutoffs, "evaluate")
+    release = recommendations.report().get("texts", {}).get("release", "")
+    own = board["baseline"] == ""
+    section.blocks += [
+        page.headline_table(board[own], board[~own], decided),
+        page.paragraph(
+            f"Everything was learned from events before {as_of:%Y-%m-%d} and measured on what "
+            "users took in the horizon after it, ranked over the full catalogue. 'ours' is what "
+            "would be shown after the business rules; 'ours_no_rules' is the order before. A value "
+            "is the mean over users and over seeds of the ranker; intervals are 95% bootstrap "
+            "intervals over users; differences are paired by user. What is published was decided "
+            "on the tune target, one horizon earlier, and on nothing later."
+        ),
+        page.paragraph(f"Release measured beside: {release}", note=True),
+    ]
+    return section
+
+
+def _boards(table: pd.DataFrame, source: Snapshot) -> Iterator[page.Section]:
+    """One section per task of the evaluate target; the tune target folded away in it."""
+    pictures = source.report().get("plots", {})
+    own = table[table["baseline"] == ""]
+    for task, name in page.TASK_NAMES.items():
+        section = page.Section(name.capitalize())
+        for target, rows in own[own["task"] == task].groupby("target", sort=True):
+            everybody = rows[rows["slice"] == "all"]
+            blocks = [
+                page.model_table(everybody, OURS),
+                page.slice_table(rows, OURS),
+            ]
+            if target == "evaluate":
+                if f"ndcg {task}" in pictures:
+                    png = base64.b64decode(pictures[f"ndcg {task}"])
+                    section.blocks.append(page.figure(f"NDCG, task {task}", png))
+                section.blocks += blocks
+            else:
+                section.blocks.append(page.folded("The same on the tune target", blocks))
+        yield section
+
+
+def _decisions(decided: pd.DataFrame) -> page.Section:
+    section = page.Section("What is published, and why")
+    columns = [
+        "placement", "model", "reason", "ranker_ndcg", "simpler_ndcg", "difference", "low", "high",
+        "n_users",
+    ]  # fmt: skip
+    section.blocks = [
+        page.paragraph(
+            "The ranker is published unless the best simpler model beats it on the tune target by "
+            "more than noise (a paired 95% interval wholly below zero)."
+        ),
+        page.plain_table(decided[columns].rename(columns=lambda c: c.replace("_", " "))),
+    ]
+    return section
+
+
+def _item_lists(source: Snapshot) -> page.Section:
+    section = page.Section("Item-to-item lists")
+    rows = source.to_pandas()
+    if len(rows):
+        section.blocks = [
+            page.paragraph(
+                "Made at the evaluate cutoff. bought_together: one item of a held-out basket is "
+                "shown, a hit is another item of that basket. similar_items: a user takes a new "
+                "product of a known category, a hit is that the list of the item they took last "
+                "there has it. Popularity is the same for everybody, of the category for "
+                "similar_items."
+            ),
+            page.plain_table(rows.rename(columns=lambda c: c.replace("_", " "))),
+        ]
+    return section
+
+
+def _cutoff_spread(source: Snapshot | None) -> page.Section:
+    section = page.Section("The same recipe at other cutoffs")
+    rows = source.to_pandas() if source is not None else pd.DataFrame()
+    for task in page.TASK_NAMES:
+        own = rows[rows["task"] == task] if len(rows) else rows
+        if len(own):
+            section.blocks += [page.heading(f"NDCG, task {task}"), page.spread_table(own)]
+    if section.blocks:
+        note = (
+            "One window is one draw: fitted anew at each cutoff on what was known then. Settings "
+            "were chosen on tune, which is shown and not counted in mean, least and most."
+        )
+        section.blocks.insert(0, page.paragraph(note))
+    return section
+
+
+def _tuning(source: Snapshot | None) -> page.Section:
+    section = page.Section("Tuning")
+    rows = source.to_pandas() if source is not None else pd.DataFrame()
+    for task, trials in rows.groupby("task", sort=True) if len(rows) else ():
+        best = trials.sort_values(["ndcg", "trial"], ascending=[False, True]).head(5)
+        section.blocks += [
+            page.heading(f"Task {task}: the best of {len(trials)} trials; 0 is as configured"),
+            page.plain_table(best[["trial", "ndcg", "settings"]]),
+        ]
+    return section
 
 
 ASSETS: list[GatedAsset] = [

@@ -5,7 +5,7 @@ here: metrics (`core.metrics`), fitting (retrieval does), and the choice of what
 (`policy.py`).
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -83,8 +83,8 @@ class Cutoff:
     """What the lists of one cutoff are made from, for `people` (user ids).
 
     `known` are the events before the cutoff, `log` the same as codes; `candidates` and `scored` are
-    the rows of that cutoff, row by row the same pairs; `factors`, `neighbours` and `blend_parts`
-    are fitted on `log`, and what is absent has no lists.
+    the rows of that cutoff, row by row the same pairs. `factors`, `neighbours` and `blend_parts`
+    give what is fitted on `log`, when a list needs it; what is absent has no lists.
     """
 
     log: EventLog
@@ -92,9 +92,9 @@ class Cutoff:
     people: pd.Series
     candidates: pa.Table
     scored: pa.Table
-    factors: Fitted | None = None
-    neighbours: Fitted | None = None
-    blend_parts: Mapping[str, Fitted] = field(default_factory=dict)
+    factors: Callable[[], Fitted] | None = None
+    neighbours: Callable[[], Fitted] | None = None
+    blend_parts: Callable[[], Mapping[str, Fitted]] | None = None
     weights: Mapping[str, BlendWeights] = field(default_factory=dict)
     tasks: Collection[str] = TASKS
 
@@ -226,12 +226,12 @@ def again_lists(cutoff: Cutoff, k: int) -> Lists:
             yield "again", model, top(frame.rename(columns={column: "score"}), k)
 
 
-def fitted_lists(cutoff: Cutoff, model: str, fitted: Fitted | None, k: int) -> Lists:
+def fitted_lists(cutoff: Cutoff, model: str, fitted: Callable[[], Fitted] | None, k: int) -> Lists:
     """Any fitted retriever over the full catalogue."""
     if fitted is None:
         return
     member = Member(retriever=None, k_seen=k, k_unseen=k)  # type: ignore[arg-type]
-    table = generator.generate(cutoff.log, {"x": fitted}, {"x": member}, list(cutoff.people))
+    table = generator.generate(cutoff.log, {"x": fitted()}, {"x": member}, list(cutoff.people))
     frame = table.select(["user_id", "item_id", "score_x"]).to_pandas()
     frame = frame.rename(columns={"score_x": "score"})
     yield "all", model, top(frame, k)
@@ -263,9 +263,9 @@ def blend_components(log: EventLog, parts: Mapping[str, Fitted], users: pd.Serie
 
 def blended_lists(cutoff: Cutoff, k: int) -> Lists:
     """The three-part blend, with its given weights and with those that won on the tune target."""
-    if not cutoff.blend_parts:
+    if cutoff.blend_parts is None:
         return
-    components = blend_components(cutoff.log, cutoff.blend_parts, cutoff.people)
+    components = blend_components(cutoff.log, cutoff.blend_parts(), cutoff.people)
     for task in ("all", "new"):
         rows = components[~components["seen"]] if task == "new" else components
         yield task, "blend_given", blend_lists(rows, BlendWeights(), k=k)

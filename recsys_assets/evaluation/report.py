@@ -1,11 +1,12 @@
 """The scoreboard as one HTML page that needs nothing else: no script, font, image or style outside.
 
-Belongs here: laying out frames, pictures and texts that are given. Does not belong here: numbers of
-its own, rows of users, files.
+Belongs here: laying out frames, pictures and texts that are given, everything escaped. Does not
+belong here: numbers of its own, ids of users, files.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -14,66 +15,148 @@ import pandas as pd
 from recsys_assets.core.metrics import ACCURACY
 from recsys_assets.evaluation.scoreboard import EVERYBODY
 
+TASK_NAMES = {
+    "all": "for you: whatever they take next",
+    "new": "discover: only what they never took before",
+    "again": "buy again: what they take again within 7 days",
+    "cold": "new arrivals: only what nobody had ever taken",
+}
+
 _STYLE = """
-:root { --ink: #1f2a33; --soft: #5d6b76; --line: #dde3e8; --strong: #2f6f9f; }
+:root { --ink: #1f2a33; --soft: #5d6b76; --line: #dde3e8; --strong: #2f6f9f; --tint: #eef4f8; }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2rem auto;
-       max-width: 62rem; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-p.note { color: var(--soft); } table { border-collapse: collapse; font-size: 13px; }
-div.wide { overflow-x: auto; } th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line);
-       text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } tr.ours td { font-weight: 600; }
-td small { color: var(--soft); } td.best { color: var(--strong); }
-figure { margin: 1rem 0; } figure img { max-width: 100%; }
-figcaption { color: var(--soft); font-size: 13px; }
+       max-width: 70rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-size: 1.25rem; margin-top: 2.6rem; padding-top: .6rem;
+     border-top: 2px solid var(--line); }
+h3 { font-size: 1.02rem; margin: 1.6rem 0 .3rem; }
+p { max-width: 46rem; } p.note { color: var(--soft); }
+table { border-collapse: collapse; font-size: 13px; } div.wide { overflow-x: auto; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
+       font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { text-align: right; vertical-align: bottom; } td.wrap { white-space: normal; min-width: 16rem; }
+th:first-child, td:first-child, td.text, th.text { text-align: left; }
+tr.ours td { font-weight: 600; background: var(--tint); }
+td small, th small { color: var(--soft); font-weight: 400; } td.best { color: var(--strong); }
+figure { margin: 1rem 0; display: inline-block; vertical-align: top; }
+figure img { max-width: 100%; } figcaption { color: var(--soft); font-size: 13px; }
+summary { cursor: pointer; color: var(--strong); margin: .8rem 0 .3rem; }
+div.example { display: inline-block; vertical-align: top; margin: .6rem 1.2rem .6rem 0; }
+ol { font-size: 13px; padding-left: 1.6rem; margin: .2rem 0; } li.hit { color: var(--strong); }
+li.hit::after { content: " \\2713"; } nav a { margin-right: 1rem; color: var(--strong); }
 """
 
 
-def render_report(
-    title: str,
-    metrics: pd.DataFrame,
-    differences: pd.DataFrame,
-    *,
-    ours: Sequence[str] = (),
-    pictures: Mapping[str, bytes] | None = None,
-    texts: Mapping[str, str] | None = None,
-) -> str:
-    """A page with a table per target and task, the paired differences, slices and pictures.
+@dataclass
+class Section:
+    """A part of the page: a heading and finished pieces of HTML."""
 
-    `metrics` and `differences` are those of a scoreboard (several targets may be stacked); `ours`
-    are the models in bold; `pictures` maps a caption to PNG bytes, `texts` a heading to plain text,
-    paragraphs separated by an empty line. Everything that is given is escaped. The same input gives
-    the same page.
-    """
-    body = [f"<h1>{escape(title)}</h1>"]
-    for heading, text in (texts or {}).items():
-        body.append(f"<h2>{escape(heading)}</h2>")
-        body += [f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip()]
-    for (target, task), part in metrics.groupby(["target", "task"], sort=True):
-        body.append(f"<h2>Target {escape(str(target))}, task {escape(str(task))}</h2>")
-        everybody = part[part["slice"] == EVERYBODY]
-        body.append(_model_table(everybody, ours))
-        own = differences[(differences["target"] == target) & (differences["task"] == task)]
-        if len(own):
-            body.append(_difference_table(own[own["slice"] == EVERYBODY]))
-        body.append(_slice_table(part, ours))
-    for caption, png in (pictures or {}).items():
-        data = base64.b64encode(png).decode("ascii")
-        name = escape(caption, quote=True)
-        body.append(
-            f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{name}</figcaption></figure>"
-        )
+    heading: str
+    blocks: list[str] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        return "".join(c if c.isalnum() else "-" for c in self.heading.lower())
+
+
+def render_page(title: str, sections: Sequence[Section]) -> str:
+    """The page of `sections` that have something in them. The same input gives the same page."""
+    filled = [s for s in sections if s.blocks]
+    links = "".join(f'<a href="#{s.anchor}">{escape(s.heading)}</a>' for s in filled)
+    body = "\n".join(
+        f'<h2 id="{s.anchor}">{escape(s.heading)}</h2>\n' + "\n".join(s.blocks) for s in filled
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
+        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n</body></html>\n"
     )
 
 
-def _model_table(rows: pd.DataFrame, ours: Sequence[str]) -> str:
+def paragraph(text: str, note: bool = False) -> str:
+    mark = ' class="note"' if note else ""
+    return f"<p{mark}>{escape(text)}</p>"
+
+
+def heading(text: str) -> str:
+    return f"<h3>{escape(text)}</h3>"
+
+
+def folded(summary: str, blocks: Sequence[str]) -> str:
+    """Blocks behind a line that opens them."""
+    return f"<details><summary>{escape(summary)}</summary>\n" + "\n".join(blocks) + "</details>"
+
+
+def figure(caption: str, png: bytes) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    name = escape(caption, quote=True)
+    return (
+        f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{name}</figcaption></figure>"
+    )
+
+
+def plain_table(rows: pd.DataFrame, digits: Mapping[str, int] | None = None) -> str:
+    """A frame as it is: its column names as head, numbers with `digits` (4 unless told)."""
+    head = "".join(f"<th>{escape(str(c))}</th>" for c in rows.columns)
+    lines = []
+    for line in rows.itertuples(index=False):
+        cells = []
+        for name, value in zip(rows.columns, line, strict=True):
+            if isinstance(value, str):
+                wrap = " wrap" if len(value) > 40 else ""
+                cells.append(f'<td class="text{wrap}">{escape(value)}</td>')
+            elif value is None or pd.isna(value):
+                cells.append("<td></td>")
+            elif isinstance(value, (int, np.integer)):
+                cells.append(f"<td>{value:,}</td>")
+            else:
+                cells.append(f"<td>{value:.{(digits or {}).get(str(name), 4)}f}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return _table(head, lines)
+
+
+def headline_table(
+    metrics: pd.DataFrame, differences: pd.DataFrame, policies: pd.DataFrame, model: str = "ours"
+) -> str:
+    """Per placement what is published and how it compares: one row a task, NDCG."""
+    lines = []
+    published = policies.set_index("task")[["placement", "model"]]
+    for task in [t for t in TASK_NAMES if t in published.index]:
+        own = _ndcg(metrics[(metrics["task"] == task) & (metrics["slice"] == EVERYBODY)])
+        own = own[own["model"] == model]
+        if own.empty:
+            continue
+        row = own.iloc[0]
+        seeds = int(row["n_seeds"]) if pd.notna(row["n_seeds"]) else 1
+        spread = f"{row['seed_low']:.4f} to {row['seed_high']:.4f}" if seeds > 1 else "one"
+        cells = [
+            f"<td>{escape(str(published.loc[task, 'placement']))}</td>",
+            f'<td class="text">{escape(str(published.loc[task, "model"]))}</td>',
+            f"<td>{row['value']:.4f} <small>{row['low']:.4f} to {row['high']:.4f}</small></td>",
+            f"<td>{spread}</td>",
+        ]
+        against = _ndcg(differences[(differences["task"] == task)])
+        against = against[(against["slice"] == EVERYBODY) & (against["model"] == model)]
+        against = against.sort_values("baseline", key=lambda s: s.str.startswith("retriever: "))
+        text = [
+            f"{escape(str(r.baseline))}: {r.value:+.4f} "
+            f"<small>{r.low:+.4f} to {r.high:+.4f}, p {r.p_value:.3f}</small>"
+            for r in against.itertuples()
+        ]
+        cells.append(f'<td class="text">{"<br>".join(text)}</td>')
+        cells.append(f"<td>{int(row['n_users']):,}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    head = (
+        '<th>placement</th><th class="text">published</th><th>NDCG <small>95%</small></th>'
+        '<th>seeds</th><th class="text">difference to the best baseline and the best retriever, '
+        "<small>paired by user</small></th><th>users</th>"
+    )
+    return _table(head, lines)
+
+
+def model_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
     """Models in rows, best first by NDCG; metrics in columns, the accuracy ones first."""
     metrics = _ordered_metrics(rows["metric"].unique().tolist())
     first = metrics[0]
@@ -81,7 +164,7 @@ def _model_table(rows: pd.DataFrame, ours: Sequence[str]) -> str:
     values = values.sort_index().sort_values(first, ascending=False, kind="stable")
     best = values.max()
     bounds = rows[rows["metric"] == first].set_index("model")
-    head = "".join(f"<th>{escape(metric)}</th>" for metric in metrics)
+    head = "".join(f"<th>{escape(metric).replace('_', ' ')}</th>" for metric in metrics)
     lines = []
     for model, line in zip(values.index, values.to_numpy(dtype=float), strict=True):
         cells = [f"<td>{escape(str(model))}</td>"]
@@ -95,44 +178,80 @@ def _model_table(rows: pd.DataFrame, ours: Sequence[str]) -> str:
             cells.append(f"<td{mark}>{shown}</td>")
         lines.append(f"<tr{_mark(model, ours)}>{''.join(cells)}</tr>")
     n_users = int(rows["n_users"].max())
-    return (
-        f'<p class="note">{n_users:,} users with something to find. After {escape(first)}: 95% '
-        "bootstrap interval over users.</p>" + _table(f"<th>model</th>{head}", lines)
-    )
+    note = f"{n_users:,} users with something to find. After {first}: 95% interval over users."
+    return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
 
 
-def _difference_table(rows: pd.DataFrame) -> str:
-    metrics = _ordered_metrics(rows["metric"].unique().tolist())
-    rows = rows[rows["metric"] == metrics[0]].sort_values(["value", "model"], ascending=False)
-    lines = [
-        f"<tr><td>{escape(str(r.model))} against {escape(str(r.baseline))}</td>"
-        f"<td>{r.value:+.4f}</td><td>{r.low:+.4f} to {r.high:+.4f}</td>"
-        f"<td>{r.p_value:.3f}</td></tr>"
-        for r in rows.itertuples()
-    ]
-    head = f"<th>paired by user</th><th>{escape(metrics[0])}</th><th>95% interval</th><th>p</th>"
-    return _table(head, lines)
-
-
-def _slice_table(rows: pd.DataFrame, ours: Sequence[str]) -> str:
-    """The first metric per slice, with the number of users of each."""
-    metric = _ordered_metrics(rows["metric"].unique().tolist())[0]
-    rows = rows[rows["metric"] == metric]
+def slice_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
+    """NDCG per slice, with the number of users of each; nothing when there are no slices."""
+    rows = _ndcg(rows)
+    if rows["slice"].nunique() < 2:
+        return ""
     values = rows.pivot(index="model", columns="slice", values="value")
     users = rows.groupby("slice")["n_users"].max()
     order = values[EVERYBODY].sort_index().sort_values(ascending=False, kind="stable").index
     head = "".join(
-        f"<th>{escape(str(s))}<br><small>{users[s]:,} users</small></th>" for s in values.columns
+        f"<th>{escape(str(s)).replace(':', '<br>')}<br><small>{users[s]:,} users</small></th>"
+        for s in values.columns
     )
+    best = values.max()
     lines = []
     for model in order:
         cells = "".join(
-            "<td></td>" if pd.isna(v) else f"<td>{v:.4f}</td>" for v in values.loc[model]
+            "<td></td>" if pd.isna(v) else f"<td{_best(v == best[name])}>{v:.4f}</td>"
+            for name, v in values.loc[model].items()
         )
         lines.append(f"<tr{_mark(model, ours)}><td>{escape(str(model))}</td>{cells}</tr>")
-    return f'<p class="note">{escape(metric)} by slice.</p>' + _table(
-        f"<th>model</th>{head}", lines
+    note = "NDCG by users' history (baskets before the cutoff) and by items' popularity."
+    return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
+
+
+def spread_table(rows: pd.DataFrame, first: Sequence[str] = ("ranker",)) -> str:
+    """NDCG of each model at each cutoff, from a scoreboard over cutoffs of one task."""
+    rows = rows[rows["metric"] == "ndcg"]
+    values = rows.pivot(index="model", columns="as_of", values="value")
+    roles = rows.groupby("as_of")["role"].first()
+    counted = values[[m for m in values.columns if roles[m] != "tune"]]
+    values = values.assign(mean=counted.mean(axis=1), least=counted.min(axis=1))
+    values = values.assign(most=counted.max(axis=1))[counted.notna().all(axis=1)]
+    values = values.sort_index().sort_values("mean", ascending=False, kind="stable")
+    head = "".join(
+        f"<th>{c:%Y-%m-%d}<br><small>{escape(roles[c])}</small></th>"
+        if isinstance(c, pd.Timestamp)
+        else f"<th>{c}</th>"
+        for c in values.columns
     )
+    lines = [
+        f"<tr{_mark(model, first)}><td>{escape(str(model))}</td>"
+        + "".join("<td></td>" if pd.isna(v) else f"<td>{v:.4f}</td>" for v in line)
+        + "</tr>"
+        for model, line in zip(values.index, values.to_numpy(dtype=float), strict=True)
+    ]
+    return _table(f"<th>model</th>{head}", lines)
+
+
+def example_lists(rows: pd.DataFrame) -> str:
+    """Users side by side: their past, our list, the other model's; what they then took is marked.
+
+    `rows` are those of one task of the table `examples`.
+    """
+    parts = []
+    for (example, kind), user in rows.groupby(["example", "kind"], sort=True):
+        columns = []
+        for column in user["column"].unique():
+            lines = user[user["column"] == column].sort_values("place")
+            names = "".join(
+                f'<li class="hit">{escape(t)}</li>' if hit else f"<li>{escape(t)}</li>"
+                for t, hit in zip(lines["title"], lines["found"], strict=True)
+            )
+            title = f"<strong>{escape(column)}</strong>"
+            columns.append(f'<div class="example">{title}<ol>{names}</ol></div>')
+        parts.append(heading(f"User {example}: {kind}") + "".join(columns))
+    return "\n".join(parts)
+
+
+def _ndcg(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["metric"].str.startswith("ndcg")]
 
 
 def _table(head: str, lines: Sequence[str]) -> str:
@@ -145,6 +264,10 @@ def _table(head: str, lines: Sequence[str]) -> str:
 
 def _mark(model: object, ours: Sequence[str]) -> str:
     return ' class="ours"' if model in ours else ""
+
+
+def _best(is_best: bool) -> str:
+    return ' class="best"' if is_best else ""
 
 
 def _ordered_metrics(names: Sequence[str]) -> list[str]:

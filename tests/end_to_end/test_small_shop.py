@@ -69,6 +69,43 @@ def test_the_scoreboard_has_us_and_every_baseline_for_both_tasks(shop_run: ShopR
     assert {"personal_frequency", "personal_frequency_decayed"} <= set(rows["model"])
 
 
+def test_anybody_can_recompute_the_scoreboard_from_the_lists(shop_run: ShopRun) -> None:
+    lists = shop_run.lake.read("evaluation_lists").to_pandas()
+    as_of = lists["as_of"].iloc[0]
+    labels = shop_run.lake.read("labels").to_pandas()
+    labels = labels[labels["as_of"] == as_of]
+    board = shop_run.lake.read("scoreboard").to_pandas()
+    board = board[(board["target"] == "evaluate") & (board["slice"] == "all")]
+    board = board[(board["baseline"] == "") & (board["metric"] == "recall@10")]
+    for task, relevant in (("all", labels), ("new", labels[labels["is_new"]])):
+        wanted = relevant.groupby("user_id")["item_id"].agg(set)
+        for model in ("ours", "popularity_7d", "retriever: ease"):
+            own = lists[(lists["task"] == task) & (lists["model"] == model) & (lists["rank"] <= 10)]
+            assert own["seed"].nunique() == (3 if model == "ours" else 1)
+            per_seed = []
+            for _, rows in own.groupby("seed"):
+                shown = rows.groupby("user_id")["item_id"].agg(set).reindex(wanted.index)
+                recall = [
+                    len(w & s) / len(w) if isinstance(s, set) else 0.0
+                    for w, s in zip(wanted, shown, strict=True)
+                ]
+                per_seed.append(sum(recall) / len(recall))
+            value = board[(board["task"] == task) & (board["model"] == model)]["value"].item()
+            assert value == pytest.approx(sum(per_seed) / len(per_seed)), (task, model)
+
+
+def test_what_is_published_is_what_the_policy_says(lists: pd.DataFrame, shop_run: ShopRun) -> None:
+    policies = shop_run.lake.read("policies").to_pandas().set_index("placement")
+    stand_ins = shop_run.lake.read("stand_ins").to_pandas()
+    for placement, policy in policies.iterrows():
+        shown = lists[lists["placement"] == placement]
+        assert set(shown["policy"]) - {"explore", "fallback"} == {
+            "ranker" if policy["model"] == "ranker" else "stand_in"
+        }
+        own = stand_ins[(stand_ins["placement"] == placement)]
+        assert (policy["model"] == "ranker") == own.empty
+
+
 def test_rows_in_are_accepted_quarantined_or_deduplicated(
     shop_run: ShopRun, sales: pd.DataFrame
 ) -> None:

@@ -8,18 +8,22 @@ import pandas as pd
 import pytest
 
 from recsys_assets.core import plots
-from recsys_assets.evaluation.report import render_report
+from recsys_assets.evaluation import report as page
 
 METRICS = pd.DataFrame(
     [
-        ("tune", "all", model, slice_name, metric, value, value - 0.01, value + 0.01, 100)
+        ("evaluate", "all", model, slice_name, metric, value, value - 0.01, value + 0.01, 100)
         for model, value in (("<b>ours</b>", 0.4), ("popular", 0.2))
         for slice_name in ("all", "users:none")
         for metric in ("hit@10", "ndcg@10")
     ],
     columns=["target", "task", "model", "slice", "metric", "value", "low", "high", "n_users"],
+).assign(n_seeds=3, seed_low=0.39, seed_high=0.41)
+OURS = METRICS[METRICS["model"] == "<b>ours</b>"]
+DIFFERENCES = pd.concat(
+    OURS.assign(baseline=name, p_value=0.002) for name in ("retriever: r", "popular")
 )
-DIFFERENCES = METRICS[METRICS["model"] == "<b>ours</b>"].assign(baseline="popular", p_value=0.002)
+POLICIES = pd.DataFrame({"task": ["all"], "placement": ["for_you"], "model": ["<i>ranker</i>"]})
 
 
 def pictures() -> dict[str, bytes]:
@@ -35,6 +39,16 @@ def pictures() -> dict[str, bytes]:
         "scores": plots.score_histogram({"taken": rng.normal(size=999), "none": [np.nan]}),
         "curve": plots.learning_curve({"train": [0.1, 0.2], "held out": [0.1, 0.15]}),
         "importance": plots.feature_importance(importance),
+        "losses": plots.losses(
+            pd.DataFrame(
+                {"name": ["a", "b"], "loss": [0.1, -0.1], "low": [0.0, -0.2], "high": [0.2, 0.0]}
+            ),
+            title="What each part is worth",
+        ),
+        "reliability": plots.reliability(
+            pd.DataFrame({"predicted": [0.0, 0.1, 0.3], "observed": [0.0, 0.12, 0.31]}),
+            title="Calibration",
+        ),
     }
 
 
@@ -53,24 +67,75 @@ def test_bars_of_a_task_that_was_not_measured_are_refused() -> None:
         plots.metric_bars(METRICS, task="new")
 
 
-def test_the_page_needs_nothing_from_outside_and_escapes_names() -> None:
-    page = render_report(
-        "Board",
-        METRICS,
-        DIFFERENCES,
-        ours=["<b>ours</b>"],
-        pictures=pictures(),
-        texts={"Why": "A\n\nB"},
+def page_of_everything() -> str:
+    examples = pd.DataFrame(
+        {
+            "example": "A",
+            "kind": "win",
+            "column": ["ours", "ours", "best"],
+            "place": [1, 2, 1],
+            "title": ["<script>", "MILK", "BREAD"],
+            "found": [True, False, False],
+        }
     )
-    assert not re.search(r"(?:src|href)=\"(?!data:)|@import|url\(|<script", page)
-    assert "<b>ours</b>" not in page and "&lt;b&gt;ours&lt;/b&gt;" in page
-    assert page.count("<img") == 5 and "<p>A</p>\n<p>B</p>" in page
+    cutoffs = pd.DataFrame(
+        {
+            "as_of": pd.to_datetime(["2017-10-09", "2017-11-06", "2017-12-04"], utc=True),
+            "role": ["earlier", "tune", "evaluate"],
+            "model": "ranker",
+            "metric": "ndcg",
+            "value": [0.40, 0.99, 0.42],
+        }
+    )
+    board = [
+        page.headline_table(METRICS, DIFFERENCES, POLICIES, model="<b>ours</b>"),
+        page.model_table(METRICS[METRICS["slice"] == "all"], ["<b>ours</b>"]),
+        page.slice_table(METRICS),
+        page.plain_table(pd.DataFrame({"what": ["<u>"], "n": [1200], "share": [0.5]})),
+        page.folded("more <i>", [page.paragraph("A & B")]),
+        *(page.figure(name, png) for name, png in pictures().items()),
+    ]
+    looks = [page.spread_table(cutoffs), page.example_lists(examples)]
+    return page.render_page(
+        "Board", [page.Section("Board", board), page.Section("Looks", looks), page.Section("None")]
+    )
 
 
-def test_the_page_lists_the_best_model_first_with_interval_slices_and_difference() -> None:
-    page = render_report("Board", METRICS, DIFFERENCES)
-    assert page.index("&lt;b&gt;ours") < page.index("popular")
-    assert "0.4000 <small>0.3900 to 0.4100</small>" in page
-    assert "users:none<br><small>100 users</small>" in page
-    assert "+0.4000</td><td>+0.3900 to +0.4100</td><td>0.002" in page
-    assert page == render_report("Board", METRICS, DIFFERENCES)
+def test_the_page_needs_nothing_from_outside_and_escapes_names() -> None:
+    html = page_of_everything()
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)|@import|url\(|<script", html)
+    for name in ("<b>ours", "<i>ranker", "<u>", "more <i>"):
+        assert name not in html and name.replace("<", "&lt;").replace(">", "&gt;") in html
+    assert html.count("<img") == len(pictures())
+    assert html == page_of_everything()
+
+
+def test_the_page_says_first_what_is_published_with_seeds_and_paired_differences() -> None:
+    html = page_of_everything()
+    row = html[html.index("<td>for_you") : html.index("</tr>", html.index("<td>for_you"))]
+    assert "0.4000 <small>0.3900 to 0.4100</small>" in row and "0.3900 to 0.4100</td>" in row
+    assert row.index("popular: +0.4000") < row.index("retriever: r: +0.4000")
+    assert "p 0.002" in row
+
+
+def test_the_page_lists_the_best_model_first_and_the_users_of_each_slice() -> None:
+    html = page_of_everything()
+    table = html[html.index("<th>model</th>") :]
+    assert table.index("&lt;b&gt;ours") < table.index("popular")
+    assert "users<br>none<br><small>100 users</small>" in html
+
+
+def test_a_section_without_content_is_left_out() -> None:
+    html = page_of_everything()
+    assert 'href="#looks"' in html and "None" not in html
+
+
+def test_the_spread_counts_every_cutoff_but_the_one_settings_were_chosen_on() -> None:
+    html = page_of_everything()
+    assert "<td>0.4100</td><td>0.4000</td><td>0.4200</td>" in html
+    assert "2017-11-06<br><small>tune</small>" in html
+
+
+def test_what_an_example_user_then_took_is_marked() -> None:
+    html = page_of_everything()
+    assert '<li class="hit">&lt;script&gt;</li><li>MILK</li>' in html

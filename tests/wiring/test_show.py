@@ -1,11 +1,13 @@
 """Exports are safe to open, and the README's table is what the scoreboard says."""
 
+import io
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
+from rich.console import Console
 
 from dagster_project import show
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
@@ -40,20 +42,43 @@ def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
         show.export(lake, "items", tmp_path / "items.xlsx")
 
 
-def test_the_markdown_table_replaces_only_what_is_between_the_marks(tmp_path: Path) -> None:
-    rows = [("ours", "all", 0.4321), ("ours", "new", 0.06), ("popularity_7d", "all", 0.15)]
+@pytest.fixture
+def measured(tmp_path: Path) -> Lake:
+    rows = [
+        ("ours", "all", "", 0.4321), ("ours", "new", "", 0.06), ("popularity_7d", "all", "", 0.15),
+        ("ours", "all", "popularity_7d", 0.2821),
+    ]  # fmt: skip
     board = pd.DataFrame(
         [
-            {"target": "evaluate", "task": task, "model": model, "baseline": "", "slice": "all",
-             "metric": "ndcg@10", "value": value}
-            for model, task, value in rows
+            {"target": "evaluate", "task": task, "model": model, "baseline": other, "slice": "all",
+             "metric": "ndcg@10", "value": value, "low": value - 0.01, "high": value + 0.01,
+             "n_seeds": 3, "seed_low": 0.43, "seed_high": 0.44}
+            for model, task, other, value in rows
         ]
     )  # fmt: skip
-    lake = stored(tmp_path, "scoreboard", board)
+    stored(tmp_path, "scoreboard", board)
+    policy = {"task": "all", "placement": "for_you", "model": "frequency", "reason": "it wins"}
+    return stored(tmp_path, "policies", pd.DataFrame([policy]))
+
+
+def test_the_markdown_table_replaces_only_what_is_between_the_marks(
+    measured: Lake, tmp_path: Path
+) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- scoreboard:start -->\nold\n<!-- scoreboard:end -->\nz\n")
-    show.write_into_markdown(lake, readme)
+    show.write_into_markdown(measured, readme)
     text = readme.read_text()
     assert text.startswith("a\n") and text.endswith("z\n") and "old" not in text
     assert "| **ours** | 0.4321 |  | 0.0600 |  |" in text
     assert "| popularity_7d | 0.1500 |  |  |  |" in text
+    assert "| for_you | frequency | 0.4321 (0.4221 to 0.4421), mean of 3 seeds" in text
+    assert "+0.2821 (+0.2721 to +0.2921) against popularity_7d" in text
+
+
+def test_the_printed_scoreboard_says_what_is_published_and_why(measured: Lake) -> None:
+    out = Console(width=140, record=True, file=io.StringIO())
+    show.scoreboard(measured, out)
+    text = " ".join(out.export_text().split())
+    assert "for_you: NDCG@10 0.4321, mean of 3 seeds (0.4300 to 0.4400)" in text
+    assert "published is frequency (it wins, on the period before)" in text
+    assert "against popularity_7d" in text

@@ -1,0 +1,75 @@
+"""A shop where the ranker loses: what is published, from the lists on tune to the rules."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys_assets.evaluation import held_out
+from recsys_assets.evaluation.policy import choose
+from recsys_assets.evaluation.scoreboard import user_metrics
+from recsys_assets.ranking.placements import competing, published
+from recsys_assets.retrieval.contract import EventLog
+
+AS_OF = pd.Timestamp("2024-03-04", tz="UTC")
+USERS = [f"u{n:02}" for n in range(40)]
+ITEMS = [f"i{n}" for n in range(12)]
+
+
+def log() -> EventLog:
+    """Everybody took i0 and i1 each week, and the other items once, long ago."""
+    rows = [(u, i, d) for u in USERS for i in ("i0", "i1") for d in (3, 10, 17)]
+    rows += [(u, i, 60) for u in USERS for i in ITEMS[2:]]
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "days"])
+    events = events.assign(
+        event_time=AS_OF - pd.to_timedelta(events["days"], unit="D"),
+        quantity=1.0, weight=1.0, polarity=1, counts_as_taken=True,
+        session_id=events["user_id"] + events["days"].astype(str), store_id=None,
+    )  # fmt: skip
+    levels = ("category_1", "category_2", "category_3", "brand", "group_id")
+    items = pd.DataFrame({"item_id": ITEMS}).assign(**dict.fromkeys(levels, ""))
+    return EventLog.from_frames(events, items, AS_OF)
+
+
+def cutoff() -> held_out.Cutoff:
+    """The ranker prefers what is about to be wrong; `frequency` knows what people take."""
+    pairs = pd.MultiIndex.from_product([USERS, ITEMS]).to_frame(index=False)
+    user, item = pairs[0].tolist(), pairs[1].tolist()
+    number = np.array([int(i[1:]) for i in item])
+    habit = np.where(number < 2, 3.0, 0.1).astype("f4")
+    candidates = pa.table(
+        {"user_id": user, "item_id": item, "score_frequency": habit,
+         "rank_frequency": pa.array(number + 1, pa.int32())}
+    )  # fmt: skip
+    scored = pa.table(
+        {"user_id": user, "item_id": item, "seen": np.ones(len(user), dtype=bool),
+         "score_all": number.astype("f4"), "score_new": pa.nulls(len(user), pa.float32()),
+         "score_again": number.astype("f4"), "due": pa.nulls(len(user), pa.float32())}
+    )  # fmt: skip
+    known = pd.DataFrame(
+        {"user_id": USERS, "item_id": "i5", "event_time": AS_OF - pd.Timedelta(days=2),
+         "counts_as_taken": True}
+    )  # fmt: skip
+    return held_out.Cutoff(
+        log=log(), known=known, people=pd.Series(USERS), candidates=candidates, scored=scored,
+        tasks=["all"],
+    )  # fmt: skip
+
+
+def test_where_the_ranker_loses_the_best_of_the_rest_is_what_competes_for_the_placement() -> None:
+    here = cutoff()
+    took = pd.DataFrame([(u, i) for u in USERS for i in ("i0", "i1")]).set_axis(
+        ["user_id", "item_id"], axis=1
+    )
+    scored = here.scored.to_pandas()
+    lists = [("ranker", held_out.top(competing(scored, "for_you"), 3))]
+    lists += [(model, rows) for _, model, rows in held_out.all_lists(here, 3)]
+    stacked = pd.concat([rows.assign(model=model, seed=7) for model, rows in lists])
+    decision = choose(user_metrics(took, stacked, 3), draws=100)
+    assert decision.model == "retriever: frequency"
+
+    (chosen,) = held_out.all_lists(here, 50, {("all", decision.model)})
+    stand_ins = chosen[2].assign(placement="for_you")
+    shown = held_out.top(published(scored, "for_you", stand_ins), 2)
+    assert set(shown["item_id"]) == {"i0", "i1"}
+    unchanged = held_out.top(published(scored, "discover", stand_ins), 2)
+    assert unchanged.empty, "another placement keeps the ranker"
