@@ -17,7 +17,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from dagster_project.commands import arrivals, doctor, explain
+from dagster_project.commands import arrivals, doctor, explain, search
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.lake import Lake, LakeError
 
@@ -170,10 +170,11 @@ def similar(
     item_id: Annotated[str, typer.Argument(help="Id of an item of the catalogue.")],
     n: Annotated[int, typer.Option("-n", help="Items per list.")] = 10,
 ) -> None:
-    """What could replace ITEM_ID, and what goes well with it."""
+    """What could replace ITEM_ID, what goes well with it, and what the index finds near it."""
     from dagster_project import show
 
     show.related(lake(), out, item_id, n)
+    search.alike(item_id, n)
 
 
 @app.command()
@@ -191,6 +192,8 @@ def export(
 app.command()(explain.explain)
 app.command()(arrivals.arrivals)
 app.command()(doctor.doctor)
+app.command()(search.search)
+app.command()(search.index)
 
 
 def main() -> None:

@@ -1,0 +1,74 @@
+"""Searching: words and meaning, one person's taste, and nothing that may not be shown."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.indexing.contract import WrongModelError
+from recsys_assets.indexing.embedded import EmbeddedIndex
+from recsys_assets.indexing.objects import Filter
+from recsys_assets.ranking.search import Question, blend, find
+from tests.indexing import shop
+from tests.indexing.shop import query, release_of
+
+SHELF = shop.shelf()
+RELEASE = release_of(SHELF).id
+GROUPS = pd.Series(
+    SHELF.properties["group_id"].to_pylist(), index=SHELF.item_ids.to_pylist(), dtype="str"
+)
+AXES = shop.axes(6)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> EmbeddedIndex:
+    index = EmbeddedIndex(tmp_path)
+    index.build(release_of(SHELF), SHELF)
+    return index
+
+
+def ids(frame: pd.DataFrame) -> list[str]:
+    return frame["item_id"].tolist()
+
+
+def test_words_and_meaning_are_fused_and_variants_are_shown_once(index: EmbeddedIndex) -> None:
+    found = find(index, RELEASE, Question("gluten free pasta", query(AXES[0])), GROUPS, 3)
+    assert ids(found)[0] == "pasta-1"
+    assert "pasta-2" not in ids(found), "a variant of pasta-1"
+    assert found["taste"].isna().all()
+
+
+def test_what_may_not_be_shown_is_never_found_from_the_next_query_on(index: EmbeddedIndex) -> None:
+    question = Question("gluten free pasta", query(AXES[0]))
+    allowed = GROUPS.drop(["pasta-1", "bread-1"])
+    found = find(index, RELEASE, question, allowed, 6)
+    assert ids(found)[0] == "pasta-2"
+    assert not {"pasta-1", "bread-1"} & set(ids(found))
+    assert find(index, RELEASE, question, GROUPS.iloc[:0], 6).empty
+
+
+def test_a_persons_taste_moves_what_they_like_up(index: EmbeddedIndex) -> None:
+    asked = query(AXES[2])
+    plain = find(index, RELEASE, Question(None, asked), GROUPS, 5)
+    personal = find(index, RELEASE, Question(None, asked, taste=AXES[5:]), GROUPS, 5)
+    assert ids(personal).index("soap-1") < ids(plain).index("soap-1")
+    likes = dict(zip(ids(personal), personal["taste"], strict=True))
+    assert np.isclose(likes["soap-1"], 1.0, atol=1e-5)
+    assert personal["score"].is_monotonic_decreasing
+
+
+def test_filters_reach_the_index(index: EmbeddedIndex) -> None:
+    question = Question("pasta", query(AXES[0]), where=Filter(category="sauce"))
+    assert ids(find(index, RELEASE, question, GROUPS, 5)) == ["sauce-1"]
+
+
+def test_a_query_of_another_model_is_refused(index: EmbeddedIndex) -> None:
+    with pytest.raises(WrongModelError):
+        find(index, RELEASE, Question("pasta", query(AXES[0], model="other")), GROUPS, 5)
+
+
+def test_a_blend_is_a_unit_vector_nearer_to_the_query() -> None:
+    mixed = blend(AXES[:1], AXES[5:])
+    assert np.isclose(np.linalg.norm(mixed), 1.0)
+    assert mixed[0] @ AXES[0] > mixed[0] @ AXES[5] > 0
