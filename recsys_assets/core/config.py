@@ -390,6 +390,9 @@ class Retriever(Part):
     k_seen: int = Field(default=100, ge=0)
     k_unseen: int = Field(default=100, ge=0)
     k_cold: int = Field(default=0, ge=0)
+    through_index: bool = False
+    """Ask the vector index for its candidates instead of scoring every item (kinds als, bpr and
+    content)."""
     params: dict[str, Any] = {}
 
 

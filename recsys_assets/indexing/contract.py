@@ -170,6 +170,10 @@ class VectorIndex(Protocol):
         """The `k` objects that match the words of `text` best (BM25); fewer if fewer match."""
         ...
 
+    def clear(self) -> None:
+        """Remove every release, the active one included."""
+        ...
+
     def close(self) -> None:
         """Give back connections and files."""
         ...

@@ -22,6 +22,7 @@ Layout below the root::
 import fcntl
 import hashlib
 import json
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -187,6 +188,12 @@ class EmbeddedIndex:
     def matching(self, release_id: str, text: str, k: int, where: Filter = EVERYTHING) -> Hits:
         """See `VectorIndex.matching`."""
         return self._loaded(release_id).matching(text, k, where)
+
+    def clear(self) -> None:
+        """See `VectorIndex.clear`."""
+        self.close()
+        with _disk(self.root), self._exclusive():
+            shutil.rmtree(self.root)
 
     def close(self) -> None:
         """See `VectorIndex.close`."""

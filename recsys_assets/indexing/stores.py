@@ -17,13 +17,18 @@ RELEASE = "release"
 """Key of the release id among the texts of the asset's report."""
 
 
-def open_index(project: Project) -> VectorIndex:
-    """The store of `project`, connected. The caller closes it."""
+def open_index(project: Project, part: str = "") -> VectorIndex:
+    """The store of `project`, connected. The caller closes it.
+
+    `part` names an index of its own in the same store, for work that is not served.
+    """
     match project.vector_store:
         case "embedded":
             from recsys_assets.indexing.embedded import EmbeddedIndex
 
-            return EmbeddedIndex(Path(project.home) / "index", project.shop.index)
+            home = Path(project.home)
+            root = home / "index_parts" / part if part else home / "index"
+            return EmbeddedIndex(root, project.shop.index)
         case "weaviate":
             from recsys_assets.indexing.weaviate import WeaviateIndex
 
@@ -31,7 +36,7 @@ def open_index(project: Project) -> VectorIndex:
                 project.weaviate_url,
                 project.weaviate_grpc_port,
                 os.environ.get(API_KEY),  # read when needed and kept in no configuration
-                project.shop.name,
+                f"{project.shop.name}_{part}" if part else project.shop.name,
                 project.shop.index,
             )
     raise VectorIndexError(

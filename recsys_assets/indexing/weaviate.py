@@ -270,7 +270,7 @@ class WeaviateIndex:
         self._client.close()
 
     def clear(self) -> None:
-        """Remove everything of this shop from the server, the served release included."""
+        """See `VectorIndex.clear`."""
         for alias in self._aliases():
             self._unalias(alias)
         for collection in self._collections():

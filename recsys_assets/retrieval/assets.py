@@ -1,6 +1,7 @@
 """Retrieval assets: the fitted models that retrievers share, and the candidates."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pandas as pd
@@ -10,17 +11,19 @@ import pyarrow.compute as pc
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
 from recsys_assets.content.vectors import item_vectors
-from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import by_cutoff, cutoffs_of
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
+from recsys_assets.indexing.stores import open_index
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import registry, tables
 from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.factorization import Als, FittedFactors
 from recsys_assets.retrieval.logs import event_log
 from recsys_assets.retrieval.neighbours import SimilarItems
+from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 
 GROUP = "retrieval"
 ALS = "als"
@@ -126,6 +129,7 @@ def candidates(
     item_texts: Snapshot,
     text_embeddings: Snapshot,
     shop: Shop,
+    project: Project,
     report: Report,
 ) -> Iterator[tuple[str, pa.Table]]:
     """What the retrievers propose to each user at each cutoff, every pair scored by all of them.
@@ -140,7 +144,8 @@ def candidates(
     def generate(as_of: pd.Timestamp) -> pa.Table:
         log = event_log(interactions, items, as_of)
         fitted = fit_members(log, chosen, als_factors, shop.seed)
-        return generator.generate(log, fitted, chosen, ids)
+        with indexed(project, log, fitted, chosen) as ready:
+            return generator.generate(log, ready, chosen, ids)
 
     per_user: list[float] = []
     for part, table in by_cutoff(cutoffs_of(cutoffs), generate):
@@ -151,6 +156,32 @@ def candidates(
         "candidates per user": round(float(np.mean(per_user)), 1),
     }
     report.texts["retrievers"] = "\n".join(f"- {n}: `{m.retriever}`" for n, m in chosen.items())
+
+
+@contextmanager
+def indexed(
+    project: Project,
+    log: EventLog,
+    fitted: dict[str, registry.Fitted],
+    chosen: dict[str, registry.Member],
+) -> Iterator[dict[str, registry.Fitted]]:
+    """`fitted`, those that are configured so asking an index, which is removed afterwards."""
+    ready = dict(fitted)
+    with ExitStack() as stack:
+        for name, member in chosen.items():
+            if not member.through_index:
+                continue
+            model = fitted[name]
+            if not isinstance(model, DotProduct):
+                raise LakeError(
+                    f"retrieval.{name}.through_index: only kinds als, bpr and content can be asked "
+                    "through an index; remove the key"
+                )
+            index = open_index(project, f"{name}_{log.as_of:%Y%m%d%H%M}")
+            stack.callback(index.close)
+            stack.callback(index.clear)
+            ready[name] = ThroughIndex.build(name, model, member, log, index)
+        yield ready
 
 
 def fit_members(

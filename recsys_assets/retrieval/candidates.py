@@ -17,6 +17,7 @@ from recsys_assets.retrieval.contract import (
     Fitted,
     FloatArray,
     IntArray,
+    PairScores,
     Scores,
     position_in_run,
     top_k,
@@ -100,10 +101,14 @@ def _batch(
     column = log.column_of_item[item]
     gathered: list[Scores] = []
     ranks: list[IntArray] = []
-    for scores, (key, rank) in zip(dense, lists, strict=True):
+    for name, scores, (key, rank) in zip(names, dense, lists, strict=True):
         value = np.full(len(keys), np.nan, dtype=np.float32)
         known = column < scores.shape[1]
-        value[known] = scores[row[known], column[known]]
+        model = fitted[name]
+        if isinstance(model, PairScores):
+            value[known] = model.pairs(users[row[known]], column[known])
+        else:
+            value[known] = scores[row[known], column[known]]
         gathered.append(value)
         place = np.zeros(len(keys), dtype=np.int32)
         place[np.searchsorted(keys, key)] = rank

@@ -95,6 +95,16 @@ class FittedContent:
     item_prior: Scores
     floor: float = -np.inf
 
+    def queries(self, users: IntArray) -> Scores:
+        """See `DotProduct.queries`: the profile, and 1 for the prior."""
+        return np.concatenate(
+            [self.profiles[users], np.ones((len(users), 1), dtype=np.float32)], axis=1
+        )
+
+    def points(self) -> Scores:
+        """See `DotProduct.points`: the vector of each column's text, and its prior."""
+        return np.concatenate([self.vectors.T[self.text], self.item_prior[:, None]], axis=1)
+
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`; all columns. A user without history scores by the prior alone."""
         return np.take(self.profiles[users] @ self.vectors, self.text, axis=1) + self.item_prior

@@ -325,6 +325,15 @@ class Fitted(Protocol):
         ...
 
 
+@runtime_checkable
+class PairScores(Protocol):
+    """A fitted retriever whose score matrix is not complete, but that can score any pair."""
+
+    def pairs(self, users: IntArray, columns: IntArray) -> Scores:
+        """Scores of pairs of a user code and a column."""
+        ...
+
+
 class Retriever(Protocol):
     """Hyper-parameters of a retriever: a frozen dataclass whose fields are plain values."""
 

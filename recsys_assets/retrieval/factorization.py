@@ -72,6 +72,14 @@ class FittedFactors:
         empty = np.zeros((1, factors.users.shape[1]), dtype=np.float32)
         return cls(np.concatenate([factors.users, empty]), np.ascontiguousarray(factors.items.T))
 
+    def queries(self, users: IntArray) -> Scores:
+        """See `DotProduct.queries`: the user vectors."""
+        return np.asarray(self.users[users], dtype=np.float32)
+
+    def points(self) -> Scores:
+        """See `DotProduct.points`: the item vectors."""
+        return np.ascontiguousarray(self.items.T, dtype=np.float32)
+
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""
         return np.asarray(self.users[users] @ self.items, dtype=np.float32)

@@ -82,12 +82,14 @@ class Member:
 
     `k_seen`: how many of the items the user took before it may bring; `k_unseen`: how many others
     with history; `k_cold`: how many items without history (content retrievers only).
+    `through_index`: ask a vector index for them instead of scoring every item.
     """
 
     retriever: Retriever
     k_seen: int = 100
     k_unseen: int = 100
     k_cold: int = 0
+    through_index: bool = False
 
 
 def members(
@@ -103,7 +105,15 @@ def members(
     out: dict[str, Member] = {}
     for name in sorted(config):
         entry = dict(config[name])
-        unknown = set(entry) - {"enabled", "kind", "k_seen", "k_unseen", "k_cold", "params"}
+        unknown = set(entry) - {
+            "enabled",
+            "kind",
+            "k_seen",
+            "k_unseen",
+            "k_cold",
+            "params",
+            "through_index",
+        }
         if unknown:
             raise ValueError(f"retriever {name}: unknown keys {sorted(unknown)}")
         kind = str(entry.get("kind", name))
@@ -122,7 +132,9 @@ def members(
             depths = {
                 key: int(entry[key]) for key in ("k_seen", "k_unseen", "k_cold") if key in entry
             }
-            out[name] = Member(retriever, **depths)
+            out[name] = Member(
+                retriever, **depths, through_index=bool(entry.get("through_index", False))
+            )
     return out
 
 
