@@ -26,7 +26,7 @@ from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.ingestion.assets import partitions
 
 SPLITS = ("leave_last", "last_fifth")
-WINDOWS = 6
+WINDOWS = 3
 
 
 def shop_of(folder: Path, benchmark: Benchmark) -> Path:
