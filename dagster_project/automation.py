@@ -26,9 +26,14 @@ def refresh() -> dg.AutomationCondition:
     changed = dg.AutomationCondition.eager().replace(
         "newly_updated", dg.AutomationCondition.data_version_changed()
     )
-    return (changed & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label(
-        "an input changed and its gate is green"
+    # A dependency that is requested with us is judged by its gate within the same run.
+    green = dg.AutomationCondition.all_deps_match(
+        dg.AutomationCondition.will_be_requested()
+        | dg.AutomationCondition.all_checks_match(
+            dg.AutomationCondition.check_passed(), blocking_only=True
+        )
     )
+    return (changed & green).with_label("an input changed and its gate is green")
 
 
 def catalogue(gated: Sequence[GatedAsset]) -> list[str]:

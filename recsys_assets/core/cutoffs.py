@@ -4,14 +4,18 @@ Belongs here: the loop every table keyed by `as_of` shares. Does not belong here
 (staging does), and anything that looks at events.
 """
 
+import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
@@ -50,10 +54,17 @@ def taken_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
 
 
 def cutoffs_of(
-    cutoffs: Snapshot, *, targets: bool = False, complete: bool = False
+    cutoffs: Snapshot,
+    *,
+    targets: bool = False,
+    complete: bool = False,
+    todo: Collection[str] | None = None,
 ) -> list[pd.Timestamp]:
-    """The cutoffs in time order: all, only those of targets, or only those with labels."""
+    """The cutoffs in time order: all, only those of targets, only those with labels, or only those
+    whose part is in `todo`."""
     frame = cutoffs.to_pandas()
+    if todo is not None:
+        frame = frame[frame["as_of"].map(part_name).isin(todo)]
     if targets:
         frame = frame[frame["target"].notna()]
     if complete:
@@ -90,6 +101,76 @@ def at_cutoff(table: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
     if part_name(as_of) in table.parts:
         return table.to_pandas(part=part_name(as_of))
     return table.to_pandas().iloc[:0]
+
+
+_DIGESTS: dict[tuple, dict[pd.Timestamp, str]] = {}
+
+
+def cutoff_units(
+    cutoffs: Snapshot,
+    interactions: Snapshot,
+    *,
+    same: Sequence[Snapshot] = (),
+    whole: Sequence[Snapshot] = (),
+) -> dict[str, str]:
+    """Part name of each cutoff -> digest of all that its part may depend on (see `assets.Units`).
+
+    That is the events before the cutoff, its own part of the tables in `same`, and everything of
+    the tables in `whole`. A later event changes none of it, so the past is not computed again. Only
+    for tables whose parts do not look at each other, nor past their cutoff.
+    """
+    moments = cutoffs_of(cutoffs)
+    asked = (interactions.content_id, *moments)
+    if asked not in _DIGESTS:
+        _DIGESTS.clear()  # one log at a time is worked on
+        _DIGESTS[asked] = _log_digests(interactions, moments)
+    known = _DIGESTS[asked]
+    everything = [snapshot.content_id for snapshot in whole]
+    units = {}
+    for as_of in moments:
+        part = part_name(as_of)
+        own = [f.sha256 for s in same for v in s.versions for f in v.files if f.part == part]
+        text = "|".join([known[as_of], *own, "", *everything])
+        units[part] = hashlib.sha256(text.encode()).hexdigest()
+    return units
+
+
+def _log_digests(
+    interactions: Snapshot, moments: Sequence[pd.Timestamp]
+) -> dict[pd.Timestamp, str]:
+    """Moment -> hash of the events before it, columns and order included.
+
+    Built from a hash per day and one of the rest of the moment's own day: which other moments are
+    asked for changes nothing.
+    """
+    table = interactions.to_arrow()
+    table = table.take(pc.array_sort_indices(table["event_time"]))  # stable; it is sorted already
+    times = table["event_time"].to_numpy()
+    wanted = [m.tz_convert("UTC").tz_localize(None).to_datetime64() for m in moments]
+    days = np.unique(times.astype("datetime64[D]"))
+    bounds = np.searchsorted(times, days.astype(times.dtype))
+    hashes = [
+        _rows_digest(table, begin, end)
+        for begin, end in pairwise([*bounds.tolist(), table.num_rows])
+    ]
+    found = {}
+    for moment, at in zip(moments, wanted, strict=True):
+        end = int(np.searchsorted(times, at))
+        whole_days = int(np.searchsorted(days, at.astype("datetime64[D]")))
+        begin = int(bounds[whole_days]) if whole_days < len(bounds) else table.num_rows
+        digest = hashlib.sha256("".join(hashes[:whole_days]).encode())
+        digest.update(_rows_digest(table, begin, end).encode() if end > begin else b"")
+        found[moment] = digest.hexdigest()
+    return found
+
+
+def _rows_digest(table: pa.Table, begin: int, end: int) -> str:
+    """Through Parquet, whose bytes follow from the values alone; an Arrow stream may carry whatever
+    stands in memory behind a slice."""
+    sink = pa.BufferOutputStream()
+    rows = table.slice(begin, end - begin)
+    pq.write_table(rows, sink, compression="none", use_dictionary=False, write_statistics=False)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def by_cutoff(

@@ -15,6 +15,7 @@ from recsys_assets.core.cutoffs import (
     at_cutoff,
     by_cutoff,
     cutoff_of,
+    cutoff_units,
     cutoffs_of,
     interactions_as_of,
     serving_cutoff,
@@ -63,11 +64,19 @@ def labels(
         yield part_name(as_of), table
 
 
+def _log(interactions: Snapshot, cutoffs: Snapshot) -> dict[str, str]:
+    return cutoff_units(cutoffs, interactions)
+
+
 @table_asset(
-    tables.USER_ITEM_DAYS, group="features", kinds=["duckdb", "sql"], sql=["ranking/user_item_days"]
+    tables.USER_ITEM_DAYS,
+    group="features",
+    kinds=["duckdb", "sql"],
+    sql=["ranking/user_item_days"],
+    units=_log,
 )
 def user_item_days(
-    interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse
+    interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse, todo: list[str]
 ) -> Iterator[tuple[str, pa.Table]]:
     """What each user did with each item, day by day back from each cutoff.
 
@@ -78,7 +87,17 @@ def user_item_days(
     def compute(as_of: pd.Timestamp) -> pa.Table:
         return features.user_item_days(warehouse, paths, as_of)
 
-    yield from by_cutoff(cutoffs_of(cutoffs), compute)
+    yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), compute)
+
+
+def _log_items_and_users(
+    interactions: Snapshot,
+    user_item_days: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+) -> dict[str, str]:
+    return cutoff_units(cutoffs, interactions, same=[user_item_days], whole=[items, users])
 
 
 def _grain(name: str) -> GatedAsset:
@@ -92,6 +111,7 @@ def _grain(name: str) -> GatedAsset:
         cutoffs: Snapshot,
         shop: Shop,
         warehouse: Warehouse,
+        todo: list[str],
     ) -> Iterator[tuple[str, pa.Table]]:
         events, catalogue, people = interactions.paths(), items.paths(), users.paths()
 
@@ -107,7 +127,7 @@ def _grain(name: str) -> GatedAsset:
                 horizon_days=shop.cutoffs.horizon_days,
             )
 
-        yield from by_cutoff(cutoffs_of(cutoffs), compute)
+        yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), compute)
 
     def knows_nothing_later(
         candidate: Snapshot,
@@ -145,6 +165,7 @@ def _grain(name: str) -> GatedAsset:
         config=("cutoffs",),
         sql=[f"ranking/{name}"],
         rules=[knows_nothing_later],
+        units=_log_items_and_users,
     )(compute_all)
 
 

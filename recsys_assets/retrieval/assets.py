@@ -13,7 +13,7 @@ from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import by_cutoff, cutoffs_of
+from recsys_assets.core.cutoffs import by_cutoff, cutoff_units, cutoffs_of
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.stores import open_index
@@ -47,15 +47,25 @@ def _factors_are_sound(candidate: Snapshot) -> Iterator[Failure]:
             yield Failure("every item vector is zero: nothing was learned", "vector", part=part)
 
 
+def _log_and_items(interactions: Snapshot, items: Snapshot, cutoffs: Snapshot) -> dict[str, str]:
+    return cutoff_units(cutoffs, interactions, whole=[items])
+
+
 @table_asset(
     ALS_FACTORS,
     group="collaborative",
     kinds=["implicit", "python"],
     config=("retrieval", "seed"),
     rules=[_factors_are_sound],
+    units=_log_and_items,
 )
 def als_factors(
-    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
+    interactions: Snapshot,
+    items: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+    todo: list[str],
+    report: Report,
 ) -> Iterator[tuple[str, pa.Table]]:
     """User and item vectors of an alternating-least-squares factorization, at every cutoff.
 
@@ -73,7 +83,7 @@ def als_factors(
         return table.sort_by([("kind", "ascending"), ("id", "ascending")])
 
     report.numbers |= {"factors": model.factors, "cutoffs": len(cutoffs_of(cutoffs))}
-    yield from by_cutoff(cutoffs_of(cutoffs), fit)
+    yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), fit)
 
 
 @table_asset(
@@ -113,12 +123,26 @@ def _candidates_are_catalogue_items(candidate: Snapshot, items: Snapshot) -> Ite
             yield Failure("is not in the catalogue", "item_id", strange, part)
 
 
+def _all_that_retrievers_see(
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    als_factors: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+) -> dict[str, str]:
+    whole = [items, users, item_texts, text_embeddings]
+    return cutoff_units(cutoffs, interactions, same=[als_factors], whole=whole)
+
+
 @table_asset(
     tables.CANDIDATES,
     group=GROUP,
     kinds=["python", "numpy"],
     config=("retrieval", "seed"),
     rules=[_every_user_has_candidates, _candidates_are_catalogue_items],
+    units=_all_that_retrievers_see,
 )
 def candidates(
     interactions: Snapshot,
@@ -130,6 +154,7 @@ def candidates(
     text_embeddings: Snapshot,
     shop: Shop,
     project: Project,
+    todo: list[str],
     report: Report,
 ) -> Iterator[tuple[str, pa.Table]]:
     """What the retrievers propose to each user at each cutoff, every pair scored by all of them.
@@ -148,12 +173,13 @@ def candidates(
             return generator.generate(log, ready, chosen, ids)
 
     per_user: list[float] = []
-    for part, table in by_cutoff(cutoffs_of(cutoffs), generate):
+    for part, table in by_cutoff(cutoffs_of(cutoffs, todo=todo), generate):
         per_user.append(table.num_rows / max(1, len(ids)))
         yield part, table
     report.numbers |= {
         "retrievers": len(chosen),
-        "candidates per user": round(float(np.mean(per_user)), 1),
+        "candidates per user": round(float(np.mean(per_user or [0.0])), 1),
+        "cutoffs computed now": len(todo),
     }
     report.texts["retrievers"] = "\n".join(f"- {n}: `{m.retriever}`" for n, m in chosen.items())
 

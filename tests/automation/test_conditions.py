@@ -1,36 +1,49 @@
 """Downstream is refreshed when an input's data changed and its gate is green, and not otherwise."""
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from dagster_project import automation
 from dagster_project.definitions import gated_assets
-from recsys_assets.core.assets import Project
+from recsys_assets.core.assets import Project, table_asset
 from recsys_assets.core.config import packaged_shop
-from tests.core.test_gate import Graph, doubled, numbers
+from recsys_assets.core.lake import Snapshot
+from recsys_assets.core.tables import Table
+from tests.core.test_gate import NUMBERS, Graph, doubled, numbers
+
+
+@table_asset(Table("quadrupled", "Four times.", NUMBERS.columns, key=("id",)), group="test")
+def quadrupled(doubled: Snapshot) -> pd.DataFrame:
+    frame = doubled.to_pandas()
+    return frame.assign(x=frame["x"] * 2)
 
 
 class Automatic:
     """Two gated assets, the second refreshed by its condition; ticks by hand."""
 
     def __init__(self, project: Project) -> None:
-        self.graph = Graph(project)
-        conditioned = doubled.asset.map_asset_specs(
-            lambda spec: spec.replace_attributes(automation_condition=automation.refresh())
-        )
+        self.graph = Graph(project, quadrupled)
+        conditioned = [
+            gated.asset.map_asset_specs(
+                lambda spec: spec.replace_attributes(automation_condition=automation.refresh())
+            )
+            for gated in (doubled, quadrupled)
+        ]
         self.defs = dg.Definitions(
-            assets=[numbers.asset, conditioned],
-            asset_checks=[numbers.check, doubled.check],
+            assets=[numbers.asset, *conditioned],
+            asset_checks=[numbers.check, doubled.check, quadrupled.check],
             resources={"project": project},
         )
         self.cursor: dg.AssetDaemonCursor | None = None
 
-    def requested(self) -> bool:
+    def requested(self) -> list[str]:
         result = dg.evaluate_automation_conditions(
             self.defs, instance=self.graph.instance, cursor=self.cursor
         )
         self.cursor = result.cursor
-        return result.get_num_requested(dg.AssetKey("doubled")) > 0
+        keys = (dg.AssetKey(name) for name in ("doubled", "quadrupled"))
+        return [k.to_user_string() for k in keys if result.get_num_requested(k)]
 
     def make(self, *values: float, run: tuple[str, ...] = ("numbers",)) -> bool:
         self.graph.write(numbers=list(values))
@@ -41,15 +54,15 @@ class Automatic:
 def automatic(project: Project, monkeypatch: pytest.MonkeyPatch) -> Automatic:
     monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
     automatic = Automatic(project)
-    assert automatic.make(1.0, run=("numbers", "doubled"))
+    assert automatic.make(1.0, run=("numbers", "doubled", "quadrupled"))
     automatic.requested()
     return automatic
 
 
 def test_changed_data_refresh_the_consumer_once(automatic: Automatic) -> None:
     assert automatic.make(2.0)
-    assert automatic.requested()
-    assert automatic.graph.run("doubled")
+    assert automatic.requested() == ["doubled", "quadrupled"], "all the way down in one tick"
+    assert automatic.graph.run("doubled", "quadrupled")
     assert not automatic.requested()
 
 
@@ -66,7 +79,7 @@ def test_after_a_failed_gate_nothing_is_requested_until_it_is_green(automatic: A
 
 
 def test_a_run_that_makes_both_is_not_followed_by_another(automatic: Automatic) -> None:
-    assert automatic.make(4.0, run=("numbers", "doubled"))
+    assert automatic.make(4.0, run=("numbers", "doubled", "quadrupled"))
     assert not automatic.requested()
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.core.config import load_shop
-from recsys_assets.core.cutoffs import by_cutoff, serving_cutoff
+from recsys_assets.core.cutoffs import by_cutoff, cutoff_units, serving_cutoff
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
 
 MOMENTS = [pd.Timestamp(f"2024-01-{day:02d}", tz="UTC") for day in range(1, 10)]
@@ -64,3 +64,47 @@ def test_a_benchmark_is_never_served(tmp_path: Path) -> None:
     version = lake.store("cutoffs", [("", rows)], key)
     with pytest.raises(LakeError, match="measured and never served"):
         serving_cutoff(lake.of_version(version), load_shop(file))
+
+
+def _log(rows: list[tuple[str, str]]) -> pa.Table:
+    kind = pa.timestamp("us", tz="UTC")
+    times = [pd.Timestamp(at, tz="UTC") for _, at in rows]
+    return pa.table({"user_id": [u for u, _ in rows], "event_time": pa.array(times, kind)})
+
+
+def _digests(folder: Path, rows: list[tuple[str, str]], moments: list[str]) -> dict[str, str]:
+    lake = Lake(folder)
+    key = VersionKey(code="", config="", libraries="", inputs={})
+    log = lake.of_version(lake.store("interactions", [("", _log(rows))], key))
+    times = pa.array([pd.Timestamp(m, tz="UTC") for m in moments], pa.timestamp("us", tz="UTC"))
+    cutoffs = lake.of_version(lake.store("cutoffs", [("", pa.table({"as_of": times}))], key))
+    return cutoff_units(cutoffs, log)
+
+
+EVENTS = [("u", "2024-01-01 10:00"), ("v", "2024-01-02 00:00"), ("u", "2024-01-03 12:00")]
+CUTOFFS = ["2024-01-02 00:00", "2024-01-03 00:00", "2024-01-03 12:00", "2024-01-05 00:00"]
+
+
+def test_an_event_changes_the_units_of_later_cutoffs_only(tmp_path: Path) -> None:
+    before = _digests(tmp_path, EVENTS, CUTOFFS)
+    assert len(set(before.values())) == 3, "nothing happened on the 3rd before noon"
+    for at, changed in (
+        ("2024-01-01 09:00", 4),
+        ("2024-01-02 00:00", 3),
+        ("2024-01-03 11:59", 2),
+        ("2024-01-03 12:00", 1),
+        ("2024-01-05 00:00", 0),
+    ):
+        rows = sorted([*EVENTS, ("w", at)], key=lambda row: row[1])
+        after = _digests(tmp_path, rows, CUTOFFS)
+        assert [p for p in before if before[p] != after[p]] == list(before)[4 - changed :], at
+
+
+def test_a_changed_value_is_a_changed_unit_and_other_cutoffs_are_not_looked_at(
+    tmp_path: Path,
+) -> None:
+    before = _digests(tmp_path, EVENTS, CUTOFFS)
+    other = _digests(tmp_path, [("x", EVENTS[0][1]), *EVENTS[1:]], CUTOFFS)
+    assert not set(before.values()) & set(other.values())
+    alone = _digests(tmp_path, EVENTS, CUTOFFS[2:3])
+    assert alone.items() <= before.items()

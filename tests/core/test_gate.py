@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from recsys_assets.core.assets import CHECK, Project, Report, table_asset
+from recsys_assets.core.assets import CHECK, GatedAsset, Project, Report, table_asset
 from recsys_assets.core.lake import Lake, NotApprovedError, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.tables import Column, Table
@@ -76,10 +76,10 @@ def total(daily: Snapshot) -> pd.DataFrame:
 class Graph:
     """The mini graph over one project, driven the way Dagster drives it."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *more: GatedAsset) -> None:
         self.project = project
         self.instance = dg.DagsterInstance.ephemeral()
-        gated = [numbers, doubled, daily, total]
+        gated = [numbers, doubled, daily, total, *more]
         self.defs = dg.Definitions(
             assets=[g.asset for g in gated],
             asset_checks=[g.check for g in gated],
