@@ -69,12 +69,15 @@ class Publish:
         """Every place at which `effect` can strike."""
         return [Fault(c, n, effect) for c in CALLS for n in range(1, self.calls[c] + 1)]
 
-    def strike(self, fault: Fault) -> list[str]:
-        """Publish with `fault`, then again without; returns what did not hold."""
+    def strike(self, fault: Fault, *, check_only: bool = False) -> list[str]:
+        """Publish with `fault`, look, then (not `check_only`) publish again without and look again;
+        returns what did not hold."""
         self._restore()
         status = self._in_child(self._publish, ["-e", f"trace={fault.call}", "-e", fault.inject])
         self.struck += status != 0
         broken = [f"{fault}: {what}" for what in self._torn()]
+        if check_only:
+            return broken
         self._in_child(self._publish)
         return broken + [f"{fault}, then again: {what}" for what in self.unsound()]
 
@@ -129,6 +132,8 @@ class Publish:
         """What must hold at any moment, right after a crash too (I2, I4)."""
         lake = self.watch.lake
         found = [str(f) for f in doctor.stored(lake, deep=True)]
+        if found:
+            return found
         for asset, before in self.before.items():
             now = contents(lake)[asset]
             wrong = [p for p in before if now.get(p) not in (before[p], self.after[asset].get(p))]

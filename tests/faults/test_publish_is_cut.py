@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from recsys_assets.core import lake
 from tests.faults.harness import STRACE, Publish, spread
 
 pytestmark = pytest.mark.skipif(not STRACE.exists(), reason="needs strace: apt-get install strace")
@@ -57,3 +59,23 @@ def test_a_publish_killed_at_a_hundred_random_moments_is_finished_by_the_next(
 @pytest.mark.faults
 def test_two_publishes_at_once_end_in_one_result_a_hundred_times(publish: Publish) -> None:
     assert [what for _ in range(100) for what in publish.collide()] == []
+
+
+@pytest.mark.faults
+def test_the_checker_sees_a_pointer_that_is_not_replaced_in_one_step(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = lake.publish
+
+    def in_two_steps(path: Path, target: Path) -> None:
+        if target.parent.name != "pointers":
+            return real(path, target)
+        data = path.read_bytes()
+        with target.open("wb", buffering=0) as stream:
+            stream.write(data[: len(data) // 2])
+            stream.write(data[len(data) // 2 :])
+        path.unlink()
+
+    monkeypatch.setattr(lake, "publish", in_two_steps)
+    points = [p for p in publish.points("SIGKILL") if p.call == "write"]
+    assert any(publish.strike(fault, check_only=True) for fault in points)
