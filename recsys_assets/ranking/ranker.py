@@ -29,8 +29,6 @@ before and is taken again within days (`training.SOON_DAYS`)."""
 Objective = Literal["lambdarank", "rank_xendcg", "binary"]
 
 LIST_LENGTH = 10
-CHUNK_ROWS = 100_000
-"""Rows per call to the model: bounds memory, does not change a score."""
 
 
 class NothingToLearnError(ValueError):
@@ -170,8 +168,13 @@ def score(model: RankerModel, frame: pa.Table) -> np.ndarray:
     `frame` needs every feature of the model by name (`features.join_features`), and all candidates
     of each user in it. Raises ValueError when a feature is missing.
     """
+    return _score(model, frame, to_matrix(frame, model.features))
+
+
+def _score(model: RankerModel, frame: pa.Table, matrix: np.ndarray) -> np.ndarray:
+    """See `score`; `matrix` holds the model's features of the rows of `frame`."""
     query = _queries(frame)
-    parts = [_predict(b, model, frame) for b in _boosters(model)]
+    parts = [_predict(b, model, matrix) for b in _boosters(model)]
     if len(parts) == 1 and not model.weights:
         return parts[0].astype(np.float32)
     trees = np.mean([standardized(query, p) for p in parts], axis=0)
@@ -201,6 +204,9 @@ def score_candidates(
     starts = np.flatnonzero(np.diff(query, prepend=-1))
     chunk = starts // max(chunk_rows, 1)
     edges = [*starts[np.flatnonzero(np.diff(chunk, prepend=-1))].tolist(), len(query)]
+    alike: dict[tuple[Task, tuple[str, ...]], list[str]] = {}
+    for name, model in models.items():
+        alike.setdefault((model.task, model.features), []).append(name)
     parts = []
     for first, last in pairwise(edges):
         frame = join_features(
@@ -208,12 +214,19 @@ def score_candidates(
         )
         seen = frame["ui_seen"].to_numpy() > 0
         scores = {}
-        for name, model in models.items():
-            wanted = np.flatnonzero(in_task(seen, model.task))
-            values = np.full(len(seen), np.nan, dtype=np.float32)
-            values[wanted] = score(model, frame.take(pa.array(wanted)))
-            scores[name] = pa.array(values, from_pandas=True)
-        parts.append(pa.table({**{k: frame[k] for k in KEYS}, "seen": seen, **scores}))
+        for (task, columns), names in alike.items():  # one copy of the rows for all their models
+            wanted = in_task(seen, task)
+            rows = frame if wanted.all() else frame.filter(pa.array(wanted))
+            matrix = to_matrix(rows, columns)
+            for name in names:
+                values = np.full(len(seen), np.nan, dtype=np.float32)
+                values[wanted] = _score(models[name], rows, matrix)
+                scores[name] = pa.array(values, from_pandas=True)
+        parts.append(
+            pa.table(
+                {**{k: frame[k] for k in KEYS}, "seen": seen, **{n: scores[n] for n in models}}
+            )
+        )
     return pa.concat_tables(parts)
 
 
@@ -327,18 +340,13 @@ def _boosters(model: RankerModel) -> list[Any]:
 
 
 def _predict(
-    booster: Any, model: RankerModel, frame: pa.Table, rounds: int | None = None
+    booster: Any, model: RankerModel, matrix: np.ndarray, rounds: int | None = None
 ) -> np.ndarray:
-    parts = [
-        booster.predict(
-            to_matrix(frame.slice(first, CHUNK_ROWS), model.features),
-            raw_score=True,
-            num_iteration=rounds,
-            num_threads=model.settings["threads"],
-        )
-        for first in range(0, frame.num_rows, CHUNK_ROWS)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0)
+    if not len(matrix):
+        return np.empty(0)
+    threads = model.settings["threads"]
+    found = booster.predict(matrix, raw_score=True, num_iteration=rounds, num_threads=threads)
+    return np.asarray(found)
 
 
 def _with_learning_curve(
@@ -347,11 +355,12 @@ def _with_learning_curve(
     """NDCG@10 among the candidates of `valid`, per member, at about `points` numbers of trees."""
     query = _queries(valid)
     label = valid["label"].to_numpy()
+    matrix = to_matrix(valid, model.features)
     curve = []
     for member, booster in enumerate(boosters):
         trees = booster.num_trees()
         for rounds in sorted({max(1, round(trees * k / points)) for k in range(1, points + 1)}):
-            values = _predict(booster, model, valid, rounds)
+            values = _predict(booster, model, matrix, rounds)
             curve.append(
                 {
                     "member": float(member),
