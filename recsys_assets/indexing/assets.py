@@ -167,6 +167,7 @@ def _same(hashes: list[str], objects: Objects) -> bool:
     VECTOR_INDEX,
     group=GROUP,
     kinds=["vectordb", "python"],
+    pool="index",
     config=("index", "encoder", "seed"),
     rules=[_release_is_verified],
     inputs_hash=_store,

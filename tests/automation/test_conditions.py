@@ -24,16 +24,18 @@ class Automatic:
 
     def __init__(self, project: Project) -> None:
         self.graph = Graph(project, quadrupled)
+        self.project = project
+        self.condition(automation.refresh())
+
+    def condition(self, condition: dg.AutomationCondition) -> None:
+        """Put `condition` on both consumers."""
         conditioned = [
-            gated.asset.map_asset_specs(
-                lambda spec: spec.replace_attributes(automation_condition=automation.refresh())
-            )
-            for gated in (doubled, quadrupled)
+            automation.with_condition(gated.asset, condition) for gated in (doubled, quadrupled)
         ]
         self.defs = dg.Definitions(
             assets=[numbers.asset, *conditioned],
             asset_checks=[numbers.check, doubled.check, quadrupled.check],
-            resources={"project": project},
+            resources={"project": self.project},
         )
         self.cursor: dg.AssetDaemonCursor | None = None
 
@@ -89,9 +91,16 @@ def test_the_catalogue_flows_to_embeddings_and_to_nothing_that_is_trained(
     shop = Project(home=project.home, shop_file=str(packaged_shop()))
     gated = gated_assets(shop)
     names = automation.catalogue(gated)
-    assert {"items", "item_texts", "text_embeddings"} <= set(names)
+    assert {"items", "item_texts", "text_embeddings", "vector_index"} <= set(names)
     trained = {"als_factors", "item_neighbours", "rankers", "candidates", "training_rows"}
     assert not trained & set(names)
     above = {g.table.name: {k.to_user_string() for k in g.asset.dependency_keys} for g in gated}
     for name in names:
-        assert above[name] <= {"raw_items", *names}
+        assert not trained & above[name]
+
+
+def test_an_input_that_is_ignored_is_no_reason(automatic: Automatic) -> None:
+    automatic.condition(automation.refresh(["numbers"]))
+    automatic.requested()
+    assert automatic.make(9.0)
+    assert automatic.requested() == []
