@@ -80,12 +80,18 @@ def alike(item_id: str, n: int) -> None:
     _show(found, catalogue, "Looks like it", release)
 
 
-def index() -> None:
+def index(
+    activate: Annotated[
+        str | None, typer.Option(help="First point the store's alias at this release.")
+    ] = None,
+) -> None:
     """The releases of the vector index: what the store holds, what is approved, what is active."""
-    from recsys_assets.indexing.stores import approved_release
+    from recsys_assets.indexing import stores
 
     project = resources.project()
-    approved = approved_release(project.lake)
+    if activate is not None:
+        stores.activate(project, activate)
+    approved = stores.approved_release(project.lake)
     with closing(_open(project)) as store:
         active = store.active()
         grid = Grid(title=f"Releases in the {project.vector_store} index", title_justify="left")

@@ -207,6 +207,7 @@ def vector_index(
         "objects deleted": made.deleted,
         "objects unchanged": made.unchanged,
         "megabytes written": round(made.bytes / 1e6, 3),
+        "megabytes of vectors": round(objects.vectors.nbytes / 1e6, 3),
     }
     ids = objects.item_ids.to_pylist()
     return pd.DataFrame(

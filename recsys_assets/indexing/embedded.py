@@ -163,10 +163,6 @@ class EmbeddedIndex:
             self._open.pop(release_id, None)
             self._reap()
 
-    def size(self, release_id: str) -> int:
-        """Bytes of the files of a release, those it shares included."""
-        return sum(self._size(name) for name in self._manifest(release_id).files)
-
     # -- queries -------------------------------------------------------------------------------
 
     def count(self, release_id: str) -> int:
@@ -400,8 +396,8 @@ class EmbeddedIndex:
         values: npt.NDArray[Any] = np.load(self._verified(name), mmap_mode="r", allow_pickle=False)
         return values
 
-    def _size(self, name: str | None) -> int:
-        return (self.root / "files" / name).stat().st_size if name else 0
+    def _size(self, name: str) -> int:
+        return (self.root / "files" / name).stat().st_size
 
 
 @dataclass(frozen=True)
