@@ -10,7 +10,7 @@ target is looked at; differences are paired by user.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -173,6 +173,8 @@ class TuneSample:
         dropped = [n for n in rows.column_names if any(fnmatchcase(n, p) for p in variant.without)]
         dropped = [n for n in dropped if n not in (*features.KEYS, "ui_seen")]
         learn, rows = learn.drop_columns(dropped), rows.drop_columns(dropped)
+        if not any(name.startswith("score_") for name in learn.column_names):
+            settings = replace(settings, blend=0.0)  # there is no line without retriever scores
         model = ranker.train(learn, settings)
         return self.ndcg(task, _scored(model, rows))
 
@@ -222,18 +224,21 @@ def ablations(retrievers: Sequence[str], n_windows: int) -> list[Variant]:
     ]
 
 
+def chance_of_margin(score: np.ndarray, negative_share: float) -> np.ndarray:
+    """The chance behind a raw margin (log odds) of a ranker that learned from all positives and a
+    share `negative_share` of the negatives, which is taken back out of the odds."""
+    odds = np.exp(np.clip(score.astype(np.float64), -50, 50)) * negative_share
+    return odds / (1 + odds)
+
+
 def reliability(
-    score: np.ndarray, taken: np.ndarray, negative_share: float, bins: int = 10
+    chance: np.ndarray, taken: np.ndarray, bins: int = 10
 ) -> tuple[pd.DataFrame, float]:
     """Predicted against observed chance of being taken, and the expected calibration error.
 
-    `score` is the raw margin (log odds) of a ranker that learned from all positives and a share
-    `negative_share` of the negatives; that share is taken back out of the odds. Bins hold equally
-    many rows: bin, n, predicted, observed. ECE is the mean of |predicted - observed| over rows
-    (Guo et al. 2017).
+    Bins hold equally many rows: bin, n, predicted, observed. ECE is the mean of
+    |predicted - observed| over rows (Guo et al. 2017).
     """
-    odds = np.exp(np.clip(score.astype(np.float64), -50, 50)) * negative_share
-    chance = odds / (1 + odds)
     order = np.argsort(chance, kind="stable")
     which = np.empty(len(order), dtype=np.int64)
     which[order] = np.arange(len(order)) * bins // max(len(order), 1)
@@ -246,3 +251,16 @@ def reliability(
     )[n > 0]
     error = float((table["n"] * (table["predicted"] - table["observed"]).abs()).sum() / n.sum())
     return table, error
+
+
+def chance_from(score: np.ndarray, taken: np.ndarray, of: np.ndarray, bins: int = 50) -> np.ndarray:
+    """The chance of being taken at the scores `of`, read off earlier ones: `taken` by `score`.
+
+    For scores that are no log odds. Between the means of equally large bins it is interpolated,
+    and it never falls as the score rises (running maximum).
+    """
+    order = np.argsort(score, kind="stable")
+    parts = [p for p in np.array_split(order, bins) if len(p)]
+    at = np.array([score[p].mean() for p in parts])
+    share = np.maximum.accumulate([float(taken[p].mean()) for p in parts])
+    return np.interp(of, at, share)

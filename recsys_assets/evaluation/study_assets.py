@@ -69,7 +69,7 @@ def scoreboard_cutoffs(
     shop: Shop,
     warehouse: Warehouse,
     report: Report,
-) -> pd.DataFrame:
+) -> pd.DataFrame | pa.Table:
     """The recipe at several cutoffs: one window is one draw.
 
     Earlier cutoffs are fitted from scratch on what was known then: retrievers, features, rankers.
@@ -85,7 +85,7 @@ def scoreboard_cutoffs(
             frames.append(own.assign(model=model, as_of=as_of, role=target))
     evaluate = cutoff_of(cutoffs, "evaluate")
     if not frames or evaluate is None:
-        return pd.DataFrame({c.name: [] for c in tables.SCOREBOARD_CUTOFFS.columns})
+        return tables.SCOREBOARD_CUTOFFS.arrow_schema().empty_table()
     vectors = item_vectors(items, item_texts, text_embeddings)
 
     def log_at(moment: pd.Timestamp) -> EventLog:
@@ -314,35 +314,56 @@ def calibration(
 ) -> pd.DataFrame:
     """Whether a predicted chance is one: predicted against observed takings, by tenths of scores.
 
-    On the evaluate target, among candidates; only for rankers of one binary objective, whose scores
-    are log odds.
+    On the evaluate target, among candidates. The scores of a ranker of one binary objective are
+    log odds; those of any other are read as the share that was taken at that score on tune.
     """
     columns = [c.name for c in tables.CALIBRATION.columns]
-    as_of = cutoff_of(cutoffs, "evaluate")
     recipe = Recipe.read(shop.ranker, shop.seed)
+    trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
     found = []
-    if as_of is not None and part_name(as_of) in labels.parts:
-        part = part_name(as_of)
-        columns_read = ["user_id", "item_id", *(f"score_{task}" for task in TASKS)]
-        scored = scored_candidates.to_pandas(columns_read, part)
-        relevant = held_out.relevant_pairs(labels.to_pandas(part=part), as_of, pd.Index([]))
-        candidate = pd.MultiIndex.from_frame(scored[["user_id", "item_id"]])
-        trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
-        for task in TASKS:
-            settings = recipe.settings[task]
-            odds = settings.objectives == ("binary",) and settings.seeds == 1
-            if not odds or ("evaluate", task) not in trained:
-                report.texts[task] = "its scores are no log odds"
-                continue
-            score = scored[f"score_{task}"].to_numpy(dtype=np.float64, na_value=np.nan)
-            known = np.isfinite(score)
-            taken = candidate.isin(pd.MultiIndex.from_frame(relevant[task]))
-            rows, error = studies.reliability(score[known], taken[known], recipe.negative_share)
-            report.numbers[f"calibration error {task}"] = error
-            report.plot(f"calibration {task}", plots.reliability(rows, title=f"Task {task}"))
-            found.append(rows.assign(task=task, error=error))
+    known = {
+        target: _scored_and_taken(scored_candidates, labels, as_of)
+        for target in ("tune", "evaluate")
+        if (as_of := cutoff_of(cutoffs, target)) is not None and part_name(as_of) in labels.parts
+    }
+    for task in TASKS:
+        settings = recipe.settings[task]
+        odds = settings.objectives == ("binary",) and settings.seeds == 1 and not settings.blend
+        needed = {"evaluate"} if odds else {"tune", "evaluate"}
+        if not all(target in known and (target, task) in trained for target in needed):
+            report.texts[task] = "too few periods were measured"
+            continue
+        score, taken = known["evaluate"][task]
+        if not len(score):
+            continue
+        if odds:
+            chance = studies.chance_of_margin(score, recipe.negative_share)
+        else:
+            chance = studies.chance_from(*known["tune"][task], of=score)
+        rows, error = studies.reliability(chance, taken)
+        report.numbers[f"calibration error {task}"] = error
+        report.plot(f"calibration {task}", plots.reliability(rows, title=f"Task {task}"))
+        found.append(rows.assign(task=task, error=error))
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     return table.reindex(columns=columns)
+
+
+def _scored_and_taken(
+    scored_candidates: Snapshot, labels: Snapshot, as_of: pd.Timestamp
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Per task the scores of the candidates at a cutoff, and whether each was then taken."""
+    part = part_name(as_of)
+    names = ["user_id", "item_id", *(f"score_{task}" for task in TASKS)]
+    scored = scored_candidates.to_pandas(names, part)
+    relevant = held_out.relevant_pairs(labels.to_pandas(part=part), as_of, pd.Index([]))
+    candidate = pd.MultiIndex.from_frame(scored[["user_id", "item_id"]])
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for task in TASKS:
+        score = scored[f"score_{task}"].to_numpy(dtype=np.float64, na_value=np.nan)
+        taken = candidate.isin(pd.MultiIndex.from_frame(relevant[task]))
+        known = np.isfinite(score)
+        found[task] = (score[known], taken[known])
+    return found
 
 
 @table_asset(

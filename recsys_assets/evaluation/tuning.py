@@ -1,8 +1,8 @@
 """Settings of the rankers, searched by Optuna on the tune target.
 
 Belongs here: the space, the search and the piece of YAML that comes out. Does not belong here: what
-a trial measures (`studies.py`). The weights of the blend are searched on a complete grid instead
-(asset `blend_weights`).
+a trial measures (`studies.py`). The weights of the three-part blend, a baseline, are searched on a
+complete grid instead (asset `blend_weights`).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ SPACE: Mapping[str, tuple[Any, ...]] = {
     "min_data_in_leaf": (50, 100, 200, 400),
     "feature_fraction": (0.3, 0.5, 0.8),
     "lambda_l2": (1.0, 5.0, 20.0),
+    "blend": (0.0, 0.15, 0.3, 0.5),
 }
 """What is tried per setting. Values, not ranges: a trial can be read aloud and repeated."""
 

@@ -105,11 +105,15 @@ def test_a_calibrated_score_lies_on_the_diagonal_once_sampling_is_taken_back() -
     taken = rng.random(len(chance)) < chance
     kept_share = 0.2
     margin = np.log(chance / (1 - chance) / kept_share)
-    table, error = studies.reliability(margin, taken, kept_share)
+    table, error = studies.reliability(studies.chance_of_margin(margin, kept_share), taken)
     assert len(table) == 10 and table["n"].sum() == len(chance)
     assert error < 0.005
-    _, wrong = studies.reliability(margin, taken, 1.0)
+    _, wrong = studies.reliability(studies.chance_of_margin(margin, 1.0), taken)
     assert wrong > 0.2
+    half = len(chance) // 2
+    read = studies.chance_from(margin[:half], taken[:half], of=margin[half:])
+    assert (np.diff(read[np.argsort(margin[half:])]) >= 0).all()
+    assert studies.reliability(read, taken[half:])[1] < 0.01
 
 
 def test_tuning_starts_with_what_is_configured_and_repeats_itself() -> None:
