@@ -642,7 +642,7 @@ def item_list_metrics(
         draws=shop.evaluation.bootstrap,
         seed=shop.evaluation.seed,
     )
-    for line in table.to_dict("records"):
+    for line in table[table["n_cases"] > 0].to_dict("records"):
         report.numbers[f"{line['list']} {line['model']} hit"] = float(line["value"])
     return table.reindex(columns=[c.name for c in tables.ITEM_LIST_METRICS.columns])
 

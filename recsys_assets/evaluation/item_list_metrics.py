@@ -73,6 +73,7 @@ def _summary(name: str, cases: dict[str, pd.DataFrame], draws: int, seed: int) -
     found = []
     for model, rows in cases.items():
         line: dict[str, object] = {"list": name, "model": model, "n_cases": len(rows)}
+        line |= dict.fromkeys(("value", "low", "high"), float("nan"))
         if len(rows):
             own = bootstrap(values[model], draws=draws, seed=seed).iloc[0]
             line |= {n: own[n] for n in ("value", "low", "high")}

@@ -32,7 +32,7 @@ LIST_LENGTH = 10
 
 
 class NothingToLearnError(ValueError):
-    """The label windows hold no positive or no negative for a task."""
+    """The label windows hold no positive or no negative for a task, or too few rows for a tree."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def train(
     For task `new` only rows with `ui_seen` 0 are used, for task `again` only rows with `ui_seen` 1
     and a `label_again`. `valid` (same columns, all candidates of
     another cutoff) only adds a learning curve; it never stops or changes the training. Raises
-    NothingToLearnError without positives or without negatives.
+    NothingToLearnError without positives, without negatives, or when no tree can split.
     """
     import lightgbm as lgb  # 2 s
 
@@ -134,6 +134,11 @@ def train(
         for number in range(settings.seeds):
             member = replace(settings, seed=settings.seed + number)
             boosters.append(lgb.train(_params(objective, member), data, settings.rounds))
+    if not any(b.feature_importance("gain").any() for b in boosters):
+        raise NothingToLearnError(
+            f"task {settings.task}: {len(label)} rows are too few for a tree with "
+            f"{settings.min_data_in_leaf} in every leaf"
+        )
     gain = sum(
         b.feature_importance("gain") / max(b.feature_importance("gain").sum(), 1e-12)
         for b in boosters

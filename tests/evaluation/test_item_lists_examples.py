@@ -3,7 +3,7 @@
 import pandas as pd
 
 from recsys_assets.evaluation.examples import choose_examples, lay_out
-from recsys_assets.evaluation.item_list_metrics import popular_in_category
+from recsys_assets.evaluation.item_list_metrics import _summary, popular_in_category
 
 ITEMS = pd.DataFrame(
     {
@@ -53,3 +53,10 @@ def test_an_example_shows_names_and_what_was_then_taken_but_no_id() -> None:
     assert laid["title"].tolist() == ["Coffee", "Apple", "Bread"]
     assert laid["found"].tolist() == [False, True, False]
     assert set(laid["example"]) == {"A"} and not laid.isin(["secret"]).any().any()
+
+
+def test_a_shop_without_a_case_has_no_hit_rate_and_no_error() -> None:
+    nothing = pd.DataFrame(columns=["hit", "covered"])
+    table = _summary("bought_together", {"ours": nothing, "popularity": nothing}, draws=9, seed=0)
+    assert table["n_cases"].tolist() == [0, 0]
+    assert table["value"].isna().all()

@@ -112,6 +112,11 @@ def test_without_a_positive_there_is_nothing_to_learn():
         ranker.train(none, SMALL)
 
 
+def test_too_few_rows_for_a_single_split_are_nothing_to_learn_from():
+    with pytest.raises(ranker.NothingToLearnError, match="too few for a tree with 200 in every"):
+        ranker.train(frame(), replace(SMALL, min_data_in_leaf=200))
+
+
 def test_contributions_add_up_to_the_margin():
     data = frame()
     model = ranker.train(data, SMALL)
