@@ -116,6 +116,9 @@ def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinitio
                 context.log.warning(f"{name} {why}")
             for taken in look.accepted:
                 context.log.info(f"{taken.name} arrived ({taken.size:,} bytes)")
+            holder = project.lake.holder()
+            if holder:  # a run started now would be refused, and count as a failed attempt
+                return dg.SkipReason(f"waiting for the end of {holder}")
             wanted = touched(project, gated)
             state = source_fingerprint(project)
         except (SourceError, LedgerError, LakeError) as error:

@@ -10,6 +10,7 @@ from dagster_project import jobs, sensors
 from dagster_project.definitions import gated_assets
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake
+from recsys_assets.ingestion.files import ledger_of
 from tests.conftest import MINIMAL_SHOP
 
 SHOP = MINIMAL_SHOP.replace("interactions.csv", "inbox/*.csv") + "arrival: {settle_seconds: 0}\n"
@@ -165,6 +166,15 @@ def test_a_bad_file_is_tried_again_a_few_times_and_then_waits_for_people(
     watch.deliver("b.csv", "v,x,2024-01-02")
     watch.settle()
     assert watch.events() == ["u 02", "v 02"]
+
+
+def test_while_a_run_works_files_are_taken_and_their_runs_wait(watch: Watch) -> None:
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    with watch.lake.exclusive("run 1, process 1"):
+        assert watch.tick() == "waiting for the end of run 1, process 1"
+    names = [a.name for a in ledger_of(watch.folder / "home").arrivals()]
+    assert names == ["inbox/a.csv", "items.csv"]
+    assert isinstance(watch.tick(), list)
 
 
 def test_nothing_delivered_yet_is_said_and_is_no_failure(watch: Watch) -> None:
