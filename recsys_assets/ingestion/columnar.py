@@ -29,7 +29,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             pq.ParquetFile(stream, page_checksum_verification=True) as file,
         ):
             yield file
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(
             f"{path}: is not a readable Parquet file ({first_line}); deliver it again"
