@@ -17,7 +17,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from dagster_project.commands import arrivals, doctor, explain, search
+from dagster_project.commands import arrivals, doctor, explain, onboard, search
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.lake import Lake, LakeError
 
@@ -190,6 +190,7 @@ def export(
 
 
 app.command()(explain.explain)
+app.command()(onboard.onboard)
 app.command()(arrivals.arrivals)
 app.command()(doctor.doctor)
 app.command()(search.search)

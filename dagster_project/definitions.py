@@ -10,6 +10,7 @@ from recsys_assets.evaluation import assets as evaluation
 from recsys_assets.evaluation import study_assets as studies
 from recsys_assets.indexing import assets as indexing
 from recsys_assets.ingestion import assets as ingestion
+from recsys_assets.onboarding import assets as onboarding
 from recsys_assets.ranking import assets as ranking
 from recsys_assets.retrieval import assets as retrieval
 from recsys_assets.staging import assets as staging
@@ -24,6 +25,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *collaborative.ASSETS,
         *indexing.ASSETS,
         *retrieval.ASSETS,
+        *onboarding.ASSETS,
         *ranking.ASSETS,
         *evaluation.ASSETS,
         *studies.ASSETS,

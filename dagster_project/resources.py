@@ -1,10 +1,12 @@
 """Resource instances and the environment variables behind them. Classes live in `recsys_assets`."""
 
 import os
+import uuid
 from pathlib import Path
 
 from recsys_assets.core.assets import Project
 from recsys_assets.core.config import packaged_shop
+from recsys_assets.language_model.client import LanguageModel, connect
 
 HOME = "RECSYS_HOME"
 SHOP = "RECSYS_SHOP"
@@ -22,6 +24,11 @@ def shop_file() -> Path:
     """The shop's YAML file: $RECSYS_SHOP, or the packaged Complete Journey."""
     configured = os.environ.get(SHOP)
     return Path(configured).resolve() if configured else packaged_shop()
+
+
+def language_model(command: str) -> LanguageModel | None:
+    """The language model for one call of a command; None without a key or when it is off."""
+    return connect(home(), project().shop.language_model, f"{command} {uuid.uuid4().hex}", command)
 
 
 def project() -> Project:

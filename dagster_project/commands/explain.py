@@ -25,7 +25,8 @@ def explain(
     placement: Annotated[str | None, typer.Option(help="On this list; default: the first.")] = None,
 ) -> None:
     """Why ITEM_ID is recommended to USER_ID: the sentence, and every piece of evidence for it."""
-    from recsys_assets.ranking import evidence
+    from recsys_assets.ranking import evidence, phrasing
+    from recsys_assets.ranking.grounding import name_keys
 
     project = resources.project()
     found = evidence.collect(
@@ -33,7 +34,16 @@ def explain(
     )
     where = f"{found.placement}, place {found.rank}, policy {found.policy}"
     out.print(f"{found.title} ({item_id}): {where}", style="bold", markup=False)
-    out.print(found.sentence, markup=False)
+    model = resources.language_model("explain")
+    names = frozenset[tuple[str, ...]]()
+    if model is not None:
+        columns = ["title", "category_1", "category_2", "category_3"]
+        items = project.lake.served("items").to_arrow(columns)
+        names = name_keys({text for c in columns for text in items[c].unique().to_pylist()})
+    said = phrasing.phrase(found, model, names)
+    out.print(said.text, markup=False)
+    if said.problem:
+        out.print(f"In our own words: {said.problem}.", style="dim", markup=False)
     if found.sensitive:
         out.print("A sensitive category: nothing about it is ever named.", style="yellow")
     for title, lines in (("True of it", found.facts), ("Found by", found.proposed)):

@@ -37,6 +37,7 @@ from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
+from recsys_assets.core.settings.onboarding import Onboarding
 from recsys_assets.core.settings.studies import Studies
 
 Number = int | float
@@ -85,6 +86,7 @@ ExposureColumn = Literal[
     "propensity",
     "arm",
 ]
+AnswerColumn = Literal["user_id", "question_id", "answer", "answered_at"]
 PLACEMENTS = ("for_you", "discover", "buy_again")
 
 
@@ -228,6 +230,12 @@ class ExposureTable(_Table):
     columns: dict[ExposureColumn, str | None] = {}
 
 
+class AnswerTable(_Table):
+    """What new users answered to the onboarding questions, one row per chosen option."""
+
+    columns: dict[AnswerColumn, str | None] = {}
+
+
 Tables = BeforeValidator(_as_list)
 
 
@@ -239,6 +247,7 @@ class FilesSource(Part):
     items: Annotated[list[ItemTable], Tables, Field(min_length=1)]
     users: Annotated[list[UserTable], Tables] = []
     exposures: Annotated[list[ExposureTable], Tables] = []
+    onboarding_answers: Annotated[list[AnswerTable], Tables] = []
 
 
 class CompleteJourneySource(Part):
@@ -447,6 +456,7 @@ class Shop(Part):
     evaluation: Evaluation = Evaluation()
     studies: Studies = Studies()
     encoder: Encoder = Encoder()
+    onboarding: Onboarding = Onboarding()
     language_model: LanguageModelSettings = LanguageModelSettings()
     index: Index = Index()
     seed: int = 7

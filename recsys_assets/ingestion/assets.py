@@ -272,6 +272,19 @@ def raw_exposures(project: Project) -> pd.DataFrame:
     return source_of(project).exposures(datetime.now(UTC))[0]
 
 
+@table_asset(
+    tables.ONBOARDING_ANSWERS,
+    group=GROUP,
+    kinds=["parquet", "python"],
+    config=CONFIG,
+    inputs_hash=source_fingerprint,
+    code=SOURCES,
+)
+def onboarding_answers(project: Project) -> pd.DataFrame:
+    """What new users said they like: options they chose and words they typed, as they came."""
+    return source_of(project).onboarding_answers(datetime.now(UTC))[0]
+
+
 def _entity_rows_add_up(
     candidate: Snapshot, raw_items: Snapshot, project: Project
 ) -> Iterator[Failure]:
@@ -296,12 +309,13 @@ def _entity_rows_add_up(
     rules=[_entity_rows_add_up],
 )
 def rejected_entities(project: Project) -> pd.DataFrame:
-    """Rows of the item, user and exposure files that were not accepted, each with its reason."""
+    """Rows of the item, user, exposure and answer files that were not accepted, and why."""
     source, now = source_of(project), datetime.now(UTC)
     frames = [
         source.items(now)[1].assign(role="items"),
         source.users(now)[1].assign(role="users"),
         source.exposures(now)[1].assign(role="exposures"),
+        source.onboarding_answers(now)[1].assign(role="onboarding_answers"),
     ]
     rejected = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
     return rejected.sort_values(["role", "file", "row"], kind="stable", ignore_index=True)
@@ -315,5 +329,6 @@ def assets(shop: Shop) -> list[GatedAsset]:
         raw_items,
         raw_users,
         raw_exposures,
+        onboarding_answers,
         rejected_entities,
     ]

@@ -52,6 +52,7 @@ from recsys_assets.ingestion.source import SourceFile
 from recsys_assets.ingestion.time_zones import utc_to_local
 
 __all__ = [
+    "ANSWERS",
     "EXPOSURES",
     "ITEMS",
     "LANDED",
@@ -112,12 +113,20 @@ EXPOSURES: dict[str, str] = {
     "propensity": _FLOAT,
     "arm": _STR,
 }
+ANSWERS: dict[str, str] = {
+    "user_id": _STR,
+    "question_id": _STR,
+    "answer": _STR,
+    "answered_at": _TIME,
+}
 REJECTS: dict[str, str] = {**_ORIGIN, **_VERDICT}
 ROW = "row"
 """The `reject_field` of a row that could not be split into values."""
 
 ATTRIBUTE = "attribute:"
 """Before the name of a raw column that is kept as an attribute."""
+MAX_ANSWER = 4_000
+"""Characters; nobody types more into a form."""
 EXCLUDED = "excluded_by"
 """An adapter may add this column to raw items: a text says which rule leaves the row out."""
 
@@ -157,6 +166,12 @@ class UserRules:
 @dataclass(frozen=True)
 class ExposureRules:
     number_format: NumberFormat = field(default_factory=NumberFormat)
+    time_format: TimeFormat = field(default_factory=TimeFormat)
+    plausible: Plausible = field(default_factory=Plausible)
+
+
+@dataclass(frozen=True)
+class AnswerRules:
     time_format: TimeFormat = field(default_factory=TimeFormat)
     plausible: Plausible = field(default_factory=Plausible)
 
@@ -234,6 +249,33 @@ def land_exposures(
             columns[name] = texts(_get(block, name), number_format.null_values)
         parts += [_with_origin(p, file) for p in _parts(block, columns, problems, EXPOSURES)]
     return _entities(parts, EXPOSURES, ("request_id", "placement", "position"))
+
+
+def land_answers(
+    blocks: Iterable[tuple[SourceFile, RawRows, AnswerRules]], now: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(`ANSWERS` sorted by user, question, answer and time, `REJECTS`).
+
+    An answer longer than `MAX_ANSWER` characters is refused."""
+    parts = []
+    for file, block, rules in blocks:
+        problems = Problems(len(block.rows))
+        columns: dict[str, Any] = {
+            name: identifiers(_get(block, name), name, problems)
+            for name in ("user_id", "question_id")
+        }
+        said = texts(_get(block, "answer"))
+        problems.add(flags(pc.is_null(said)), "answer", "missing value")
+        length = pc.fill_null(pc.utf8_length(said), 0)
+        problems.add(flags(pc.greater(length, MAX_ANSWER)), "answer", "too long")
+        columns["answer"] = said
+        bounds = time_bounds(rules.plausible, now)
+        moments = timestamps(
+            _get(block, "answered_at"), "answered_at", problems, rules.time_format, bounds
+        )
+        columns["answered_at"] = _time_array(*moments)
+        parts += [_with_origin(p, file) for p in _parts(block, columns, problems, ANSWERS)]
+    return _entities(parts, ANSWERS, tuple(ANSWERS))
 
 
 def complete_interactions(accepted: pd.DataFrame, shop: Shop) -> pd.DataFrame:

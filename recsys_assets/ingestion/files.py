@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from recsys_assets.core.config import (
+    AnswerColumn,
+    AnswerTable,
     ExposureColumn,
     ExposureTable,
     FilesSource,
@@ -19,13 +21,13 @@ from recsys_assets.core.config import (
     UserTable,
 )
 from recsys_assets.ingestion.arrivals import Ledger, LocalInbox
-from recsys_assets.ingestion.contract import ExposureRules, ItemRules, UserRules
+from recsys_assets.ingestion.contract import AnswerRules, ExposureRules, ItemRules, UserRules
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.parsing import NumberFormat, TimeFormat
 from recsys_assets.ingestion.source import Role
 from recsys_assets.ingestion.tabular import Rules, TableSpec, TabularSource, interaction_rules
 
-Table = InteractionTable | ItemTable | UserTable | ExposureTable
+Table = InteractionTable | ItemTable | UserTable | ExposureTable | AnswerTable
 
 
 def files_source(shop: Shop, config: FilesSource, home: Path | None = None) -> TabularSource:
@@ -55,6 +57,7 @@ def _specs(shop: Shop, config: FilesSource) -> list[TableSpec]:
         *(_spec(shop, "items", table) for table in config.items),
         *(_spec(shop, "users", table) for table in config.users),
         *(_spec(shop, "exposures", table) for table in config.exposures),
+        *(_spec(shop, "onboarding_answers", table) for table in config.onboarding_answers),
     ]
 
 
@@ -83,6 +86,9 @@ def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
         names = get_args(UserColumn)
         attributes = tuple(table.attributes)
         rules = UserRules()
+    elif isinstance(table, AnswerTable):
+        names = get_args(AnswerColumn)
+        rules = AnswerRules(times, shop.plausible)
     else:
         names = get_args(ExposureColumn)
         rules = ExposureRules(numbers, times, shop.plausible)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from recsys_assets.core.config import Shop
 
-Role = Literal["interactions", "items", "users", "exposures"]
+Role = Literal["interactions", "items", "users", "exposures", "onboarding_answers"]
 
 
 class SourceError(ValueError):
@@ -80,6 +80,10 @@ class Source(Protocol):
 
     def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(what was shown to whom, rejects); empty where the source has none."""
+        ...
+
+    def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(what new users answered, rejects); empty where the source has none."""
         ...
 
 

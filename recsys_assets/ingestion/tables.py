@@ -112,12 +112,25 @@ RAW_EXPOSURES = Table(
     min_rows=0,
 )
 
+ONBOARDING_ANSWERS = Table(
+    name="onboarding_answers",
+    description="What new users answered to the onboarding questions; empty where none are asked.",
+    columns=(
+        Column("user_id", "string", "Who answered"),
+        Column("question_id", "string", "Which question (see onboarding_questions), or any other"),
+        Column("answer", "string", "The chosen option, or the words that were typed"),
+        Column("answered_at", "timestamp", "When, UTC"),
+    ),
+    key=("user_id", "question_id", "answer", "answered_at"),
+    min_rows=0,
+)
+
 REJECTED_ENTITIES = Table(
     name="rejected_entities",
-    description="Rows of item, user and exposure files that were not accepted, with the reason.",
+    description="Rows of item, user, exposure and answer files that were not accepted.",
     columns=(
         *_PROVENANCE,
-        Column("role", "string", "items, users or exposures"),
+        Column("role", "string", "items, users, exposures or onboarding_answers"),
         Column("reject_field", "string", "Which field is wrong", nullable=True),
         Column("reject_reason", "string", "What is wrong with it"),
     ),

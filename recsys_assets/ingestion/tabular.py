@@ -19,10 +19,12 @@ from recsys_assets.ingestion import columnar, delimited
 from recsys_assets.ingestion.arrivals import Watched, watch
 from recsys_assets.ingestion.contract import (
     ATTRIBUTE,
+    AnswerRules,
     ExposureRules,
     InteractionRules,
     ItemRules,
     UserRules,
+    land_answers,
     land_exposures,
     land_interactions,
     land_items,
@@ -34,13 +36,14 @@ from recsys_assets.ingestion.raw import RawRows
 from recsys_assets.ingestion.source import Role, SourceError, SourceFile, describe_file, sha256_of
 
 Columns = Mapping[str, pa.Array]
-Rules = InteractionRules | ItemRules | UserRules | ExposureRules
+Rules = InteractionRules | ItemRules | UserRules | ExposureRules | AnswerRules
 
 REQUIRED: Mapping[Role, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id", "event_time"),
     "items": ("item_id",),
     "users": ("user_id",),
     "exposures": ("request_id", "user_id", "item_id", "placement", "position", "shown_at"),
+    "onboarding_answers": ("user_id", "question_id", "answer", "answered_at"),
 }
 _PARQUET = (".parquet", ".pq")
 _TEXT_FILES = (".csv", ".tsv", ".txt", ".dat", ".data")
@@ -269,6 +272,17 @@ class TabularSource:
                 (file, block, table.rules)
                 for file, block, table in self._rows("exposures")
                 if isinstance(table.rules, ExposureRules)
+            ),
+            now,
+        )
+
+    def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Source.onboarding_answers`."""
+        return land_answers(
+            (
+                (file, block, table.rules)
+                for file, block, table in self._rows("onboarding_answers")
+                if isinstance(table.rules, AnswerRules)
             ),
             now,
         )

@@ -24,7 +24,7 @@ from recsys_assets.core.cutoffs import (
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
-from recsys_assets.ranking import features, ranker, reasons, rules, tables, training
+from recsys_assets.ranking import features, ranker, reasons, rules, stated, tables, training
 from recsys_assets.ranking.placements import placements, published, rules_of
 from recsys_assets.ranking.recipe import Recipe, tasks_of
 from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
@@ -470,12 +470,23 @@ def _release_id(shop: Shop, *inputs: Snapshot) -> str:
     tables.RECOMMENDATIONS,
     group=GROUP,
     kinds=["python", "parquet"],
-    config=("rules", "placements", "ranker", "retrieval", "repeats", "wording", "seed"),
+    config=(
+        "rules",
+        "placements",
+        "ranker",
+        "retrieval",
+        "repeats",
+        "wording",
+        "seed",
+        "onboarding",
+    ),
     rules=[_lists_keep_the_rules],
 )
 def recommendations(
     scored_candidates: Snapshot,
     stand_ins: Snapshot,
+    stated_preferences: Snapshot,
+    stated_candidates: Snapshot,
     interactions: Snapshot,
     items: Snapshot,
     users: Snapshot,
@@ -492,6 +503,8 @@ def recommendations(
     variant per product. `buy_again`: what they took before and are likely to take again within
     days. Users without history get what is popular. Where something simpler beat the ranker on the
     tune target, its order is shown (`stand_ins`).
+    Users who said what they like and have done little yet get what both speak for, and nobody is
+    shown anything new that they ruled out.
     """
     as_of = serving_cutoff(cutoffs, shop)
     scored = scored_candidates.to_pandas(part=part_name(as_of))
@@ -503,20 +516,36 @@ def recommendations(
     vectors = item_vectors(items, item_texts, text_embeddings)
     instead = at_cutoff(stand_ins, as_of)
     replaced = set(instead["placement"])
+    said = stated.Stated.build(
+        stated_preferences.to_pandas(), stated_candidates.to_pandas(), known, catalogue, shop
+    )
     lists = []
     for placement in placements(shop):
-        made = rules.apply_rules(
-            published(scored, placement, instead),
-            catalogue,
-            rules_of(shop, placement),
-            as_of=as_of,
-            taken=taken,
-            vectors=vectors,
-            fallback=None if placement == "buy_again" else fallback,
-            users=None if placement == "buy_again" else everyone,
-        )
+        rows = published(scored, placement, instead)
+        open_to_words = placement != "buy_again"
+        if open_to_words:
+            rows = said.weighed(rows, taken)
+        parts = []
+        # Nothing popular fills up the lists of users with bans: it might be what they ruled out.
+        for users_, spare in ((said.without_bans(everyone), fallback), (said.with_bans, None)):
+            if len(users_) or not len(said.with_bans):
+                parts.append(
+                    rules.apply_rules(
+                        rows[rows["user_id"].isin(users_)],
+                        catalogue,
+                        rules_of(shop, placement),
+                        as_of=as_of,
+                        taken=taken,
+                        vectors=vectors,
+                        fallback=spare if open_to_words else None,
+                        users=users_ if open_to_words else None,
+                    )
+                )
+        made = pd.concat(parts, ignore_index=True)
         if placement in replaced:
             made["policy"] = made["policy"].replace(rules.RANKER, rules.STAND_IN)
+        if open_to_words:
+            made["policy"] = said.policy(made)
         lists.append(made.assign(placement=placement))
         report.numbers[f"{placement} users"] = int(made["user_id"].nunique())
         report.numbers[f"{placement} fallback share"] = float((made["policy"] == "fallback").mean())
@@ -524,9 +553,13 @@ def recommendations(
     shown = shown.merge(
         scored[["user_id", "item_id", "retrievers"]], on=["user_id", "item_id"], how="left"
     )
-    shown["retrievers"] = shown["retrievers"].fillna("")
+    shown["retrievers"] = said.found_by(shown)
     why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
-    release = _release_id(shop, scored_candidates, stand_ins, items, bought_together)
+    why = said.say(shown, why)
+    release = _release_id(
+        shop, scored_candidates, stand_ins, stated_preferences, stated_candidates, items,
+        bought_together,
+    )  # fmt: skip
     report.texts["release"] = release
     codes = why["reason_code"].value_counts(normalize=True)
     report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}

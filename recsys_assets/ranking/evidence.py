@@ -27,6 +27,7 @@ from recsys_assets.core.lake import Lake, LakeError, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
 from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning
+from recsys_assets.ranking.rules import FALLBACK, STAND_IN
 
 RETRIEVERS = {
     "als": "the habits of people like you",
@@ -41,6 +42,7 @@ RETRIEVERS = {
     "similar_items": "what people take who take the same things as you",
     "store_popularity": "how popular it is in your usual store",
     "taxonomy": "your taste for things of its kind",
+    "stated_preferences": "what you told us",
     "user_neighbours": "what people like you take",
 }
 """What a retriever of a kind looks at, in words for the user."""
@@ -64,6 +66,13 @@ _THEMES = {
     "place": "how well all searches agree on it",
 }
 """Features by the first word of their name: what they look at, in words for the user."""
+
+_NOT_RANKED = {
+    FALLBACK: "the item fills up a list that has too few candidates",
+    STAND_IN: "on this list something simpler beat the ranker and gives the order",
+}
+_TASKS: dict[str, ranker.Task] = {"discover": "new", "buy_again": "again"}
+"""The ranker behind a placement; all others are ordered by the one for anything."""
 
 _RETRIEVER_COLUMN = re.compile(r"(?:score|rank|share|place)_(?!best$)(.+)")
 
@@ -174,6 +183,8 @@ def collect(
     as_of = pd.Timestamp(row["as_of"])
     if not sensitive:
         found = replace(found, facts=_facts(lake, shop, catalogue, user_id, item_id, as_of))
+    if found.policy in (FALLBACK, STAND_IN):
+        return replace(found, note=_NOT_RANKED[found.policy])
     try:
         shap = recompute(lake, warehouse, user_id, item_id, as_of, found.placement)
     except NoContributionsError as error:
@@ -201,21 +212,23 @@ def recompute(
     """
     _same_versions(lake)
     part = part_name(as_of)
-    task: ranker.Task = "new" if placement == "discover" else "all"
+    task = _TASKS.get(placement, "all")
     stored = _rows(lake.served("scored_candidates"), part, "user_id", user_id)
     place = pc.index(stored["item_id"].combine_chunks(), item_id).as_py()
     if place < 0:
-        raise NoContributionsError("no retriever proposed the item: it fills up the list")
+        raise NoContributionsError("no retriever proposed the item, so no ranker scored it")
+    if f"score_{task}" not in stored.column_names:
+        raise NoContributionsError(f"an older version made the list, without a ranker for {task}")
     models = lake.served("rankers").to_pandas()
     own = models[(models["target"] == "live") & (models["task"] == task)]
     if own.empty:
         raise NoContributionsError(
-            "the data are too short for a ranker: retrievers' fused places gave the order"
+            "the data are too short for a ranker of its own: another order was taken over"
         )
-    model = ranker.RankerModel.from_json(own["model"].iloc[0])
+    served = own.sort_values("seed") if "seed" in own else own
+    model = ranker.RankerModel.from_json(served["model"].iloc[0])
     frame = _features(lake, warehouse, user_id, part)
-    seen = frame["ui_seen"].to_numpy() > 0
-    rows = np.flatnonzero(~seen) if task == "new" else np.arange(frame.num_rows)
+    rows = np.flatnonzero(ranker.in_task(frame["ui_seen"].to_numpy() > 0, task))
     again = ranker.score(model, frame.take(pa.array(rows)))[np.searchsorted(rows, place)]
     if again != np.float32(stored[f"score_{task}"][place].as_py()):
         raise NoContributionsError(

@@ -23,6 +23,9 @@ from recsys_assets.content.categories import in_categories
 MAX_LENGTH = 160
 """No reason is longer."""
 
+STATED = "stated"
+"""The reason where only the user's own words speak for an item; written by `stated.py`."""
+
 REPEAT, VARIANT, TOGETHER, CATEGORY = "repeat", "variant", "together", "category"
 POPULAR, CATEGORY_BEFORE, NEW_CATEGORY, PLAIN = (
     "popular",
@@ -35,6 +38,7 @@ REASON_CODES = (
     VARIANT,
     TOGETHER,
     CATEGORY,
+    STATED,
     POPULAR,
     CATEGORY_BEFORE,
     NEW_CATEGORY,

@@ -24,7 +24,8 @@ from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 
 RANKER, EXPLORE, FALLBACK, STAND_IN = "ranker", "explore", "fallback", "stand_in"
-POLICIES = (RANKER, EXPLORE, FALLBACK, STAND_IN)
+ONBOARDING = "onboarding"
+POLICIES = (RANKER, EXPLORE, FALLBACK, STAND_IN, ONBOARDING)
 """How a row came into its list: `policy` of `apply_rules`, which knows the first three; what stands
 in for the ranker is named by the caller, who brought its scores."""
 

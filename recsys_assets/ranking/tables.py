@@ -149,7 +149,7 @@ RECOMMENDATIONS = Table(
             "policy",
             "string",
             "What chose it",
-            values=("ranker", "stand_in", "explore", "fallback"),
+            values=("ranker", "stand_in", "onboarding", "explore", "fallback"),
         ),
         Column("propensity", "float32", "Probability of the choice", minimum=0, maximum=1),
         Column("as_of", "timestamp", "The list knows everything before this moment"),

@@ -32,11 +32,21 @@ def items(raw_items: Snapshot, warehouse: Warehouse) -> pa.Table:
 
 
 @table_asset(tables.USERS, group=GROUP, kinds=["duckdb", "sql"], sql=["staging/users"])
-def users(raw_users: Snapshot, raw_interactions: Snapshot, warehouse: Warehouse) -> pa.Table:
-    """Everyone who gets recommendations: listed by the source, or seen in an event."""
+def users(
+    raw_users: Snapshot,
+    raw_interactions: Snapshot,
+    onboarding_answers: Snapshot,
+    warehouse: Warehouse,
+) -> pa.Table:
+    """Everyone who gets recommendations: listed by the source, seen in an event, or having
+    answered the onboarding questions."""
     return warehouse.query(
         "staging/users",
-        {"raw_users": raw_users.paths(), "raw_interactions": raw_interactions.paths()},
+        {
+            "raw_users": raw_users.paths(),
+            "raw_interactions": raw_interactions.paths(),
+            "onboarding_answers": onboarding_answers.paths(),
+        },
     )
 
 

@@ -1,9 +1,12 @@
--- Everyone the source lists, and everyone who appears in an event.
+-- Everyone the source lists, everyone who appears in an event, and everyone who answered the
+-- onboarding questions.
 WITH listed AS (
     SELECT user_id, attributes FROM raw_users
 ),
 seen AS (
-    SELECT DISTINCT user_id FROM raw_interactions
+    SELECT user_id FROM raw_interactions
+    UNION
+    SELECT user_id FROM onboarding_answers
 )
 SELECT
     coalesce(l.user_id, s.user_id) AS user_id,

@@ -39,6 +39,7 @@ source:
   users:
     path: people.csv
     columns: {user_id: who}
+  onboarding_answers: {path: answers.csv}
 retrieval:
   als: {k_seen: 30, k_unseen: 40, params: {factors: 16, iterations: 5}}
   content: {k_seen: 10, k_unseen: 20, k_cold: 10}
@@ -146,6 +147,19 @@ RESENT = 50
 """So many sales come a second time, in another file."""
 
 
+ANSWERS = """\
+user_id,question_id,answer,answered_at
+new1,words,"I cook vegetarian, we love yogurt and bread",2017-12-01T10:00:00Z
+new2,likes_grocery,SOUP,2017-12-01T10:00:00Z
+new2,avoid,pork,2017-12-01T10:01:00Z
+new2,likes_grocery,CHEESE,2016-12-01T10:00:00Z
+late,words,I love cheese,2018-06-01T10:00:00Z
+new3,words,,2017-12-01T10:00:00Z
+new3,words,cheese,someday
+,words,cheese,2017-12-01T10:00:00Z
+"""
+
+
 def write_shop(folder: Path, sales: pd.DataFrame, products: pd.DataFrame) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sales.csv").write_text(sales.to_csv(index=False) + BAD_LINES, encoding="utf-8")
@@ -153,6 +167,7 @@ def write_shop(folder: Path, sales: pd.DataFrame, products: pd.DataFrame) -> Non
     products.to_csv(folder / "products.csv", index=False)
     people = pd.DataFrame({"who": sorted({*sales["who"], "h99999"})})
     people.to_csv(folder / "people.csv", index=False)
+    (folder / "answers.csv").write_text(ANSWERS, encoding="utf-8")
     (folder / "shop.yaml").write_text(SHOP, encoding="utf-8")
 
 

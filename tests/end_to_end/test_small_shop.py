@@ -99,7 +99,7 @@ def test_what_is_published_is_what_the_policy_says(lists: pd.DataFrame, shop_run
     stand_ins = shop_run.lake.read("stand_ins").to_pandas()
     for placement, policy in policies.iterrows():
         shown = lists[lists["placement"] == placement]
-        assert set(shown["policy"]) - {"explore", "fallback"} == {
+        assert set(shown["policy"]) - {"explore", "fallback", "onboarding"} == {
             "ranker" if policy["model"] == "ranker" else "stand_in"
         }
         own = stand_ins[(stand_ins["placement"] == placement)]

@@ -15,7 +15,7 @@ from recsys_assets.core.config import packaged_shop
 ROOT = Path(__file__).parents[2]
 STAGES = (
     "language_model", "ingestion", "staging", "content", "collaborative", "indexing", "retrieval",
-    "ranking", "evaluation", "publishing",
+    "onboarding", "ranking", "evaluation", "publishing",
 )  # fmt: skip
 
 

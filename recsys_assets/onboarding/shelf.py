@@ -1,0 +1,234 @@
+"""The catalogue as somebody sees it who only knows what they like: queries in, a first list out.
+
+Belongs here: the catalogue's own vocabulary, which items a ban rules out, and ranked candidates for
+queries. Does not belong here: reading what was said (`preferences.py`), business rules (ranking).
+
+A query scores an item by meaning (cosine of centred embeddings), by words (the share of the query's
+known words, weighted by rarity, that the item has) and by how many took it lately. The lists of a
+profile's queries are dealt out in turn, so that no wish crowds out another; within a query no
+product comes twice and no kind of product more than `PER_KIND` times.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.content.categories import category_path, in_categories
+from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core.config import Shop
+from recsys_assets.core.lake import Snapshot
+from recsys_assets.core.vectors import ItemVectors
+from recsys_assets.onboarding.preferences import avoided, stems
+
+PER_KIND = 2
+PER_QUERY = 60
+"""Candidates per query."""
+
+POPULAR = 100
+"""Popular items behind the wishes, so that every list can be filled."""
+
+STILL_FITS = 0.6
+"""An item fits a query if it comes this close to the one that fits it best, however popular."""
+
+WORDS_WEIGHT = 0.4
+POPULARITY_WEIGHT = 0.3
+"""Set by hand, with the tune target in view (docs/decisions/0010-behaviour-takes-over.md)."""
+
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """The catalogue's own vocabulary: which item has which words, in item_id order.
+
+    `text` is the code of an item's document; documents have `words` (stems) and `raw` texts, and
+    `postings` are the documents of each stem.
+    """
+
+    ids: npt.NDArray[np.object_]
+    text: Codes
+    words: tuple[frozenset[str], ...]
+    raw: tuple[str, ...]
+    postings: dict[str, Codes]
+
+    @classmethod
+    def build(cls, items: pd.DataFrame) -> "Words":
+        """From the staged catalogue: title, category path and text."""
+        items = items.sort_values("item_id", ignore_index=True)
+        columns = ["title", "category_1", "category_2", "category_3", "text"]
+        parts = [items[name].fillna("").astype(str) for name in columns]
+        document = parts[0]
+        for part in parts[1:]:
+            document = document + " | " + part
+        text, documents = pd.factorize(document)
+        words = tuple(frozenset(stems(d)) for d in documents)
+        postings: dict[str, list[int]] = {}
+        for code, found in enumerate(words):
+            for word in found:
+                postings.setdefault(word, []).append(code)
+        return cls(
+            items["item_id"].to_numpy(dtype=object),
+            text.astype(np.int64),
+            words,
+            tuple(documents),
+            {w: np.array(codes, dtype=np.int64) for w, codes in postings.items()},
+        )
+
+    def places(self, item_ids: pd.Series) -> Codes:
+        """Position of each item, -1 for one that the catalogue lacks."""
+        return np.asarray(pd.Index(self.ids).get_indexer(pd.Index(item_ids)), dtype=np.int64)
+
+    def ruled_out(self, avoid: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Per item: whether a ban on these stems rules it out."""
+        hit = np.zeros(len(self.words), dtype=bool)
+        touched = [self.postings[w] for w in sorted(avoid) if w in self.postings]
+        for code in np.unique(np.concatenate(touched)) if touched else []:
+            hit[code] = avoided(self.words[code], avoid, self.raw[code])
+        return hit[self.text]
+
+    def known(self, words: Collection[str]) -> list[str]:
+        """Those of the stems that the catalogue has, sorted."""
+        return sorted(w for w in words if w in self.postings)
+
+    def overlap(self, query: str) -> Floats:
+        """Per document: the share of the query's known words that it has, weighted by rarity."""
+        found = np.zeros(len(self.words), dtype=np.float32)
+        known = self.known(set(stems(query)))
+        rarity = {w: np.log(len(self.words) / len(self.postings[w])) + 0.1 for w in known}
+        for word in known:
+            found[self.postings[word]] += np.float32(rarity[word] / sum(rarity.values()))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """Items that may be shown to somebody new, and what a query needs of them.
+
+    Arrays per item, in item_id order: `group` and `kind` are codes (kind -1: no category),
+    `popularity` 0..1, `shown` whether it may be recommended from a stated preference. `unit` are
+    centred unit vectors of the documents of `words`, [n, d].
+    """
+
+    words: Words
+    group: Codes
+    kind: Codes
+    popularity: Floats
+    shown: npt.NDArray[np.bool_]
+    unit: Floats
+    centre: Floats
+
+    @classmethod
+    def build(
+        cls,
+        items: pd.DataFrame,
+        vectors: ItemVectors,
+        recent: pd.Series,
+        sensitive: frozenset[str] = frozenset(),
+    ) -> "Shelf":
+        """From the staged catalogue, its vectors, and takings lately (item_id -> number).
+
+        Items that are not active, and those of `sensitive` categories, are never shown.
+        """
+        items = items.sort_values("item_id", ignore_index=True)
+        words = Words.build(items)
+        path = category_path(items, 3).where(lambda p: p != "", category_path(items, 2))
+        path = path.where(path != "", category_path(items, 1))
+        rows = vectors.rows(items["item_id"])
+        first = np.full(len(words.words), -1)
+        first[words.text[::-1]] = rows[::-1]
+        matrix = np.where((first >= 0)[:, None], vectors.matrix[first], np.float32(0))
+        centre = np.average(matrix, axis=0, weights=np.bincount(words.text)).astype(np.float32)
+        group = items["group_id"].fillna("").astype(str)
+        group = group.where(group != "", "\x1f" + items["item_id"].astype(str))
+        counts = np.log1p(recent.reindex(items["item_id"]).fillna(0.0).to_numpy(dtype=float))
+        active = (items["status"] == "active").to_numpy()
+        return cls(
+            words=words,
+            group=pd.factorize(group)[0].astype(np.int64),
+            kind=np.where(path == "", -1, pd.factorize(path)[0]).astype(np.int64),
+            popularity=(counts / max(counts.max(initial=0.0), 1e-9)).astype(np.float32),
+            shown=active & ~in_categories(items, sensitive),
+            unit=_unit(matrix - centre),
+            centre=centre,
+        )
+
+    def candidates(
+        self,
+        queries: Sequence[str],
+        vectors: Sequence[Floats],
+        avoid: Collection[str] = frozenset(),
+    ) -> pd.DataFrame:
+        """Items for one profile, best first: item_id, place (1, 2, …), query (its position; -1 for
+        what is only popular). `vectors` are the queries' embeddings, of unit length."""
+        allowed = self.shown & ~self.words.ruled_out(avoid)
+        lists = [self._list(q, v, allowed) for q, v in zip(queries, vectors, strict=True)]
+        dealt = [
+            (place, number, row)
+            for number, rows in enumerate(lists)
+            for place, row in enumerate(rows.tolist())
+        ]
+        popular = self._distinct(self.popularity, allowed, POPULAR).tolist()
+        order = [(row, number) for _, number, row in sorted(dealt)]
+        order += [(row, -1) for row in popular]
+        frame = pd.DataFrame(order, columns=["row", "query"])
+        groups = self.group[frame["row"].to_numpy(dtype=np.int64)]
+        frame = frame[~pd.Series(groups).duplicated().to_numpy()].reset_index(drop=True)
+        return pd.DataFrame(
+            {
+                "item_id": self.words.ids[frame["row"].to_numpy(dtype=np.int64)],
+                "place": np.arange(1, len(frame) + 1, dtype=np.int32),
+                "query": frame["query"].to_numpy(dtype=np.int32),
+            }
+        )
+
+    def fit(self, query: str, vector: Floats) -> Floats:
+        """How well each document fits one query, by meaning and by words."""
+        by_meaning = self.unit @ _unit((vector - self.centre)[None, :])[0]
+        fit: Floats = by_meaning + np.float32(WORDS_WEIGHT) * self.words.overlap(query)
+        return fit
+
+    def _list(self, query: str, vector: Floats, allowed: npt.NDArray[np.bool_]) -> Codes:
+        fit = self.fit(query, vector)[self.words.text]
+        best = fit[allowed].max(initial=0.0)
+        fits = allowed & (fit >= STILL_FITS * best) & (fit > 0)
+        score = fit + np.float32(POPULARITY_WEIGHT) * self.popularity
+        return self._distinct(score, fits, PER_QUERY)
+
+    def _distinct(self, score: Floats, allowed: npt.NDArray[np.bool_], n: int) -> Codes:
+        """The best rows, one per product and at most `PER_KIND` of a kind."""
+        rows = np.flatnonzero(allowed)
+        keep = min(len(rows), 60 * n)
+        if keep < len(rows):  # far more than n distinct products are among so many
+            rows = rows[np.argpartition(-score[rows], keep - 1)[:keep]]
+        rows = rows[np.lexsort((rows, -score[rows]))]
+        rows = rows[~pd.Series(self.group[rows]).duplicated().to_numpy()]
+        kind = pd.Series(self.kind[rows])
+        nth = kind.groupby(kind).cumcount().to_numpy()
+        return rows[(nth < PER_KIND) | (kind.to_numpy() < 0)][:n]
+
+
+def shelf_of(
+    items: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    known: pd.DataFrame,
+    as_of: pd.Timestamp,
+    shop: Shop,
+) -> Shelf:
+    """The catalogue for onboarding, as `known` (events before `as_of`) leave it."""
+    return Shelf.build(
+        items.to_pandas(),
+        item_vectors(items, item_texts, text_embeddings),
+        popular_items(known, as_of=as_of, days=28),
+        frozenset(shop.rules.sensitive_categories),
+    )
+
+
+def _unit(matrix: Floats) -> Floats:
+    length = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return (matrix / np.maximum(length, 1e-9)).astype(np.float32)

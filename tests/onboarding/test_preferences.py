@@ -1,0 +1,97 @@
+"""What somebody says becomes wishes to search for and words that rule items out."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_assets.onboarding.preferences import (
+    MAX_QUERIES,
+    MAX_WORDS,
+    avoided,
+    bans,
+    read_words,
+    stem,
+    stems,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "queries"),
+    [
+        ("I cook vegetarian for a family of four, we love Thai food", ("vegetarian", "thai food")),
+        ("Not only pizza but also sushi", ("pizza", "sushi")),
+        ("no onions, garlic or nuts, we love soup", ("soup",)),
+        ("No meat, thai food", ("thai food",)),
+        ("I hate fish", ()),
+        ("I am lactose intolerant and like Italian pasta dishes", ("italian pasta dishes",)),
+        ("I have a nut allergy, and we love curry", ("curry",)),
+        ("dairy-free desserts", ("desserts",)),
+        ("coffee, coffee. Coffee!", ("coffee",)),
+        ("I don't eat pork. We grill on weekends", ("grill",)),
+        ("", ()),
+        ("😀 … !!", ()),
+    ],
+)
+def test_wishes_are_what_stands_between_ordinary_words(text: str, queries: tuple[str, ...]) -> None:
+    assert read_words(text).queries == queries
+
+
+@pytest.mark.parametrize(
+    ("text", "ruled_out", "allowed"),
+    [
+        ("I cook vegetarian", ["beef", "pork", "tuna", "bacon"], ["milk", "egg", "rice"]),
+        ("vegan", ["beef", "milk", "egg", "honey"], ["rice"]),
+        ("we don't eat pork or shellfish", ["pork", "ham", "shrimp"], ["beef", "tuna"]),
+        ("no onions, garlic or nuts", ["onion", "garlic", "nut", "almond"], ["soup"]),
+        ("no meat, thai food", ["beef"], ["thai", "food"]),
+        ("gluten-free baking", ["bread", "pasta"], ["baking"]),
+        ("non-dairy drinks", ["milk"], ["drink"]),
+        ("without nuts but with chocolate", ["nut"], ["chocolate"]),
+    ],
+)
+def test_negations_and_diets_rule_out_what_they_stand_for(
+    text: str, ruled_out: list[str], allowed: list[str]
+) -> None:
+    avoid = read_words(text).avoid
+    assert set(ruled_out) <= avoid
+    assert not set(allowed) & avoid
+
+
+@pytest.mark.parametrize(
+    ("item", "out"),
+    [
+        ("MEAT > BEEF > GROUND BEEF", True),
+        ("NUTRITION > FROZEN > MEATLESS BURGERS", False),
+        ("Frozen Meat (Vegetarian) 9.7 Oz", False),
+        ("Meat-free sausage", True),  # "sausage" is not said to be free of anything
+        ("Meat-free pie", False),
+        ("Apples", False),
+    ],
+)
+def test_an_item_is_ruled_out_by_its_words_unless_they_are_lifted(item: str, out: bool) -> None:
+    assert avoided(set(stems(item)), bans("vegetarian"), item) == out
+
+
+def test_a_misspelled_word_of_the_catalogue_is_found() -> None:
+    assert read_words("yoghurt", {"yogurt", "milk"}).queries == ("yogurt",)
+    assert read_words("yoghurt").queries == ("yoghurt",)
+
+
+def test_a_thing_somebody_avoids_names_all_its_kinds() -> None:
+    assert {"pork", "ham", "bacon"} <= bans("pork")
+    assert bans("coriander") == {"coriander"}
+
+
+@settings(deadline=None)
+@given(st.text(max_size=300))
+def test_any_text_is_read_within_bounds(text: str) -> None:
+    found = read_words(text)
+    assert len(found.queries) <= MAX_QUERIES
+    assert all(len(q.split()) <= MAX_WORDS and q.strip() for q in found.queries)
+    assert all(not set(stems(q)) <= found.avoid for q in found.queries)
+
+
+@given(st.sampled_from(["beef", "tomatoes", "cherries", "glasses", "boxes", "class", "peas"]))
+def test_stems_are_stable(word: str) -> None:
+    assert stem(stem(word)) == stem(word)
+    assert stem(word.upper()) == stem(word)

@@ -1,0 +1,164 @@
+"""Queries in, a first list out: wishes take turns, bans hold, nothing comes twice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.core.config import Shop
+from recsys_assets.core.vectors import ItemVectors
+from recsys_assets.onboarding import answers, questions
+from recsys_assets.onboarding.diets import known_diets
+from recsys_assets.onboarding.preferences import Preferences, bans, read_words
+from recsys_assets.onboarding.shelf import PER_KIND, Shelf, Words
+
+AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
+ROWS = [
+    ("soup1", "Tomato Soup", "GROCERY", "SOUP", "g-soup"),
+    ("soup2", "Tomato Soup Large", "GROCERY", "SOUP", "g-soup"),
+    ("soup3", "Chicken Soup", "GROCERY", "SOUP", "g-chicken"),
+    ("soup4", "Onion Soup", "GROCERY", "SOUP", "g-onion"),
+    ("soup5", "Pea Soup", "GROCERY", "SOUP", "g-pea"),
+    ("tea1", "Green Tea", "GROCERY", "TEA", "g-tea"),
+    ("tea2", "Black Tea", "GROCERY", "TEA", "g-black"),
+    ("beef", "Ground Beef", "MEAT", "BEEF", "g-beef"),
+    ("gin", "Gin With Tea", "SPIRITS", "GIN", "g-gin"),
+    ("old", "Old Tea", "GROCERY", "TEA", "g-old"),
+]
+ITEMS = pd.DataFrame(
+    ROWS, columns=["item_id", "title", "category_1", "category_2", "group_id"]
+).assign(category_3="", text=lambda d: d["title"], status="active")
+ITEMS.loc[ITEMS["item_id"] == "old", "status"] = "inactive"
+AXES = {"SOUP": 0, "TEA": 1, "BEEF": 2, "GIN": 1}
+UNIT = np.eye(4, dtype=np.float32)
+
+
+def shelf() -> Shelf:
+    matrix = np.array([UNIT[AXES[c]] for c in ITEMS["category_2"]])
+    vectors = ItemVectors(ITEMS["item_id"].to_numpy(dtype=object), matrix)
+    recent = pd.Series({"beef": 50, "soup3": 10, "gin": 40})
+    return Shelf.build(ITEMS, vectors, recent, frozenset({"SPIRITS"}))
+
+
+def test_wishes_take_turns_and_a_product_comes_once() -> None:
+    found = shelf().candidates(["soup", "tea"], [UNIT[0], UNIT[1]])
+    wished = found[found["query"] >= 0]
+    assert wished["query"].tolist()[:4] == [0, 1, 0, 1]
+    assert found["place"].tolist() == list(range(1, len(found) + 1))
+    assert not ({"soup1", "soup2"} <= set(found["item_id"]))
+    soups = wished[wished["query"] == 0]["item_id"]
+    assert len(soups) == PER_KIND, "no kind crowds a wish"
+
+
+def test_nothing_sensitive_inactive_or_ruled_out_is_shown() -> None:
+    found = shelf().candidates(["tea", "soup"], [UNIT[1], UNIT[0]], bans("vegetarian"))
+    assert not {"gin", "old", "beef", "soup3"} & set(found["item_id"])
+
+
+def test_what_is_only_popular_comes_last_and_says_so() -> None:
+    found = shelf().candidates(["tea"], [UNIT[1]])
+    popular = found[found["query"] == -1]
+    assert popular["item_id"].iloc[0] == "beef"
+    assert popular["place"].min() > found[found["query"] == 0]["place"].max()
+
+
+def test_rare_words_weigh_more_and_unknown_ones_nothing() -> None:
+    words = Words.build(ITEMS)
+    green, tea = words.overlap("green tea unheard"), words.overlap("tea")
+    place = dict(zip(words.ids, words.text, strict=True))
+    assert green[place["tea1"]] == pytest.approx(1.0)
+    assert 0 < green[place["tea2"]] < 0.5
+    assert tea[place["tea1"]] == tea[place["tea2"]] == pytest.approx(1.0)
+    assert not words.overlap("unheard of").any()
+
+
+def test_only_the_last_sitting_before_the_cutoff_counts() -> None:
+    said = pd.DataFrame(
+        [
+            ("u", "likes_x", "SOUP", "2017-12-01 10:00"),
+            ("u", "likes_x", "TEA", "2017-12-01 10:05"),
+            ("u", "likes_x", "BEEF", "2017-11-01 10:00"),
+            ("u", "words", "future", "2017-12-04 00:00"),
+        ],
+        columns=["user_id", "question_id", "answer", "answered_at"],
+    )
+    said["answered_at"] = pd.to_datetime(said["answered_at"], utc=True)
+    assert answers.standing(said, AS_OF)["answer"].tolist() == ["SOUP", "TEA"]
+
+
+def test_answers_mean_the_same_whatever_is_asked_today() -> None:
+    def read(text: str) -> tuple[Preferences, str]:
+        return Preferences((text.lower(),), frozenset({"nut"})), "key_terms"
+
+    found = answers.profile(
+        [("likes_gone", "SOUP"), ("avoid", "vegan"), ("q7", "Tea"), ("likes_x", "BEEF")], read
+    )
+    assert found.queries == (("SOUP", "answer"), ("tea", "key_terms")), "beef is ruled out"
+    assert {"milk", "nut", "beef"} <= found.avoid
+
+
+def test_a_word_of_a_sensitive_category_is_never_a_term() -> None:
+    words = Words.build(ITEMS)
+    assert answers.catalogue_terms("green tea gin", words, frozenset({"gin"})) == "green tea"
+
+
+def test_a_visit_without_a_session_is_a_moment() -> None:
+    known = pd.DataFrame(
+        {
+            "user_id": ["u", "u", "u", "v", "u"],
+            "session_id": ["s", "s", None, "t", "r"],
+            "event_time": pd.to_datetime(["2017-01-01"] * 5, utc=True),
+            "counts_as_taken": [True, True, True, True, False],
+        }
+    )
+    assert answers.visits(known, pd.Series(["u", "w"])).to_dict() == {"u": 2, "w": 0}
+
+
+def shop(**onboarding: object) -> Shop:
+    return Shop.model_validate(
+        {
+            "name": "x", "repeats": True, "source": {"kind": "complete_journey"},
+            "partitions": {"start": "2017-01-01"}, "onboarding": onboarding,
+            "rules": {"sensitive_categories": ["SPIRITS"]},
+        }
+    )  # fmt: skip
+
+
+def test_questions_split_users_and_do_not_repeat_each_other() -> None:
+    names = [f"C{n}" for n in range(10)]
+    items = pd.DataFrame(
+        {
+            "item_id": names, "title": names, "category_1": "TOP", "category_2": names,
+            "category_3": "", "text": names, "status": "active", "group_id": names,
+        }
+    )  # fmt: skip
+    # C0 and C1 are always taken together by half of the users, C2 by the other half of each; C3 by
+    # everybody, so it tells nobody apart.
+    taken = [
+        (f"u{u}", item, f"s{u}-{visit}")
+        for u in range(20)
+        for visit in range(2)
+        for item in ["C3", *(["C0", "C1"] if u % 2 else []), *(["C2"] if u % 4 < 2 else [])]
+    ]
+    takings = pd.DataFrame(taken, columns=["user_id", "item_id", "session_id"])
+    asked = questions.derive(items, takings, shop(options=2), Words.build(items))
+    likes = asked[asked["kind"] == "likes"]
+    assert likes["answer"].tolist() == ["C0", "C2"]
+    assert likes["share"].tolist() == [0.5, 0.5]
+    assert asked["kind"].tolist()[-1] == "words"
+    assert asked["place"].is_monotonic_increasing
+
+
+def test_without_users_the_catalogue_alone_decides_and_nothing_sensitive_is_asked() -> None:
+    nobody = pd.DataFrame({"user_id": [], "item_id": [], "session_id": []}).astype("str")
+    asked = questions.derive(ITEMS, nobody, shop(), Words.build(ITEMS))
+    assert asked["share"].isna().all()
+    assert "SPIRITS" not in set(asked["answer"])
+    assert {"words"} <= set(asked["kind"])
+    assert "vegetarian" in set(asked[asked["kind"] == "avoid"]["answer"])
+
+
+def test_a_shop_adds_diets_of_its_own() -> None:
+    diets = known_diets(shop(avoid={"teefrei": ["tea"]}))
+    assert read_words("Ich lebe teefrei", diets=diets).avoid == {"tea"}
+    assert bans("teefrei", diets) == {"tea"}
+    assert "beef" in bans("vegan", diets)
