@@ -6,7 +6,6 @@ shows it reads from the lake, what it starts it starts in a process of its own (
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +16,10 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from dagster_project.commands import arrivals, doctor, explain, onboard, search
+from dagster_project.commands import arrivals, doctor, explain, onboard, releases, search
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.lake import Lake, LakeError
+from recsys_assets.publishing.serving import Served, exported
 
 app = typer.Typer(
     add_completion=False,
@@ -88,7 +88,8 @@ def run(
     if not select:
         from dagster_project import show
 
-        show.scoreboard(lake(), out)
+        show.scoreboard(lake().served, out)
+        show.standing(lake().served("served_release"), out)
 
 
 @app.command()
@@ -124,14 +125,7 @@ def status() -> None:
         style = "green" if state == "approved" else "red"
         grid.add_row(asset, f"[{style}]{state}[/{style}]", rows, version, problem)
     out.print(grid)
-    pointer = store.root / "pointers" / "recommendations.json"
-    if pointer.exists():
-        at = datetime.fromtimestamp(pointer.stat().st_mtime, UTC)
-        age = datetime.now(UTC) - at
-        hours = age.total_seconds() / 3600
-        out.print(f"Recommendations were last published {hours:.1f} hours ago ({at:%F %R} UTC).")
-    else:
-        out.print("Nothing is published yet: start with [bold]recsys run[/bold].")
+    releases.print_served(store, out)
 
 
 @app.command()
@@ -144,11 +138,12 @@ def scoreboard(
     """How good the lists are on a period nothing was trained on, beside every baseline."""
     from dagster_project import show
 
-    show.scoreboard(lake(), out)
+    served = Served.open(lake())
+    show.scoreboard(served.table, out)
     if readme is not None:
-        show.write_into_markdown(lake(), readme)
+        show.write_into_markdown(served.table, readme)
     if html is not None:
-        page = lake().served("report_page").to_arrow()["html"][0].as_py()
+        page = served.table("report_page").to_arrow()["html"][0].as_py()
         html.write_text(page, encoding="utf-8")
 
 
@@ -162,7 +157,7 @@ def recommend(
     """What to show to USER_ID, placement by placement, with a reason for each item."""
     from dagster_project import show
 
-    show.recommendations(lake(), out, user_id, frozenset(exclude or ()), placement, n)
+    show.recommendations(Served.open(lake()), out, user_id, frozenset(exclude or ()), placement, n)
 
 
 @app.command()
@@ -173,7 +168,7 @@ def similar(
     """What could replace ITEM_ID, what goes well with it, and what the index finds near it."""
     from dagster_project import show
 
-    show.related(lake(), out, item_id, n)
+    show.related(Served.open(lake()), out, item_id, n)
     search.alike(item_id, n)
 
 
@@ -182,11 +177,12 @@ def export(
     table: Annotated[str, typer.Argument(help="Name of a table, as `recsys status` lists them.")],
     file: Annotated[Path, typer.Argument(help="Where to: a .parquet or .csv file.")],
 ) -> None:
-    """Write a table's approved rows to FILE. Spreadsheet formulas in texts are neutralised."""
+    """Write a table of the served release to FILE, safe to open in a spreadsheet."""
     from dagster_project import show
 
-    rows = show.export(lake(), table, file)
-    out.print(f"{rows:,} rows of {table} in {file}")
+    data = exported(lake(), table)
+    show.export(data, file)
+    out.print(f"{data.num_rows:,} rows of {table} in {file}")
 
 
 app.command()(explain.explain)
@@ -195,6 +191,7 @@ app.command()(arrivals.arrivals)
 app.command()(doctor.doctor)
 app.command()(search.search)
 app.command()(search.index)
+releases.register(app)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from recsys_assets.evaluation import study_assets as studies
 from recsys_assets.indexing import assets as indexing
 from recsys_assets.ingestion import assets as ingestion
 from recsys_assets.onboarding import assets as onboarding
+from recsys_assets.publishing import assets as publishing
 from recsys_assets.ranking import assets as ranking
 from recsys_assets.retrieval import assets as retrieval
 from recsys_assets.staging import assets as staging
@@ -18,7 +19,7 @@ from recsys_assets.staging import assets as staging
 
 def gated_assets(project: Project) -> list[GatedAsset]:
     """Every asset of the graph with its gate, in the order the data flows."""
-    return [
+    upstream = [
         *ingestion.assets(project.shop),
         *staging.ASSETS,
         *content.ASSETS,
@@ -30,6 +31,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *evaluation.ASSETS,
         *studies.ASSETS,
     ]
+    return [*upstream, *publishing.assets(upstream)]
 
 
 def build(project: Project | None = None) -> dg.Definitions:
@@ -38,7 +40,7 @@ def build(project: Project | None = None) -> dg.Definitions:
     gated = gated_assets(project)
     return dg.Definitions(
         assets=automation.conditioned(gated),
-        asset_checks=[g.check for g in gated],
+        asset_checks=[*(g.check for g in gated), *publishing.WARNINGS],
         jobs=jobs.all_jobs(automation.catalogue(gated)),
         schedules=schedules.all_schedules(project, gated),
         sensors=sensors.all_sensors(project, gated),

@@ -1,35 +1,37 @@
-"""What the command line shows of the lake.
+"""How the command line lays out what it shows.
 
-Belongs here: reading served tables and laying them out. Does not belong here: starting runs,
-computing recommendations.
+Belongs here: printing and writing files. Does not belong here: finding what is served
+(`publishing/serving.py`), starting runs, computing recommendations.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
 
-from recsys_assets.core.lake import Lake, LakeError
-
-FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet run a text cell as a formula (CWE-1236)."""
+from recsys_assets.core.lake import LakeError, Snapshot
+from recsys_assets.publishing.releases import SHORT
+from recsys_assets.publishing.serving import Served, formula_safe
 
 METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
 WIDE = 120
 """Terminal columns from which on the scoreboard shows every metric."""
 
+Read = Callable[[str], Snapshot]
+"""How a table is found by name: `lake.served`, or `table` of the served release."""
+
 HEADLINES = {"for_you": "For you", "discover": "New to you", "buy_again": "Buy again"}
 
 
 def recommendations(
-    lake: Lake,
+    served: Served,
     out: Console,
     user_id: str,
     exclude: frozenset[str],
@@ -37,17 +39,14 @@ def recommendations(
     n: int,
 ) -> None:
     """Print the served lists of one user; what is popular for somebody nobody knows."""
-    served = lake.served("recommendations")
-    rows = _rows_where(served.paths(), "user_id", user_id)
-    if rows.num_rows == 0:
-        rows = lake.served("popular_recommendations").to_arrow()
+    frame, known = served.lists(user_id)
+    if not known:
         out.print(f"Nobody knows user {user_id!r} yet: this is what is popular.", style="yellow")
-    frame = rows.to_pandas()
     found = set(frame["placement"])
     placements = [p for p in HEADLINES if p in found] + sorted(found - set(HEADLINES))
     if placement is not None and placement not in placements:
         raise LakeError(f"there is no placement {placement!r}; there are: {', '.join(placements)}")
-    titles = _titles(lake, frame["item_id"])
+    titles = served.titles(frame["item_id"])
     frame = frame[~frame["item_id"].isin(exclude)]
     for name in [placement] if placement else placements:
         lines = frame[frame["placement"] == name].head(n)
@@ -65,20 +64,16 @@ def recommendations(
             )
         out.print(grid)
     if len(frame):
-        first = frame.iloc[0]
-        out.print(f"release {first['release_id']}, data up to {first['as_of']:%F %R} UTC")
+        as_of = frame["as_of"].iloc[0]
+        out.print(f"release {served.release_id}, data up to {as_of:%F %R} UTC")
 
 
-def related(lake: Lake, out: Console, item_id: str, n: int) -> None:
+def related(served: Served, out: Console, item_id: str, n: int) -> None:
     """Print the two item-to-item lists of one item."""
-    items = lake.served("items")
-    known = _rows_where(items.paths(), "item_id", item_id)
-    if known.num_rows == 0:
-        raise LakeError(f"item {item_id!r} is not in the catalogue")
-    out.print(f"[bold]{known['title'][0].as_py()}[/bold] ({item_id})")
+    out.print(f"[bold]{served.title(item_id)}[/bold] ({item_id})")
     for name, title in (("similar_items", "Instead of it"), ("bought_together", "Goes with it")):
-        frame = _rows_where(lake.served(name).paths(), "item_id", item_id).to_pandas().head(n)
-        titles = _titles(lake, frame["other_item_id"])
+        frame = served.related(name, item_id).head(n)
+        titles = served.titles(frame["other_item_id"])
         grid = Grid(title=title, title_justify="left")
         for heading in ("#", "item", "title", "score", "backed by"):
             grid.add_column(heading)
@@ -91,13 +86,13 @@ def related(lake: Lake, out: Console, item_id: str, n: int) -> None:
         out.print(grid if len(frame) else f"{title}: too few interactions to say")
 
 
-def scoreboard(lake: Lake, out: Console) -> None:
+def scoreboard(read: Read, out: Console) -> None:
     """Print what is published and how good it is on the evaluate target, beside everything else."""
-    frame = _evaluated(lake)
+    frame = _evaluated(read)
     if frame.empty:
         out.print("The data are too short to hold out a period: nothing was evaluated.")
         return
-    published = lake.served("policies").to_pandas()
+    published = read("policies").to_pandas()
     values = frame[frame["baseline"] == ""]
     for task, heading in (
         ("all", "whatever the user takes next"), ("new", "only what they never took before"),
@@ -137,8 +132,8 @@ def scoreboard(lake: Lake, out: Console) -> None:
             out.print(f"  {text}")
 
 
-def _evaluated(lake: Lake) -> pd.DataFrame:
-    frame = lake.served("scoreboard").to_pandas()
+def _evaluated(read: Read) -> pd.DataFrame:
+    frame = read("scoreboard").to_pandas()
     return frame[(frame["target"] == "evaluate") & (frame["slice"] == "all")]
 
 
@@ -162,7 +157,17 @@ def _against(frame: pd.DataFrame, task: str) -> list[str]:
     ]
 
 
-def write_into_markdown(lake: Lake, file: Path) -> None:
+def standing(served_release: Snapshot, out: Console) -> None:
+    """Print what became of the release a run has made."""
+    line = served_release.to_pandas().iloc[0]
+    if line["standing"] == "served":
+        out.print(f"Release {line['release_id'][:SHORT]} is served.")
+    else:
+        text = f"Release {line['release_id'][:SHORT]} is not served: {line['reason']}"
+        out.print(text, style="yellow", markup=False)
+
+
+def write_into_markdown(read: Read, file: Path) -> None:
     """Replace what stands between the scoreboard marks of `file` by the current numbers."""
     start, end = "<!-- scoreboard:start -->", "<!-- scoreboard:end -->"
     text = file.read_text(encoding="utf-8")
@@ -170,17 +175,17 @@ def write_into_markdown(lake: Lake, file: Path) -> None:
         raise LakeError(f"{file} lacks the marks {start} and {end}")
     before, rest = text.split(start, 1)
     after = rest.split(end, 1)[1]
-    file.write_text(f"{before}{start}\n{_markdown(lake)}\n{end}{after}", encoding="utf-8")
+    file.write_text(f"{before}{start}\n{_markdown(read)}\n{end}{after}", encoding="utf-8")
 
 
-def _markdown(lake: Lake) -> str:
-    frame = _evaluated(lake)
+def _markdown(read: Read) -> str:
+    frame = _evaluated(read)
     values = frame[frame["baseline"] == ""]
     lines = [
         "| placement | published | NDCG@10 (95%) | less the best baseline and the best retriever |",
         "|---|---|---|---|",
     ]
-    for line in lake.served("policies").to_pandas().to_dict("records"):
+    for line in read("policies").to_pandas().to_dict("records"):
         own = values[(values["task"] == line["task"]) & (values["model"] == "ours")]
         if len(own):
             value, interval, seeds = _headline(own)
@@ -205,48 +210,14 @@ def _markdown(lake: Lake) -> str:
     return "\n".join(lines)
 
 
-def export(lake: Lake, table: str, file: Path) -> int:
-    """Write the approved rows of `table`; returns how many. CSV cells are made formula-safe."""
-    data = lake.read(table).to_arrow()
+def export(data: pa.Table, file: Path) -> None:
+    """Write a table to a .parquet or .csv file. CSV cells are made formula-safe."""
     if file.suffix == ".parquet":
         pq.write_table(data, file)
     elif file.suffix == ".csv":
-        pa_csv.write_csv(_plain(data), file)
+        pa_csv.write_csv(formula_safe(data), file)
     else:
         raise LakeError(f"{file}: the file name must end in .parquet or .csv")
-    return data.num_rows
-
-
-def _plain(data: pa.Table) -> pa.Table:
-    """Texts that a spreadsheet would run get a leading apostrophe; vectors become JSON texts."""
-    for place, field in enumerate(data.schema):
-        column = data.column(place)
-        if pa.types.is_list(field.type):
-            column = pa.chunked_array([pa.array([str(v) for v in column.to_pylist()])])
-        elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            column = column.cast(pa.string())
-            risky = pc.is_in(
-                pc.utf8_slice_codeunits(column, 0, 1), value_set=pa.array(FORMULA_START)
-            )
-            quoted = pc.binary_join_element_wise(pa.scalar("'"), column, "")
-            column = pc.if_else(risky, quoted, column)
-        else:
-            continue
-        data = data.set_column(place, field.name, column)
-    return data
-
-
-def _rows_where(paths: list[Path], column: str, value: str) -> pa.Table:
-    return pq.read_table([str(p) for p in paths], filters=[(column, "=", value)])
-
-
-def _titles(lake: Lake, ids: "pd.Series[str]") -> dict[str, str]:
-    items = lake.served("items").to_arrow(["item_id", "title"])
-    wanted = items.filter(pc.is_in(items["item_id"], value_set=pa.array(ids, pa.string())))
-    found: dict[str, str] = dict(
-        zip(wanted["item_id"].to_pylist(), wanted["title"].to_pylist(), strict=True)
-    )
-    return found
 
 
 def _number(value: Any) -> str:

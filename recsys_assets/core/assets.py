@@ -7,10 +7,11 @@ blocking check called `quality` that audits the candidate version and alone may 
 Belongs here: the bridge between Dagster and the lake. Does not belong here: what any table means.
 
 A decorated function names its inputs by its parameters. A parameter called like an asset receives
-that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project`, `days` and `todo` are
-the other names it may ask for. An input annotated `Snapshot | None` is optional: None as long as
-the asset was never approved, otherwise its last approved state. It returns a frame, or yields
-(part, frame) pairs, or, for a partitioned asset, yields (partition, frame) pairs.
+that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project`, `days`, `todo`, `named`
+and `run_id` (for logs, never for content) are the other names it may ask for. An input annotated
+`Snapshot | None` is optional: None as long as the asset was never approved, otherwise its last
+approved state. It returns a frame, or yields (part, frame) pairs, or, for a partitioned asset,
+yields (partition, frame) pairs.
 
 An asset may say what it is made of piece by piece (`units`). Then a piece whose own inputs are as
 they were is kept, not computed again: a new day costs in proportion to the day.
@@ -31,6 +32,7 @@ from functools import cache
 from importlib.metadata import version as library_version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -59,8 +61,10 @@ OWNER = "team:recommendations"
 CHECK = "quality"
 CADENCE = "recsys/cadence"
 """Asset tag; `weekly` = only the weekly run, and one started by hand, makes it."""
-_SPECIAL = ("shop", "warehouse", "report", "days", "todo", "candidate", "project")
-_LIBRARIES = (
+_SPECIAL = (
+    "shop", "warehouse", "report", "days", "todo", "candidate", "project", "named", "run_id",
+)  # fmt: skip
+LIBRARIES = (
     "duckdb", "great-expectations", "implicit", "lightgbm", "numpy", "pandas", "pyarrow", "scipy",
     "sentence-transformers", "torch",
 )  # fmt: skip
@@ -135,7 +139,8 @@ a piece is a partition. Otherwise it is one part, or all parts called `piece@any
 
 @dataclass(frozen=True)
 class GatedAsset:
-    """An asset and its gate. `compute` is the undecorated function, for tests and reuse."""
+    """An asset and its gate. `compute` is the undecorated function, for tests and reuse;
+    `producer` runs and audits it without Dagster."""
 
     table: Table
     asset: dg.AssetsDefinition
@@ -144,6 +149,8 @@ class GatedAsset:
     stale: "Callable[[Project], list[str]]"
     """The partitions ('' for an asset without) whose approved version is not what would be made
     now. Computes nothing; raises NotApprovedError if an input cannot be read."""
+    producer: "_Producer"
+    """Makes and audits the table without Dagster."""
 
 
 def table_asset(
@@ -160,6 +167,9 @@ def table_asset(
     units: Units | None = None,
     pool: str | None = None,
     weekly: bool = False,
+    names: Sequence[str] = (),
+    after: Sequence[str] = (),
+    always: bool = False,
 ) -> Callable[[Callable[..., Any]], GatedAsset]:
     """Declare the asset that produces `table`.
 
@@ -173,15 +183,20 @@ def table_asset(
         `todo`, the list of pieces to compute, and yield at least one part for each.
     pool: the scarce thing it uses (language_model, index, ranker); one run at a time uses it.
     weekly: only the weekly run makes it (tuning, evaluation at many cutoffs).
+    names: assets whose exact versions it records, handed over as `named`; a new version of one,
+        even of equal content, is a changed input.
+    after: assets to run after, beyond its parameters.
+    always: it acts on more than its inputs, so it is called even when nothing changed.
     """
 
     def declare(function: Callable[..., Any]) -> GatedAsset:
         producer = _Producer(
             table, function, tuple(config), tuple(rules), tuple(sql), inputs_hash, tuple(code),
-            units, partitions is not None,
+            units, partitions is not None, tuple(names), tuple(after), always,
         )  # fmt: skip
         asset = producer.asset(group, kinds, partitions, pool, weekly)
-        return GatedAsset(table, asset, producer.check(asset), function, producer.stale)
+        check = producer.check(asset)
+        return GatedAsset(table, asset, check, function, producer.stale, producer)
 
     return declare
 
@@ -197,6 +212,9 @@ class _Producer:
     code: tuple[str, ...]
     units: Units | None
     partitioned: bool
+    names: tuple[str, ...]
+    after: tuple[str, ...]
+    always: bool
 
     @property
     def inputs(self) -> list[str]:
@@ -222,7 +240,7 @@ class _Producer:
             group_name=group,
             owners=[OWNER],
             kinds=set(kinds) or {"parquet"},
-            deps=[dg.AssetKey(i) for i in self.inputs],
+            deps=[dg.AssetKey(i) for i in dict.fromkeys([*self.inputs, *self.after])],
             code_version=self.code_version(),
             partitions_def=partitions,
             pool=pool,
@@ -285,13 +303,22 @@ class _Producer:
 
     # -- producing -------------------------------------------------------------------------------
 
-    def key(self, project: Project, snapshots: Mapping[str, Snapshot]) -> VersionKey:
+    def key(
+        self,
+        project: Project,
+        snapshots: Mapping[str, Snapshot],
+        named: Mapping[str, Snapshot] = MappingProxyType({}),
+    ) -> VersionKey:
+        """What a version made of these inputs, under the present code and settings, is made of."""
         outside = _inject(self.inputs_hash, project, snapshots) if self.inputs_hash else ""
         return VersionKey(
             code=self.code_version(),
             config=hashlib.sha256((self._settings(project) + outside).encode()).hexdigest(),
             libraries=_library_hash(),
-            inputs={name: s.content_id for name, s in sorted(snapshots.items())},
+            inputs={
+                **{name: s.version_id for name, s in sorted(named.items())},
+                **{name: s.content_id for name, s in sorted(snapshots.items())},
+            },
         )
 
     def _settings(self, project: Project) -> str:
@@ -318,13 +345,13 @@ class _Producer:
     def stale(self, project: Project) -> list[str]:
         """See `GatedAsset.stale`."""
         lake, entries = project.lake, project.lake.entries(self.table.name)
-        snapshots = self._inputs(project)
+        snapshots = self._read(project, self.inputs)
         if self.partitioned:
             units = _inject(self.units, project, snapshots) if self.units else {}
             known = sorted({*entries, *units})
             wanted = self._partition_keys(project, snapshots, known)
         else:
-            wanted = {"": self.key(project, snapshots)}
+            wanted = {"": self.key(project, snapshots, self._read(project, self.names))}
         found = []
         for partition, key in wanted.items():
             entry = entries.get(partition)
@@ -337,11 +364,13 @@ class _Producer:
         """Compute and store the next candidate, or reuse the current version of the same key."""
         lake, name = project.lake, self.table.name
         started = time.monotonic()
-        snapshots = self._inputs(project)
-        key = self.key(project, snapshots)
+        snapshots = self._read(project, self.inputs)
+        named = self._read(project, self.names)
+        key = self.key(project, snapshots, named)
         entry = lake.entries(name).get("")
-        if entry is not None and entry.current is not None:
-            current = lake.version(entry.current)
+        before = entry.current if entry else None
+        if before is not None and not self.always:
+            current = lake.version(before)
             if current.key == key:
                 lake.propose([current], run_id)
                 return current, True, time.monotonic() - started
@@ -349,33 +378,33 @@ class _Producer:
         columns_of = {i: s.columns for i, s in snapshots.items()}
         for file in self.sql:
             report.lineage |= metadata.sql_lineage(sql_text(file), columns_of)
-        special: dict[str, Any] = {"report": report}
+        special: dict[str, Any] = {"report": report, "named": named, "run_id": run_id}
         storing: dict[str, Any] = {"report": report.as_dict}
         if self.units is not None:
             unit_keys = self._unit_keys(project, snapshots)
-            before = lake.version(entry.current) if entry and entry.current else None
+            last = lake.version(before) if before else None
             kept = [
                 f
-                for f in (before.files if before else ())
+                for f in (last.files if last else ())
                 if f.key and f.key == unit_keys.get(unit_of(f.part))
             ]
             done = {unit_of(f.part) for f in kept}
             special["todo"] = [u for u in unit_keys if u not in done]
-            storing |= {"kept": kept, "kept_from": before}
+            storing |= {"kept": kept, "kept_from": last}
             storing["part_key"] = lambda part: unit_keys[unit_of(part)]
         result = self._call(project, snapshots, **special)
         version = lake.store(name, self._parts(result), key, **storing)
         lake.propose([version], run_id)
         del result, snapshots
         release_memory()
-        return version, False, time.monotonic() - started
+        return version, version.id == before, time.monotonic() - started
 
     def produce_partitions(
         self, project: Project, partitions: list[str], run_id: str
     ) -> list[Version]:
         """Compute and store candidates of `partitions`; every asked partition gets a version."""
         lake, name = project.lake, self.table.name
-        snapshots = self._inputs(project)
+        snapshots = self._read(project, self.inputs)
         keys = self._partition_keys(project, snapshots, partitions)
         entries = lake.entries(name)
         current = {
@@ -454,7 +483,7 @@ class _Producer:
                 verdict.add(list(_inject(rule, project, {"candidate": snapshot})))
         return verdict
 
-    def _inputs(self, project: Project) -> dict[str, Snapshot]:
+    def _read(self, project: Project, assets: Sequence[str]) -> dict[str, Snapshot]:
         lake = project.lake
         tolerated = project.shop.partitions.tolerated
         optional = {i for i in self.inputs if self._is_optional(i)}
@@ -462,7 +491,7 @@ class _Producer:
         try:
             return {
                 i: lake.served(i) if i in optional else lake.read(i, tolerated_partitions=tolerated)
-                for i in self.inputs
+                for i in assets
                 if i not in absent
             }
         except NotApprovedError as error:
@@ -555,7 +584,7 @@ def release_memory() -> None:
 
 @cache
 def _library_hash() -> str:
-    text = ",".join(f"{name}={library_version(name)}" for name in _LIBRARIES)
+    text = ",".join(f"{name}={library_version(name)}" for name in LIBRARIES)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -39,6 +39,7 @@ from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.core.settings.onboarding import Onboarding
 from recsys_assets.core.settings.studies import Studies
+from recsys_assets.core.settings.releases import Releases
 
 Number = int | float
 InteractionColumn = Literal[
@@ -459,6 +460,7 @@ class Shop(Part):
     onboarding: Onboarding = Onboarding()
     language_model: LanguageModelSettings = LanguageModelSettings()
     index: Index = Index()
+    releases: Releases = Releases()
     seed: int = 7
 
     _file: Path = PrivateAttr(default=Path("shop.yaml"))

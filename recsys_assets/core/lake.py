@@ -13,6 +13,7 @@ Layout below the root::
     objects/<aa>/<sha256>.<parquet|json>   content-addressed, written once
     manifests/<version>.json               what a version consists of; no clock, no run id
     pointers/<asset>.json                  per partition: candidate, current, verdict
+    releases.json                          which release is served (publishing/releases.py)
     log/<asset>.jsonl                      who did what when (for people, never read back)
     tmp/                                   unfinished writes; swept when their process is gone
 """
@@ -24,7 +25,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -154,6 +155,13 @@ class Snapshot:
         if len(self.versions) == 1 and not self.versions[0].partition:
             return self.versions[0].content_id
         return _digest([[v.partition, v.content_id] for v in self.versions])
+
+    @property
+    def version_id(self) -> str:
+        """The id of its version, or of all its partitions' versions together."""
+        if len(self.versions) == 1 and not self.versions[0].partition:
+            return self.versions[0].id
+        return _digest([[v.partition, v.id] for v in self.versions])
 
     @property
     def rows(self) -> int:
@@ -320,14 +328,7 @@ class Lake:
 
     def entries(self, asset: str) -> dict[str, PointerEntry]:
         """State per partition ('' for an asset without partitions); empty when never written."""
-        path = self._pointer_path(asset)
-        if not path.exists():
-            return {}
-        raw = json.loads(path.read_bytes())
-        return {
-            p: PointerEntry(e["candidate"], e["current"], e["verdict"], tuple(e["reasons"]))
-            for p, e in raw.items()
-        }
+        return _entries(self.document(self._pointer_path(asset)))
 
     def assets(self) -> list[str]:
         """Every asset that was ever written, sorted."""
@@ -385,7 +386,7 @@ class Lake:
 
     def verified_object(self, asset: str, sha256: str, suffix: str) -> Path:
         """The path of a stored file whose bytes have the given hash, or CorruptFileError."""
-        path = self._object_path(sha256, suffix)
+        path = self.object_path(sha256, suffix)
         try:
             with path.open("rb") as stream:
                 actual = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -400,8 +401,32 @@ class Lake:
 
     def object_size(self, sha256: str, suffix: str) -> int | None:
         """Bytes of a stored file, None when it is missing. Reads nothing of it."""
-        path = self._object_path(sha256, suffix)
+        path = self.object_path(sha256, suffix)
         return path.stat().st_size if path.is_file() else None
+
+    # -- small documents: pointers, and what is served ---------------------------------------
+
+    def document(self, path: Path) -> dict[str, Any]:
+        """A JSON document of the lake; empty when it was never written."""
+        try:
+            loaded: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return loaded
+
+    @contextmanager
+    def changing(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Read, change and atomically replace a document under a lock that dies with us.
+
+        Nothing is written when the block raises.
+        """
+        with (self.root / "locks" / path.stem).open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            document = self.document(path)
+            yield document
+            with self._scratch() as scratch:
+                data = json.dumps(document, sort_keys=True, indent=1).encode()
+                self._publish_bytes(scratch, data, path)
 
     # -- housekeeping ------------------------------------------------------------------------
 
@@ -457,9 +482,13 @@ class Lake:
             shutil.rmtree(folder)
         return len(orphans)
 
-    def collect_garbage(self) -> int:
-        """Remove versions that no pointer names, and their files; returns bytes freed."""
-        named: set[str] = set()
+    def collect_garbage(self, protected: Collection[str], *, dry_run: bool = False) -> int:
+        """Remove versions that no pointer names, and their files; returns bytes freed.
+
+        protected: further versions to keep: all those that kept releases name. To be called while
+        holding `exclusive`: what a run is writing is not named yet. `dry_run` only counts.
+        """
+        named: set[str] = set(protected)
         for asset in self.assets():
             for entry in self.entries(asset).values():
                 named |= {entry.candidate, *([entry.current] if entry.current else [])}
@@ -467,12 +496,13 @@ class Lake:
         objects = {f.sha256 for v in versions for f in v.files} | {v.report for v in versions}
         freed = 0
         for path in (self.root / "manifests").glob("*.json"):
-            if path.stem not in named:
+            if path.stem not in named and not dry_run:
                 path.unlink()
         for path in (self.root / "objects").glob("*/*"):
             if path.stem not in objects:
                 freed += path.stat().st_size
-                path.unlink()
+                if not dry_run:
+                    path.unlink()
         return freed
 
     # -- inside ------------------------------------------------------------------------------
@@ -481,7 +511,7 @@ class Lake:
         versions = tuple(self.version(e.current) for _, e in sorted(entries.items()) if e.current)
         return Snapshot(self, asset, versions)
 
-    def _object_path(self, sha256: str, suffix: str) -> Path:
+    def object_path(self, sha256: str, suffix: str) -> Path:
         return self.root / "objects" / sha256[:2] / f"{sha256}.{suffix}"
 
     def _pointer_path(self, asset: str) -> Path:
@@ -512,12 +542,12 @@ class Lake:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         size = path.stat().st_size
-        publish(path, self._object_path(sha256, "parquet"))
+        publish(path, self.object_path(sha256, "parquet"))
         return File(part=part, sha256=sha256, rows=table.num_rows, bytes=size, key=key)
 
     def _store_bytes(self, scratch: Path, data: bytes, suffix: str) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        self._publish_bytes(scratch, data, self._object_path(sha256, suffix))
+        self._publish_bytes(scratch, data, self.object_path(sha256, suffix))
         return sha256
 
     def _publish_bytes(self, scratch: Path, data: bytes, target: Path) -> None:
@@ -527,19 +557,12 @@ class Lake:
 
     @contextmanager
     def _pointer(self, asset: str) -> Iterator[dict[str, PointerEntry]]:
-        """Read, change and atomically replace a pointer under a lock that dies with us."""
-        lock = self.root / "locks" / asset.replace("/", "__")
-        with lock.open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            entries = self.entries(asset)
+        """Read, change and atomically replace a pointer."""
+        with self.changing(self._pointer_path(asset)) as document:
+            entries = _entries(document)
             yield entries
-            document = {p: asdict(e) for p, e in sorted(entries.items())}
-            with self._scratch() as scratch:
-                self._publish_bytes(
-                    scratch,
-                    json.dumps(document, sort_keys=True, indent=1).encode(),
-                    self._pointer_path(asset),
-                )
+            document.clear()
+            document.update({p: asdict(e) for p, e in sorted(entries.items())})
 
     def _log(self, asset: str, action: str, version: Version, run_id: str) -> None:
         line = {
@@ -590,6 +613,13 @@ def publish(path: Path, target: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _entries(document: Mapping[str, Any]) -> dict[str, PointerEntry]:
+    return {
+        p: PointerEntry(e["candidate"], e["current"], e["verdict"], tuple(e["reasons"]))
+        for p, e in document.items()
+    }
 
 
 def _digest(*values: Any) -> str:

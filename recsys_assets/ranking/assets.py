@@ -459,7 +459,7 @@ def _lists_keep_the_rules(
             yield Failure(f"{placement}: {violation.rule}: {violation.detail}", "", violation.count)
 
 
-def _release_id(shop: Shop, *inputs: Snapshot) -> str:
+def _build_id(shop: Shop, *inputs: Snapshot) -> str:
     text = shop.section_hash("rules", "placements", "ranker", "retrieval", "seed")
     return hashlib.sha256("".join([text, *(s.content_id for s in inputs)]).encode()).hexdigest()[
         :12
@@ -556,18 +556,18 @@ def recommendations(
     shown["retrievers"] = said.found_by(shown)
     why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
     why = said.say(shown, why)
-    release = _release_id(
+    build = _build_id(
         shop, scored_candidates, stand_ins, stated_preferences, stated_candidates, items,
         bought_together,
     )  # fmt: skip
-    report.texts["release"] = release
+    report.texts["build"] = build
     codes = why["reason_code"].value_counts(normalize=True)
     report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}
     return shown.assign(
         reason=why["reason"].to_numpy(),
         reason_code=why["reason_code"].to_numpy(),
         reason_evidence=why["reason_evidence"].to_numpy(),
-        release_id=release,
+        build_id=build,
         as_of=as_of,
     ).sort_values(["placement", "user_id", "rank"], ignore_index=True)
 
@@ -643,13 +643,13 @@ def popular_recommendations(
     ]
     shown = pd.concat(lists, ignore_index=True)
     why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
-    release = recommendations.to_arrow(["release_id"])["release_id"][0].as_py()
+    build = recommendations.to_arrow(["build_id"])["build_id"][0].as_py()
     return shown.assign(
         retrievers="",
         reason=why["reason"].to_numpy(),
         reason_code=why["reason_code"].to_numpy(),
         reason_evidence=why["reason_evidence"].to_numpy(),
-        release_id=release,
+        build_id=build,
         as_of=as_of,
     ).drop(columns="user_id")
 

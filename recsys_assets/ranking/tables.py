@@ -144,7 +144,7 @@ RECOMMENDATIONS = Table(
         Column("reason", "string", "Why, in plain language, true of the data"),
         Column("reason_code", "string", "Kind of reason"),
         Column("reason_evidence", "string", "The facts behind the reason, as JSON"),
-        Column("release_id", "string", "Which release made it"),
+        Column("build_id", "string", "Hash of the recipe and inputs; a release names its build"),
         Column(
             "policy",
             "string",

@@ -115,7 +115,7 @@ def test_equal_content_has_one_identity_and_other_code_another_version(lake: Lak
 
 def test_every_flipped_bit_of_a_file_is_noticed_before_it_is_parsed(lake: Lake) -> None:
     version = put(lake, 1)
-    path = lake._object_path(version.files[0].sha256, "parquet")
+    path = lake.object_path(version.files[0].sha256, "parquet")
     good = path.read_bytes()
     for position in range(0, len(good), max(1, len(good) // 25)):
         flipped = bytearray(good)
@@ -144,9 +144,16 @@ def test_garbage_collection_keeps_what_a_pointer_names(lake: Lake) -> None:
     put(lake, 1)
     put(lake, 2)
     put(lake, 3, approve=False)
-    assert lake.collect_garbage() > 0
+    assert lake.collect_garbage((), dry_run=True) == lake.collect_garbage(()) > 0
     assert lake.served("numbers").to_arrow()["x"].to_pylist() == [2]
     assert lake.candidates("numbers")[0].rows == 1
+
+
+def test_garbage_collection_keeps_protected_versions_that_no_pointer_names(lake: Lake) -> None:
+    old = put(lake, 1)
+    put(lake, 2)
+    lake.collect_garbage([old.id])
+    assert lake.of_version(lake.version(old.id)).to_arrow()["x"].to_pylist() == [1]
 
 
 WRITER = """

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dagster_project import show
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
+from recsys_assets.publishing.serving import exported
 
 KEY = VersionKey(code="", config="", libraries="", inputs={})
 
@@ -26,20 +27,20 @@ def stored(tmp_path: Path, asset: str, frame: pd.DataFrame) -> Lake:
 @pytest.mark.parametrize("cell", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx"])
 def test_a_cell_that_a_spreadsheet_would_run_is_neutralised(tmp_path: Path, cell: str) -> None:
     lake = stored(tmp_path, "items", pd.DataFrame({"title": [cell, "milk"]}))
-    show.export(lake, "items", tmp_path / "items.csv")
+    show.export(exported(lake, "items"), tmp_path / "items.csv")
     assert pa_csv.read_csv(tmp_path / "items.csv")["title"].to_pylist() == [f"'{cell}", "milk"]
 
 
 def test_parquet_exports_keep_texts_as_they_are(tmp_path: Path) -> None:
     lake = stored(tmp_path, "items", pd.DataFrame({"title": ["=1", "007"]}))
-    show.export(lake, "items", tmp_path / "items.parquet")
+    show.export(exported(lake, "items"), tmp_path / "items.parquet")
     assert pd.read_parquet(tmp_path / "items.parquet")["title"].tolist() == ["=1", "007"]
 
 
 def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
     lake = stored(tmp_path, "items", pd.DataFrame({"title": ["x"]}))
     with pytest.raises(LakeError, match=r"\.parquet or \.csv"):
-        show.export(lake, "items", tmp_path / "items.xlsx")
+        show.export(exported(lake, "items"), tmp_path / "items.xlsx")
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_markdown_table_replaces_only_what_is_between_the_marks(
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- scoreboard:start -->\nold\n<!-- scoreboard:end -->\nz\n")
-    show.write_into_markdown(measured, readme)
+    show.write_into_markdown(measured.served, readme)
     text = readme.read_text()
     assert text.startswith("a\n") and text.endswith("z\n") and "old" not in text
     assert "| **ours** | 0.4321 |  | 0.0600 |  |" in text
@@ -77,7 +78,7 @@ def test_the_markdown_table_replaces_only_what_is_between_the_marks(
 
 def test_the_printed_scoreboard_says_what_is_published_and_why(measured: Lake) -> None:
     out = Console(width=140, record=True, file=io.StringIO())
-    show.scoreboard(measured, out)
+    show.scoreboard(measured.served, out)
     text = " ".join(out.export_text().split())
     assert "for_you: NDCG@10 0.4321, mean of 3 seeds (0.4300 to 0.4400)" in text
     assert "published is frequency (it wins, on the period before)" in text

@@ -1,0 +1,158 @@
+"""`recsys releases`, `promote`, `rollback`, `unpin`, `freeze`, `unfreeze`, `retention`.
+
+Belongs here: arguments and layout. Does not belong here: what a release is and which one is served
+(`recsys_assets.publishing`).
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from dagster_project import resources
+from recsys_assets.core.config import load_shop
+from recsys_assets.core.lake import Lake
+from recsys_assets.publishing.releases import SHORT, Releases, State
+
+Why = Annotated[str, typer.Option("--why", help="Kept in the log, for those who come after you.")]
+out = Console()
+
+
+def register(app: typer.Typer) -> None:
+    """Add this topic's commands."""
+    for command in (releases, promote, rollback, unpin, freeze, unfreeze, retention):
+        app.command()(command)
+
+
+def _releases() -> Releases:
+    return Releases(Lake(resources.home() / "lake"))
+
+
+def releases(
+    log: Annotated[bool, typer.Option("--log", help="Also who did what, when and why.")] = False,
+) -> None:
+    """Every release that is kept: what it was made of, how it was judged, which one is served."""
+    store = _releases()
+    state = store.state()
+    grid = Grid(title="Releases, newest last")
+    for heading in ("release", "data up to", "measured", "gate", "state"):
+        grid.add_column(heading, no_wrap=True)
+    grid.add_column("why", overflow="fold")
+    for known in state.known:
+        manifest = store.manifest(known.release_id)
+        gate = "[green]passed[/green]" if known.passed else "[red]blocked[/red]"
+        grid.add_row(
+            known.release_id[:SHORT],
+            manifest.facts["as_of"],
+            ", ".join(f"{name} {value:.4f}" for name, value in manifest.metrics.items()),
+            gate,
+            _standing(state, known.release_id),
+            "; ".join(known.reasons),
+        )
+    out.print(grid)
+    for held, word, remedy in (
+        (state.pinned, "Pinned", "unpin"), (state.frozen, "Frozen", "unfreeze")
+    ):  # fmt: skip
+        if held:
+            out.print(f"{word}: {held} (`recsys {remedy}` lifts it)", style="yellow", markup=False)
+    if log:
+        for entry in state.log:
+            what = f"{entry.at}  {entry.who}  {entry.action}  {entry.release_id[:SHORT]}"
+            before = f" (before: {entry.before[:SHORT]})" if entry.before else ""
+            why = f": {entry.why}" if entry.why else ""
+            out.print(what + before + why, markup=False, highlight=False)
+
+
+def _standing(state: State, release_id: str) -> str:
+    if release_id == state.live:
+        return "served, pinned" if state.pinned else "served"
+    if release_id in state.stack:
+        return f"served before ({state.stack[::-1].index(release_id)} back)"
+    return ""
+
+
+def promote(
+    release: Annotated[
+        str | None, typer.Argument(help="Beginning of its id; default: the newest that passed.")
+    ] = None,
+    why: Why = "",
+    anyway: Annotated[bool, typer.Option("--anyway", help="Although its gate blocked it.")] = False,
+) -> None:
+    """Serve RELEASE from now on. Lifts a pin; refused while releases are frozen."""
+    started, store = time.monotonic(), _releases()
+    state = store.state()
+    if release is None:
+        passed = [k.release_id for k in state.known if k.passed]
+        release = passed[-1] if passed else ""
+    store.promote(store.resolve(release), why=why, anyway=anyway)
+    _say(store, state.live, started)
+
+
+def rollback(
+    steps: Annotated[int, typer.Argument(help="How many promotions to go back.")] = 1,
+    why: Why = "",
+) -> None:
+    """Serve what was served before, at once, and pin it: no schedule undoes it until `unpin`."""
+    started, store = time.monotonic(), _releases()
+    before = store.state().live
+    store.rollback(steps, why=why)
+    _say(store, before, started)
+
+
+def unpin(why: Why = "") -> None:
+    """Let the next release that passes its gate be served again."""
+    _releases().unpin(why=why)
+    out.print("Unpinned: the next release that passes its gate will be served.")
+
+
+def freeze(why: Why = "") -> None:
+    """Nothing is promoted, by schedule or by hand, until `unfreeze`. A rollback stays possible."""
+    _releases().freeze(why=why)
+    out.print("Frozen: nothing is promoted until `recsys unfreeze`.")
+
+
+def unfreeze(why: Why = "") -> None:
+    """Lift `freeze`."""
+    _releases().unfreeze(why=why)
+    out.print("Unfrozen: the next release that passes its gate will be served.")
+
+
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove releases beyond `releases.keep` of the shop file, and tables nothing names."""
+    store = _releases()
+    keep = load_shop(resources.shop_file()).releases.keep
+    gone, freed = store.collect(keep, dry_run=dry_run)
+    verb = "would go" if dry_run else "are gone"
+    out.print(f"{len(gone)} releases {verb}: {', '.join(g[:SHORT] for g in gone) or 'none'}")
+    out.print(f"{freed / 1e6:,.1f} MB {'would be' if dry_run else 'were'} freed.")
+
+
+def print_served(lake: Lake, console: Console) -> None:
+    """One paragraph on what is served and how old it is."""
+    store = Releases(lake)
+    state = store.state()
+    if not state.live:
+        console.print("Nothing is served yet: start with [bold]recsys run[/bold].")
+        return
+    manifest = store.manifest(state.live)
+    since = next(e.at for e in reversed(state.log) if e.release_id == state.live)
+    hours = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() / 3600
+    console.print(
+        f"Served: release {state.live[:SHORT]}, data up to {manifest.facts['as_of']}, "
+        f"for {hours:.1f} hours."
+    )
+    newest = state.known[-1]
+    if newest.release_id != state.live:
+        reasons = "; ".join(newest.reasons) or ("pinned" if state.pinned else "")
+        console.print(f"A newer one, {newest.release_id[:SHORT]}, is not: {reasons}", markup=False)
+
+
+def _say(store: Releases, before: str, started: float) -> None:
+    seconds = time.monotonic() - started
+    live = store.state().live[:SHORT]
+    out.print(f"Served: {live}, before: {before[:SHORT] or 'nothing'} ({seconds:.3f} s).")

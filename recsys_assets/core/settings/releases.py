@@ -1,0 +1,46 @@
+"""How releases are judged, kept and watched."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from recsys_assets.core.settings.base import Part
+
+Task = Literal["all", "new"]
+
+
+class Gate(Part):
+    """When a new release may replace the one that is served.
+
+    Differences are of NDCG at `evaluation.k`, means over users, with 95% intervals from a paired
+    bootstrap.
+    """
+
+    margin: dict[Task, float] = {"all": 0.01, "new": 0.005}
+    """How much worse, at most, an unchanged recipe or a slice of users may be."""
+    changed_recipe: Literal["superior", "not_inferior"] = "superior"
+    """What a changed recipe must be shown to be, on task all."""
+    min_users: int = Field(default=200, ge=1)
+    """With fewer users to measure on, differences are reported but decide nothing. Holds for
+    slices too."""
+    must_beat: list[str] = ["popularity_7d", "personal_frequency", "best_retriever"]
+    """Models of the scoreboard; `best_retriever` is the best single retriever of the shop."""
+    implausible_gain: float = Field(default=0.3, gt=0)
+    """A gain on task all of this share is held back until somebody has found out why."""
+    golden_users: list[str] = []
+    """Users who must have lists that come from the ranker."""
+    min_served: float = Field(default=0.99, ge=0, le=1)
+    """Share of users who must have a list of every placement that promises one."""
+    min_coverage: float = Field(default=0.5, ge=0)
+    """Different items shown, as a share of what the served release shows."""
+    min_overlap: float = Field(default=0.1, ge=0, le=1)
+    """Share of a user's first ten items, on average, that they were shown before."""
+    max_score_shift: float = Field(default=1.0, gt=0)
+    """Population stability index of the live scores against the served release's, same recipe."""
+
+
+class Releases(Part):
+    keep: int = Field(default=5, ge=1)
+    """How many of the newest releases keep their tables. What is served and what was served before
+    it are kept beyond that."""
+    gate: Gate = Gate()

@@ -1,0 +1,85 @@
+"""What the gate needs to know of a release, read from exactly the tables that release names.
+
+Belongs here: from stored tables to the frames of `gate.py`. Does not belong here: any rule.
+"""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.settings.releases import Task
+from recsys_assets.evaluation.scoreboard import history_slices, user_metrics
+from recsys_assets.publishing.gate import BEST_RETRIEVER, RETRIEVER, Measured
+from recsys_assets.publishing.releases import Manifest, Releases
+
+TASKS: tuple[Task, ...] = ("all", "new")
+
+
+class Evidence:
+    """The tables of one release. `replaced`: tables to read instead (a refit's lists)."""
+
+    def __init__(
+        self, releases: Releases, manifest: Manifest, replaced: dict[str, Snapshot] | None = None
+    ) -> None:
+        self.releases, self.manifest = releases, manifest
+        self._replaced = replaced or {}
+
+    def table(self, asset: str) -> Snapshot:
+        return self._replaced.get(asset) or self.releases.table(self.manifest, asset)
+
+    @property
+    def evaluate_as_of(self) -> str:
+        """Part name of the cutoff the recipe was measured at, '' if nothing was held out."""
+        return self.manifest.facts.get("evaluate_as_of", "")
+
+    def measured(self, lists: Snapshot, models: frozenset[str], k: int) -> dict[Task, Measured]:
+        """NDCG@k per user and task of `lists`, against what users of *this* release then took.
+
+        models: ours and those wanted beside it; `best_retriever` stands for every retriever.
+        Empty when nothing was held out.
+        """
+        as_of = cutoff_of(self.table("cutoffs"), "evaluate")
+        if as_of is None or part_name(as_of) not in self.table("labels").parts:
+            return {}
+        labels = self.table("labels").to_pandas(part=part_name(as_of))
+        known = interactions_as_of(
+            self.table("interactions"), as_of,
+            ["user_id", "session_id", "counts_as_taken", "event_time"],
+        ).to_pandas()  # fmt: skip
+        found = {}
+        for task in TASKS:
+            pairs = labels if task == "all" else labels[labels["is_new"]]
+            own = _first(lists, task, models, k)
+            if pairs.empty or not (own["model"] == "ours").any():
+                continue
+            # a model with several seeds counts with their mean
+            wide = user_metrics(pairs, own, k).pivot_table("ndcg", "user_id", "model")
+            per_user = {str(model): wide[model] for model in wide}
+            users = wide.index
+            found[task] = Measured(per_user, history_slices(known, users))
+        return found
+
+    def live_scores(self) -> np.ndarray:
+        """The ranker's scores of all live candidates."""
+        as_of = self.manifest.facts["as_of"]
+        scores = self.table("scored_candidates").to_arrow(["score_all"], as_of)["score_all"]
+        return scores.to_numpy()
+
+    def lists(self) -> pd.DataFrame:
+        """What people would be shown."""
+        columns = ["placement", "user_id", "item_id", "rank", "policy"]
+        return self.table("recommendations").to_pandas(columns)
+
+
+def _first(lists: Snapshot, task: Task, models: frozenset[str], k: int) -> pd.DataFrame:
+    """The first k places of the wanted models' lists for one task."""
+    columns = ["task", "model", "seed", "user_id", "item_id", "rank"]
+    table = lists.to_arrow(columns, task if task in lists.parts else None)
+    wanted = pc.is_in(table["model"], value_set=pa.array(sorted(models), pa.string()))
+    if BEST_RETRIEVER in models:
+        wanted = pc.or_(wanted, pc.starts_with(table["model"], RETRIEVER))
+    of_task = pc.and_(pc.equal(table["task"], task), pc.less_equal(table["rank"], k))
+    return table.filter(pc.and_(wanted, of_task)).to_pandas()

@@ -1,0 +1,99 @@
+"""Drift and data health: numbers that tell when the world has moved away from what was learned.
+
+Belongs here: formulas over columns and frames. Does not belong here: thresholds (settings), what is
+done about a warning.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+BINS = 10
+FLOOR = 1e-4
+"""Share that an empty bin counts as, so that the logarithm stays finite."""
+
+_WINDOW = re.compile(r"_(7|14|28|84)$|_(7|28)_(28|84)$|_decayed(_items)?_\d+$|_last_5_|_last_15_")
+_CURRENT = re.compile(r"(_price_vs_usual|^price_vs_last_paid|_last_days|_due_days|_due_trips)$")
+
+
+def windowed(feature: str) -> bool:
+    """Whether a feature looks back over a window or is relative to now.
+
+    Counts over the whole history grow with every week that passes: they drift by construction and
+    say nothing, so they are left out.
+    """
+    return bool(_WINDOW.search(feature) or _CURRENT.search(feature))
+
+
+def psi(
+    expected: npt.ArrayLike,
+    actual: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    bins: int = BINS,
+) -> float:
+    """Population stability index: sum over bins of (a - e) * ln(a / e), e and a being shares.
+
+    Bins are quantiles of `expected` (NaN is a bin of its own); `weights` are those of the expected
+    rows. Below 0.1 is calm, above 0.25 is a shift (a rule of thumb from credit scoring). 0 when
+    either side is empty.
+    """
+    old, new = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
+    if len(old) == 0 or len(new) == 0:
+        return 0.0
+    weight = np.ones(len(old)) if weights is None else np.asarray(weights, dtype=float)
+    edges = _weighted_quantiles(old, weight, bins)
+    e = _shares(old, weight, edges)
+    a = _shares(new, np.ones(len(new)), edges)
+    e, a = np.maximum(e, FLOOR), np.maximum(a, FLOOR)
+    return float(np.sum((a - e) * np.log(a / e)))
+
+
+def _weighted_quantiles(
+    values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bins: int
+) -> npt.NDArray[np.float64]:
+    """Inner bin edges, ascending without repeats; a value on an edge belongs to the bin below."""
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    ordered, weight = values[known][order], weights[known][order]
+    if len(ordered) == 0:
+        return np.empty(0)
+    mass = np.cumsum(weight)
+    at = np.searchsorted(mass, mass[-1] * np.arange(1, bins) / bins)
+    return np.unique(ordered[np.minimum(at, len(ordered) - 1)])
+
+
+def _shares(
+    values: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    edges: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    known = ~np.isnan(values)
+    codes = np.where(known, np.searchsorted(edges, values, side="left"), len(edges) + 1)
+    counts = np.bincount(codes, weights=weights, minlength=len(edges) + 2)
+    return counts / counts.sum()
+
+
+def concentration(counts: npt.ArrayLike) -> float:
+    """Gini coefficient of events over items: 0 = all items alike, 1 = one item has everything."""
+    ordered = np.sort(np.asarray(counts, dtype=float))
+    if len(ordered) == 0 or ordered.sum() == 0:
+        return 0.0
+    places = np.arange(1, len(ordered) + 1)
+    n = len(ordered)
+    return float(2 * (places * ordered).sum() / (n * ordered.sum()) - (n + 1) / n)
+
+
+def weekly_volume(times: pd.Series, as_of: pd.Timestamp, weeks: int = 9) -> list[int]:
+    """Events of each of the last `weeks` full weeks before `as_of`, newest first."""
+    age = (as_of - times).dt.total_seconds() // (7 * 86_400)
+    counts = age[(age >= 0) & (age < weeks)].astype(int).value_counts()
+    return [int(counts.get(week, 0)) for week in range(weeks)]
+
+
+def unseen_share(values: pd.Series, known: Sequence[str] | pd.Index) -> float:
+    """Share of rows whose value was never there before; empty texts are not counted as values."""
+    stated = values[values != ""]
+    return float((~stated.isin(known)).mean()) if len(stated) else 0.0

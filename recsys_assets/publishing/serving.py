@@ -1,0 +1,121 @@
+"""Everything that reads what is served: the exact tables of the promoted release, never newer ones.
+
+Belongs here: finding rows of the served release. Does not belong here: laying them out (the command
+line does), changing what is served (`releases.py`).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.core.lake import Lake, LakeError, Snapshot
+from recsys_assets.publishing.releases import SHORT, Manifest, Releases
+
+LISTS = ("recommendations", "popular_recommendations")
+"""Tables whose rows name the build that made them; whoever gets them gets the release as well."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One release as people see it: fixed when it is opened, whatever is promoted meanwhile."""
+
+    releases: Releases
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, lake: Lake) -> "Served":
+        """The release that is served now. Raises ReleaseError when there is none."""
+        releases = Releases(lake)
+        return cls(releases, releases.live())
+
+    @property
+    def release_id(self) -> str:
+        """The id people are shown and exposures log."""
+        return self.manifest.release_id[:SHORT]
+
+    def table(self, asset: str) -> Snapshot:
+        """A table of this release."""
+        return self.releases.table(self.manifest, asset)
+
+    def rows(self, asset: str) -> pa.Table:
+        """All rows of a table of this release; lists carry their `release_id`."""
+        return self._named(asset, self.table(asset).to_arrow())
+
+    def lists(self, user_id: str) -> tuple[pd.DataFrame, bool]:
+        """What to show to a user, and whether the release knows them.
+
+        Somebody unknown gets what is popular. Columns as `recommendations`, with `release_id`.
+        """
+        rows = self.where("recommendations", "user_id", user_id)
+        if rows.num_rows:
+            return rows.to_pandas(), True
+        return self.rows("popular_recommendations").to_pandas(), False
+
+    def related(self, asset: str, item_id: str) -> pd.DataFrame:
+        """The rows of an item-to-item table for one item, best first."""
+        return self.where(asset, "item_id", item_id).to_pandas()
+
+    def title(self, item_id: str) -> str:
+        """Raises LakeError for an item that the release's catalogue does not have."""
+        if item_id not in self._titles.index:
+            raise LakeError(f"item {item_id!r} is not in the catalogue")
+        return str(self._titles[item_id])
+
+    def titles(self, item_ids: "pd.Series[str]") -> dict[str, str]:
+        """Titles of those of the items that are in the catalogue."""
+        found = self._titles[self._titles.index.isin(item_ids)]
+        return dict(zip(found.index.astype(str), found.astype(str), strict=True))
+
+    def where(self, asset: str, column: str, value: str, part: str | None = None) -> pa.Table:
+        """The rows of a table of this release that hold `value`."""
+        paths = [str(p) for p in self.table(asset).paths(part)]
+        return self._named(asset, pq.read_table(paths, filters=[(column, "=", value)]))
+
+    def _named(self, asset: str, rows: pa.Table) -> pa.Table:
+        if asset not in LISTS:
+            return rows
+        return rows.append_column("release_id", pa.array([self.release_id] * rows.num_rows))
+
+    @cached_property
+    def _titles(self) -> "pd.Series[str]":
+        items = self.table("items").to_arrow(["item_id", "title"])
+        return items.to_pandas().set_index("item_id")["title"]
+
+
+def exported(lake: Lake, table: str) -> pa.Table:
+    """All rows of a table: the served release's, or, of a table about releases, the approved ones.
+
+    Raises LakeError when there is no such table.
+    """
+    released = Releases(lake).state().live
+    if released:
+        served = Served.open(lake)
+        if table in served.manifest.tables:
+            return served.rows(table)
+    return lake.read(table).to_arrow()
+
+
+def formula_safe(data: pa.Table) -> pa.Table:
+    """Texts that a spreadsheet would run get a leading apostrophe; vectors become JSON texts."""
+    for place, field in enumerate(data.schema):
+        column = data.column(place)
+        if pa.types.is_list(field.type):
+            column = pa.chunked_array([pa.array([str(v) for v in column.to_pylist()])])
+        elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            column = column.cast(pa.string())
+            first = pc.utf8_slice_codeunits(column, 0, 1)
+            risky = pc.is_in(first, value_set=pa.array(FORMULA_START))
+            quoted = pc.binary_join_element_wise(pa.scalar("'"), column, "")
+            column = pc.if_else(risky, quoted, column)
+        else:
+            continue
+        data = data.set_column(place, field.name, column)
+    return data
+
+
+FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+"""First characters that make a spreadsheet run a text cell as a formula (CWE-1236)."""

@@ -1,0 +1,118 @@
+"""The verdict on a release: which rules apply to it, and what comes of each.
+
+Belongs here: the cases (first release, changed or unchanged recipe, same or moved cutoff, data too
+short to measure). Does not belong here: the rules themselves (`gate.py`), reading (`evidence.py`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from recsys_assets.core.config import Shop
+from recsys_assets.core.lake import Snapshot
+from recsys_assets.core.settings.releases import Task
+from recsys_assets.publishing import gate
+from recsys_assets.publishing.evidence import Evidence
+from recsys_assets.publishing.gate import Criterion, Measured
+from recsys_assets.publishing.refit import RefitError
+
+LISTS = "evaluation_lists"
+RECIPE = "recipe beside what is served"
+
+
+def judge(
+    challenger: Evidence,
+    incumbent: Evidence | None,
+    shop: Shop,
+    placements: Sequence[str],
+    refit: Callable[[], Snapshot],
+) -> list[Criterion]:
+    """Every criterion that applies to `challenger`, with its outcome.
+
+    incumbent: the served release, None before the first. placements: those that promise everybody
+    a list. refit: fits the challenger's recipe on the incumbent's data and returns its
+    `evaluation_lists`; called only when the recipe has changed and the cutoff has moved.
+    """
+    rules, seed = shop.releases.gate, shop.evaluation.seed
+    models = frozenset({"ours", *rules.must_beat})
+    measured = challenger.measured(challenger.table(LISTS), models, shop.evaluation.k)
+    found: list[Criterion] = []
+    if not measured:
+        found.append(
+            _note(
+                "measured",
+                "the data are too short to hold out a period: nothing could be measured, so only "
+                "the lists themselves are judged",
+            )
+        )
+    for task, own in measured.items():
+        found += gate.against_simpler(task, own, rules, first=incumbent is None, seed=seed)
+    lists = challenger.lists()
+    users = challenger.table("users").to_pandas(["user_id"])["user_id"]
+    found += gate.lists_are_fit(lists, users, placements, rules)
+    if incumbent is None:
+        found.append(_note("first release", "nothing is served yet, so nothing is compared with"))
+        return gate.corrected(found, rules)
+    changed = challenger.manifest.facts["recipe"] != incumbent.manifest.facts["recipe"]
+    if measured:
+        found += _beside(challenger, incumbent, measured, shop, changed, refit)
+    found += gate.lists_beside_served(lists, incumbent.lists(), rules)
+    found.append(
+        gate.scores_beside_served(
+            challenger.live_scores(), incumbent.live_scores(), rules, changed=changed
+        )
+    )
+    return gate.corrected(found, rules)
+
+
+def _beside(
+    challenger: Evidence,
+    incumbent: Evidence,
+    measured: Mapping[Task, Measured],
+    shop: Shop,
+    changed: bool,
+    refit: Callable[[], Snapshot],
+) -> list[Criterion]:
+    """The two recipes at one cutoff: the challenger's if both were measured there, else, for a
+    changed recipe, the incumbent's, to which the challenger's recipe goes back."""
+    rules, k, seed = shop.releases.gate, shop.evaluation.k, shop.evaluation.seed
+    served, ours = incumbent.table(LISTS), frozenset({"ours"})
+    if not incumbent.evaluate_as_of:
+        return [_note(RECIPE, "what is served was never measured: its data were too short")]
+    if challenger.evaluate_as_of == incumbent.evaluate_as_of:
+        new, old = measured, challenger.measured(served, ours, k)
+    elif not changed:
+        text = "the recipe is the same one, and at the new cutoff it would meet itself"
+        return [_note(RECIPE, text), *_lift(measured, incumbent, shop)]
+    else:
+        try:
+            back = refit()
+        except RefitError as error:
+            text = f"the changed recipe cannot be compared with what is served: {error}"
+            return [Criterion(RECIPE, "all", "failed", text)]
+        new, old = (incumbent.measured(lists, ours, k) for lists in (back, served))
+    found = []
+    for task in old:
+        if task in new:
+            mine, theirs = new[task].ours, old[task].ours
+            found += gate.against_incumbent(
+                task, mine, theirs, new[task].slices, rules,
+                changed=changed and not mine.equals(theirs), seed=seed,
+            )  # fmt: skip
+    return found
+
+
+def _lift(measured: Mapping[Task, Measured], incumbent: Evidence, shop: Shop) -> list[Criterion]:
+    """What the same recipe adds to the best single retriever, beside what it added before."""
+    models = frozenset({"ours", gate.BEST_RETRIEVER})
+    before = incumbent.measured(incumbent.table(LISTS), models, shop.evaluation.k)
+    if "all" not in measured or "all" not in before:
+        return []
+    now, then = measured["all"].lift, before["all"].lift
+    if now is None or then is None:
+        return []
+    reference = "its own lead over the best retriever before"
+    users = len(measured["all"].ours)
+    return [gate.implausible(now / then - 1, reference, shop.releases.gate, users)]
+
+
+def _note(name: str, text: str) -> Criterion:
+    return Criterion(name, "all", "reported", text)

@@ -1,0 +1,166 @@
+"""The gate lets equal and better recipes through and refuses what harms people."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.core.settings.releases import Gate
+from recsys_assets.publishing import gate
+from recsys_assets.publishing.gate import Criterion, Measured
+
+USERS = pd.Index([f"u{n:04d}" for n in range(1000)], name="user_id")
+RULES = Gate(margin={"all": 0.01, "new": 0.005})
+SLICES = pd.Series(np.repeat(["1-5", "6-20", "over 20", "none"], [300, 300, 300, 100]), USERS)
+
+
+def metric(mean: float, seed: int, spread: float = 0.1) -> pd.Series:
+    values = np.random.default_rng(seed).normal(mean, spread, len(USERS))
+    return pd.Series(values, USERS)
+
+
+BASE = metric(0.4, seed=1)
+
+
+def beside(ours: pd.Series, *, changed: bool = False, rules: Gate = RULES) -> list[str]:
+    found = gate.against_incumbent("all", ours, BASE, SLICES, rules, changed=changed)
+    return gate.blocking(gate.corrected(found, rules))
+
+
+def test_equal_lists_pass_as_an_unchanged_recipe() -> None:
+    assert beside(BASE.copy()) == []
+
+
+def test_a_retrain_with_noise_around_zero_passes() -> None:
+    assert beside(BASE + metric(0, seed=2, spread=0.05)) == []
+
+
+def test_a_changed_recipe_that_is_no_better_is_refused_unless_the_shop_allows_it() -> None:
+    ours = BASE + metric(0, seed=2, spread=0.05)
+    assert "must be shown to be better" in beside(ours, changed=True)[0]
+    lenient = RULES.model_copy(update={"changed_recipe": "not_inferior"})
+    assert beside(ours, changed=True, rules=lenient) == []
+
+
+def test_a_changed_recipe_that_is_better_beyond_chance_passes() -> None:
+    assert beside(BASE + metric(0.02, seed=2, spread=0.05), changed=True) == []
+
+
+def test_shuffled_labels_are_refused_whether_the_recipe_changed_or_not() -> None:
+    shuffled = metric(0.15, seed=3)
+    for changed in (True, False):
+        assert any("worse" in r or "better" in r for r in beside(shuffled, changed=changed))
+
+
+def test_a_dropped_feature_that_costs_more_than_the_margin_is_refused() -> None:
+    assert "less than 0.01 worse" in beside(BASE - 0.02 + metric(0, seed=4, spread=0.02))[0]
+
+
+def test_one_broken_slice_is_refused_though_the_mean_is_fine() -> None:
+    ours = BASE + 0.01
+    ours[SLICES == "6-20"] -= 0.04
+    assert abs((ours - BASE).mean()) < 0.01
+    reasons = beside(ours)
+    assert len(reasons) == 1 and "6-20 baskets" in reasons[0]
+
+
+def test_a_slice_with_fewer_than_the_needed_users_is_reported_and_decides_nothing() -> None:
+    ours = BASE.copy()
+    ours[SLICES == "none"] -= 0.05
+    found = gate.against_incumbent("all", ours, BASE, SLICES, RULES, changed=False)
+    found = gate.corrected(found, RULES)
+    small = next(c for c in found if c.subject == "all: none")
+    assert small.outcome == "reported" and "100 users, 200 are needed" in small.text
+    assert gate.blocking(found) == []
+
+
+def slice_with(p_value: float, subject: str) -> Criterion:
+    return Criterion(gate.SLICE, subject, "passed", "", value=p_value, users=500)
+
+
+def test_slices_are_corrected_for_their_number_step_by_step() -> None:
+    # Holm with three slices at .05: .010 <= .05/3, .024 <= .05/2, .06 > .05/1
+    found = [slice_with(p, s) for p, s in ((0.024, "b"), (0.06, "c"), (0.010, "a"))]
+    outcomes = {c.subject: c.outcome for c in gate.corrected(found, RULES)}
+    assert outcomes == {"a": "failed", "b": "failed", "c": "passed"}
+    # .020 > .05/3 stops everything, though .020 alone would be below .05
+    found = [slice_with(p, s) for p, s in ((0.020, "a"), (0.021, "b"), (0.022, "c"))]
+    assert gate.blocking(gate.corrected(found, RULES)) == []
+
+
+def test_with_too_few_users_differences_are_reported_and_decide_nothing() -> None:
+    few = USERS[:100]
+    found = gate.against_incumbent(
+        "all", BASE[few] - 0.2, BASE[few], SLICES[few], RULES, changed=False
+    )
+    assert gate.blocking(gate.corrected(found, RULES)) == []
+    assert all("reported only" in c.text for c in found if c.outcome == "reported")
+
+
+def test_a_gain_too_good_to_be_true_is_held_back() -> None:
+    assert "found out why" in beside(BASE * 1.5)[0]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_losing_to_something_simpler_blocks(first: bool) -> None:
+    measured = Measured({"ours": BASE, "popularity_7d": BASE + 0.05}, SLICES)
+    found = gate.against_simpler("all", measured, RULES, first=first)
+    assert [c.subject for c in found] == ["all"]
+    assert "against popularity_7d" in gate.blocking(found)[0]
+
+
+def test_a_first_release_may_equal_the_best_retriever_a_later_one_must_beat_it() -> None:
+    models = {
+        "ours": BASE,
+        "retriever: good": BASE + metric(0.001, seed=5, spread=0.05),
+        "retriever: weak": BASE - 0.1,
+    }
+    models["retriever: good"] += BASE.mean() - models["retriever: good"].mean() + 0.0005
+    measured = Measured(models, SLICES)
+    assert measured.best_retriever == "retriever: good"
+    assert gate.blocking(gate.against_simpler("all", measured, RULES, first=True)) == []
+    assert len(gate.blocking(gate.against_simpler("all", measured, RULES, first=False))) == 1
+
+
+def test_baselines_that_a_shop_does_not_have_are_not_asked_for() -> None:
+    assert gate.against_simpler("new", Measured({"ours": BASE}, SLICES), RULES, first=False) == []
+
+
+def lists(items: dict[str, list[str]], policy: str = "ranker") -> pd.DataFrame:
+    rows = [
+        {"placement": "for_you", "user_id": u, "item_id": i, "rank": r, "policy": policy}
+        for u, own in items.items()
+        for r, i in enumerate(own, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_users_without_a_list_and_golden_users_without_a_ranked_one_block() -> None:
+    rules = RULES.model_copy(update={"golden_users": ["a", "b"]})
+    shown = lists({"a": ["x"], "b": ["y"]})
+    shown.loc[shown["user_id"] == "b", "policy"] = "fallback"
+    found = gate.lists_are_fit(shown, pd.Series(["a", "b", "c"]), ["for_you"], rules)
+    assert [c.outcome for c in found] == ["failed", "failed"]
+    assert "66.7% of users have a list" in found[0].text
+    assert "1 of 2 golden users" in found[1].text
+
+
+def test_coverage_and_churn_count_items_and_what_was_shown_before() -> None:
+    before = lists({"a": ["1", "2", "3", "4"], "b": ["5", "6", "7", "8"]})
+    after = lists({"a": ["1", "2", "9", "10"], "b": ["9", "10", "1", "2"]})
+    coverage, churn = gate.lists_beside_served(after, before, RULES)
+    assert coverage.value == 4 / 8
+    assert churn.value == 2 / 8
+    collapsed, _ = gate.lists_beside_served(lists({"a": ["1"], "b": ["1"]}), before, RULES)
+    assert collapsed.outcome == "failed"
+
+
+def test_shifted_scores_block_the_same_recipe_and_are_reported_of_another() -> None:
+    old, new = BASE.to_numpy(), BASE.to_numpy() + 1
+    assert gate.scores_beside_served(old, old, RULES, changed=False).value == 0
+    assert gate.scores_beside_served(new, old, RULES, changed=False).outcome == "failed"
+    assert gate.scores_beside_served(new, old, RULES, changed=True).outcome == "reported"
+
+
+def test_equal_retrains_are_refused_at_most_rarely() -> None:
+    refused = sum(bool(beside(BASE + metric(0, seed=100 + n, spread=0.08))) for n in range(30))
+    assert refused <= 2

@@ -1,0 +1,271 @@
+"""What is served is one complete release, whatever happens to the process that changes it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
+from recsys_assets.publishing import manifest
+from recsys_assets.publishing.releases import (
+    RELEASE,
+    SERVED,
+    Known,
+    Manifest,
+    ReleaseError,
+    Releases,
+)
+from recsys_assets.publishing.serving import Served
+
+KEY = VersionKey(code="c", config="", libraries="l", inputs={})
+
+
+def make(lake: Lake, value: int) -> str:
+    """A complete release whose every table says `value`; returns its id."""
+    rows = []
+    for name in SERVED:
+        table = pa.table({"user_id": ["u"], "item_id": [str(value)], "title": ["t"]})
+        version = lake.store(name, [("", table)], KEY)
+        rows.append(manifest.row("table", name, "", version.content_id, version.id))
+    rows.append(manifest.row("fact", "as_of", "", f"day {value}"))
+    version = lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY)
+    return version.id
+
+
+def put(releases: Releases, value: int, *, passed: bool = True) -> str:
+    """Make a release, judge it against what is served, and offer it as a scheduled run does."""
+    release_id = make(releases.lake, value)
+    reasons = [] if passed else ["worse than before"]
+    releases.judged(Known(release_id, passed, reasons, against=releases.state().live), "run")
+    releases.offer(release_id, "run")
+    return release_id
+
+
+def shown(lake: Lake) -> str:
+    return str(Served.open(lake).lists("u")[0]["item_id"].iloc[0])
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
+@pytest.fixture
+def releases(lake: Lake) -> Releases:
+    return Releases(lake)
+
+
+def test_before_any_release_serving_says_what_to_do(lake: Lake) -> None:
+    with pytest.raises(ReleaseError, match="start with `recsys run`"):
+        Served.open(lake)
+
+
+def test_equal_things_are_the_same_release(lake: Lake) -> None:
+    assert make(lake, 1) == make(lake, 1) != make(lake, 2)
+
+
+def test_a_release_that_passes_is_served_and_one_that_is_blocked_changes_nothing(
+    lake: Lake, releases: Releases
+) -> None:
+    first = put(releases, 1)
+    blocked = put(releases, 2, passed=False)
+    assert releases.state().live == first
+    assert shown(lake) == "1"
+    assert "worse than before" in releases.offer(blocked, "run")
+
+
+def test_what_is_newest_in_the_lake_is_not_what_is_served(lake: Lake, releases: Releases) -> None:
+    put(releases, 1)
+    newer = lake.store("recommendations", [("", pa.table({"user_id": ["u"]}))], KEY)
+    lake.propose([newer])
+    lake.approve([newer])
+    assert shown(lake) == "1"
+
+
+def test_a_rollback_serves_the_one_before_and_the_next_schedule_does_not_undo_it(
+    lake: Lake, releases: Releases
+) -> None:
+    put(releases, 1)
+    put(releases, 2)
+    releases.rollback(why="complaints")
+    assert shown(lake) == "1"
+    third = put(releases, 3)
+    assert shown(lake) == "1"
+    assert "pinned (complaints)" in releases.offer(third, "run")
+    releases.unpin(why="fixed")
+    fourth = put(releases, 4)
+    assert releases.state().live == fourth
+
+
+def test_rolling_back_twice_goes_two_back_and_no_further_than_there_are(
+    lake: Lake, releases: Releases
+) -> None:
+    for value in (1, 2, 3):
+        put(releases, value)
+    releases.rollback(2, why="")
+    assert shown(lake) == "1"
+    with pytest.raises(ReleaseError, match="0 earlier releases"):
+        releases.rollback(why="")
+
+
+def test_a_person_may_promote_what_the_gate_blocked_only_by_saying_so(
+    lake: Lake, releases: Releases
+) -> None:
+    put(releases, 1)
+    blocked = put(releases, 2, passed=False)
+    with pytest.raises(ReleaseError, match="worse than before"):
+        releases.promote(blocked, why="")
+    releases.promote(blocked, why="known and accepted", anyway=True)
+    assert shown(lake) == "2"
+    entry = releases.state().log[-1]
+    assert (entry.action, entry.why) == ("promoted against its gate", "known and accepted")
+
+
+def test_while_frozen_nothing_is_promoted_but_a_rollback_works(
+    lake: Lake, releases: Releases
+) -> None:
+    put(releases, 1)
+    second = put(releases, 2)
+    releases.freeze(why="sale")
+    third = put(releases, 3)
+    assert releases.state().live == second
+    with pytest.raises(ReleaseError, match="frozen \\(sale\\)"):
+        releases.promote(third, why="")
+    releases.rollback(why="")
+    assert shown(lake) == "1"
+
+
+def test_a_verdict_against_something_no_longer_served_promotes_nothing(
+    lake: Lake, releases: Releases
+) -> None:
+    first = put(releases, 1)
+    late = make(lake, 2)
+    releases.judged(Known(late, passed=True, against=first), "run")
+    third = put(releases, 3)
+    assert "judged against" in releases.offer(late, "run")
+    assert releases.state().live == third
+
+
+def test_every_change_is_in_the_log_with_who_when_and_why(releases: Releases) -> None:
+    put(releases, 1)
+    put(releases, 2)
+    releases.rollback(why="complaints")
+    log = releases.state().log
+    assert [e.action for e in log] == [
+        "passed the gate", "promoted", "passed the gate", "promoted", "rolled back 1",
+    ]  # fmt: skip
+    assert all(e.who and pd.Timestamp(e.at).tzinfo for e in log)
+    assert log[-1].why == "complaints"
+
+
+def test_a_release_with_a_missing_or_altered_file_is_never_served(
+    lake: Lake, releases: Releases
+) -> None:
+    put(releases, 1)
+    bad = make(lake, 2)
+    releases.judged(Known(bad, passed=True, against=releases.state().live), "run")
+    named = releases.manifest(bad).tables["recommendations"][0]
+    path = lake.object_path(lake.version(named).files[0].sha256, "parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(CorruptFileError, match="was altered"):
+        releases.offer(bad, "run")
+    path.unlink()
+    with pytest.raises(CorruptFileError, match="missing"):
+        releases.promote(bad, why="")
+    assert shown(lake) == "1"
+
+
+def test_retention_keeps_what_is_served_and_what_was_served_before(
+    lake: Lake, releases: Releases
+) -> None:
+    ids = [put(releases, value) for value in range(1, 6)]
+    releases.rollback(3, why="")  # live is 2, pinned; before it 1
+    assert releases.collect(1, dry_run=True)[0] == ids[2:4]
+    gone, freed = releases.collect(1)
+    assert gone == ids[2:4] and freed > 0
+    assert [k.release_id for k in releases.state().known] == [ids[0], ids[1], ids[4]]
+    for kept in (ids[0], ids[1], ids[4]):
+        releases.check(kept, deep=True)
+    releases.rollback(why="")
+    assert shown(lake) == "1"
+
+
+def test_a_manifest_reads_back_what_was_written() -> None:
+    rows = [
+        manifest.row("table", "raw", "2024-01-02", "content", "b"),
+        manifest.row("table", "raw", "2024-01-01", "content", "a"),
+        manifest.row("metric", "ndcg@10 all", "", repr(0.1 + 0.2)),
+        manifest.row("library", "numpy", "", "2.4.6"),
+    ]
+    read = Manifest.read("r", pd.DataFrame(rows))
+    assert set(read.tables["raw"]) == {"a", "b"}
+    assert read.metrics == {"ndcg@10 all": 0.1 + 0.2}
+    assert read.libraries == {"numpy": "2.4.6"}
+
+
+CHANGE = """
+import sys
+from pathlib import Path
+from recsys_assets.core.lake import Lake
+from recsys_assets.publishing.releases import Releases
+releases = Releases(Lake(Path(sys.argv[1])))
+if sys.argv[2] == "rollback":
+    releases.rollback(why="")
+else:
+    releases.promote(sys.argv[3], why="")
+"""
+
+
+def change(root: Path, *arguments: str, kill_at: int = 0) -> "subprocess.Popen[bytes]":
+    """Start a promote or rollback in a process of its own, killed at its n-th fsync or rename."""
+    strace = [
+        "/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,rename",
+        "-e", f"inject=fsync,rename:signal=SIGKILL:when={kill_at}",
+    ]  # fmt: skip
+    return subprocess.Popen(
+        [*(strace if kill_at else []), sys.executable, "-c", CHANGE, str(root), *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_killed_at_any_fsync_or_rename_a_complete_release_is_served(
+    lake: Lake, releases: Releases, action: str
+) -> None:
+    if not Path("/usr/bin/strace").exists():
+        pytest.skip("strace is not installed: apt-get install strace")
+    first, second = put(releases, 1), put(releases, 2)
+    third = make(lake, 3)
+    releases.judged(Known(third, passed=True), "run")
+    wanted = third if action == "promote" else first
+    for nth in range(1, 9):
+        code = change(lake.root, action, third, kill_at=nth).wait()
+        state = releases.state()
+        assert state.live in (second, wanted), f"killed at {nth}"
+        assert len(state.log) == (5 if state.live == second else 6), "a change without its log line"
+        releases.check(state.live, deep=True)
+        lake.sweep()
+        assert not list((lake.root / "tmp").iterdir())
+        if code == 0 or state.live == wanted:
+            break
+    assert nth > 1, "nothing was killed"
+    assert releases.state().live == wanted
+
+
+def test_two_promotes_at_once_end_in_one_of_them_and_both_are_in_the_log(
+    lake: Lake, releases: Releases
+) -> None:
+    put(releases, 1)
+    rivals = [make(lake, value) for value in (2, 3)]
+    for release_id in rivals:
+        releases.judged(Known(release_id, passed=True), "run")
+    racing = [change(lake.root, "promote", release_id) for release_id in rivals]
+    assert [process.wait() for process in racing] == [0, 0]
+    state = releases.state()
+    assert sorted(state.stack[1:]) == sorted(rivals)
+    assert [e.action for e in state.log].count("promoted by hand") == 2
