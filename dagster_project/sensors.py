@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.compute as pc
 
 from dagster_project import automation, jobs
 from dagster_project.alerts import Alert, Alerts
@@ -24,6 +23,7 @@ from recsys_assets.ingestion.arrivals import LedgerError, Look
 from recsys_assets.ingestion.assets import partitions, source_fingerprint
 from recsys_assets.ingestion.files import inbox_of, ledger_of
 from recsys_assets.ingestion.source import SourceError
+from recsys_assets.publishing.serving import Served
 
 STATE_TAG = "recsys/state"
 """Tag of a requested run: a hash of what was found stale, so that the same is not asked twice."""
@@ -184,12 +184,9 @@ def staleness(project: Project, now: datetime) -> tuple[timedelta | None, str]:
     ended: a run on the same old data refreshes nothing. A closed data set ends at its end.
     """
     try:
-        served = project.lake.served("recommendations").to_arrow(["as_of"])["as_of"]
+        as_of = Served.open(project.lake).as_of.to_pydatetime()
     except LakeError as error:
         return None, str(error)
-    if len(served) == 0:
-        return None, "the served lists are empty"
-    as_of = pc.max(served).as_py()
     end = project.shop.partitions.end
     newest = now if end is None else min(now, datetime.combine(end, time(), UTC))
     behind = newest - as_of

@@ -64,8 +64,7 @@ def recommendations(
             )
         out.print(grid)
     if len(frame):
-        as_of = frame["as_of"].iloc[0]
-        out.print(f"release {served.release_id}, data up to {as_of:%F %R} UTC")
+        out.print(f"release {served.release_id}, data up to {served.as_of:%F %R} UTC")
 
 
 def related(served: Served, out: Console, item_id: str, n: int) -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import version as library_version
 import dagster as dg
 import pandas as pd
 
-from recsys_assets.core.assets import LIBRARIES, GatedAsset, Project, Report, table_asset
+from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of
 from recsys_assets.core.lake import Snapshot, part_name
@@ -55,6 +55,7 @@ def _release(upstream: Sequence[GatedAsset]) -> GatedAsset:
     names = [g.table.name for g in upstream]
     read_by_others = {i for g in upstream for i in g.producer.inputs}
     recipe, sections = recipe_of(upstream)
+    weekly = {g.table.name for g in upstream if CADENCE in g.asset.tags_by_key[g.asset.key]}
 
     def fits_together(candidate: Snapshot, project: Project) -> Iterator[Failure]:
         """Every table was made from exactly the tables the release names beside it."""
@@ -63,8 +64,8 @@ def _release(upstream: Sequence[GatedAsset]) -> GatedAsset:
         snapshots = {name: releases.table(own, name) for name in own.tables}
         for name, snapshot in snapshots.items():
             for version in snapshot.versions:
-                if version.partition:
-                    continue  # a day is made when it comes; its rows are audited, not its moment
+                if version.partition or name in weekly:
+                    continue  # made when their day comes, from what there was then
                 for source, content in version.key.inputs.items():
                     if source in snapshots and snapshots[source].content_id != content:
                         yield Failure(

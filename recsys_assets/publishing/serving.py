@@ -37,6 +37,11 @@ class Served:
         """The id people are shown and exposures log."""
         return self.manifest.release_id[:SHORT]
 
+    @property
+    def as_of(self) -> pd.Timestamp:
+        """The served lists know everything before this moment."""
+        return pd.Timestamp(self.manifest.facts["as_of"])
+
     def table(self, asset: str) -> Snapshot:
         """A table of this release."""
         return self.releases.table(self.manifest, asset)
