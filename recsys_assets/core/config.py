@@ -38,8 +38,8 @@ from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.core.settings.onboarding import Onboarding
-from recsys_assets.core.settings.studies import Studies
 from recsys_assets.core.settings.releases import Releases
+from recsys_assets.core.settings.studies import Studies
 
 Number = int | float
 InteractionColumn = Literal[

@@ -55,7 +55,6 @@ def _release(upstream: Sequence[GatedAsset]) -> GatedAsset:
     names = [g.table.name for g in upstream]
     read_by_others = {i for g in upstream for i in g.producer.inputs}
     recipe, sections = recipe_of(upstream)
-    weekly = {g.table.name for g in upstream if CADENCE in g.asset.tags_by_key[g.asset.key]}
 
     def fits_together(candidate: Snapshot, project: Project) -> Iterator[Failure]:
         """Every table was made from exactly the tables the release names beside it."""
@@ -64,8 +63,8 @@ def _release(upstream: Sequence[GatedAsset]) -> GatedAsset:
         snapshots = {name: releases.table(own, name) for name in own.tables}
         for name, snapshot in snapshots.items():
             for version in snapshot.versions:
-                if version.partition or name in weekly:
-                    continue  # made when their day comes, from what there was then
+                if version.partition:
+                    continue  # a day is made when it comes; its rows are audited, not its moment
                 for source, content in version.key.inputs.items():
                     if source in snapshots and snapshots[source].content_id != content:
                         yield Failure(
@@ -236,5 +235,7 @@ WARNINGS: list[dg.AssetChecksDefinition] = [promoted]
 
 
 def assets(upstream: Sequence[GatedAsset]) -> list[GatedAsset]:
-    """The stage's assets; a release names every asset of `upstream`."""
-    return [_release(upstream), _verdict(upstream), served_release]
+    """The stage's assets. A release names every asset of `upstream` but the studies, which are made
+    once a week, from what there was then, and which nothing that is shown depends on."""
+    part = [g for g in upstream if CADENCE not in g.asset.tags_by_key[g.asset.key]]
+    return [_release(part), _verdict(part), served_release]
