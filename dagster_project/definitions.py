@@ -6,6 +6,7 @@ from dagster_project import automation, jobs, resources, schedules, sensors
 from recsys_assets.collaborative import assets as collaborative
 from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.enrichment import assets as enrichment
 from recsys_assets.evaluation import assets as evaluation
 from recsys_assets.evaluation import study_assets as studies
 from recsys_assets.indexing import assets as indexing
@@ -24,6 +25,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *staging.ASSETS,
         *content.ASSETS,
         *collaborative.ASSETS,
+        *enrichment.ASSETS,
         *indexing.ASSETS,
         *retrieval.ASSETS,
         *onboarding.ASSETS,

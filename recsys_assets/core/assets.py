@@ -169,7 +169,7 @@ def table_asset(
     weekly: bool = False,
     names: Sequence[str] = (),
     after: Sequence[str] = (),
-    always: bool = False,
+    always: bool | Callable[[Shop], bool] = False,
 ) -> Callable[[Callable[..., Any]], GatedAsset]:
     """Declare the asset that produces `table`.
 
@@ -186,7 +186,8 @@ def table_asset(
     names: assets whose exact versions it records, handed over as `named`; a new version of one,
         even of equal content, is a changed input.
     after: assets to run after, beyond its parameters.
-    always: it acts on more than its inputs, so it is called even when nothing changed.
+    always: (for which shops) it acts on more than its inputs, so it is called even when nothing
+        changed.
     """
 
     def declare(function: Callable[..., Any]) -> GatedAsset:
@@ -214,7 +215,7 @@ class _Producer:
     partitioned: bool
     names: tuple[str, ...]
     after: tuple[str, ...]
-    always: bool
+    always: bool | Callable[[Shop], bool]
 
     @property
     def inputs(self) -> list[str]:
@@ -369,7 +370,8 @@ class _Producer:
         key = self.key(project, snapshots, named)
         entry = lake.entries(name).get("")
         before = entry.current if entry else None
-        if before is not None and not self.always:
+        always = self.always(project.shop) if callable(self.always) else self.always
+        if before is not None and not always:
             current = lake.version(before)
             if current.key == key:
                 lake.propose([current], run_id)

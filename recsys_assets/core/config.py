@@ -35,6 +35,7 @@ from recsys_assets.core.settings.arrival import Arrival
 from recsys_assets.core.settings.automation import Automation
 from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
+from recsys_assets.core.settings.enrichment import EnrichmentSettings
 from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.core.settings.onboarding import Onboarding
@@ -458,6 +459,7 @@ class Shop(Part):
     studies: Studies = Studies()
     encoder: Encoder = Encoder()
     onboarding: Onboarding = Onboarding()
+    enrichment: EnrichmentSettings = EnrichmentSettings()
     language_model: LanguageModelSettings = LanguageModelSettings()
     index: Index = Index()
     releases: Releases = Releases()

@@ -14,8 +14,8 @@ from recsys_assets.core.config import packaged_shop
 
 ROOT = Path(__file__).parents[2]
 STAGES = (
-    "language_model", "ingestion", "staging", "content", "collaborative", "indexing", "retrieval",
-    "onboarding", "ranking", "evaluation", "publishing",
+    "language_model", "ingestion", "staging", "content", "collaborative", "enrichment", "indexing",
+    "retrieval", "onboarding", "ranking", "evaluation", "publishing",
 )  # fmt: skip
 
 

@@ -1,0 +1,71 @@
+"""The closed sets of terms an enrichment may use.
+
+Belongs here: the fixed terms (uses, appeal, audience), and the terms a catalogue brings (product
+types, words). Does not belong here: who picks terms for an item (`extractive.py`, `claude.py`).
+
+Whatever writes an enrichment, every string in it is one of these terms: a text that talks a model
+into something else cannot get that something any further.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+USES = (
+    "breakfast", "lunch", "dinner", "snack", "drink", "baking", "cooking", "dessert", "party",
+    "gift", "cleaning", "laundry", "personal care", "health", "baby care", "pet care", "school",
+    "office", "garden", "home repair", "decoration", "clothing", "travel", "sport", "entertainment",
+    "reading", "learning",
+)  # fmt: skip
+
+APPEAL = (
+    "low price", "premium", "store brand", "large pack", "small pack", "organic", "light",
+    "seasonal", "for children", "convenient", "fresh", "frozen", "classic", "new",
+)  # fmt: skip
+
+AUDIENCES = (
+    "families with children", "parents of babies", "singles", "couples", "older people",
+    "young adults", "pet owners", "bakers and cooks", "health-conscious people",
+    "price-conscious people", "hosts", "hobbyists", "everyone",
+)  # fmt: skip
+
+MOST_TYPES = 400
+"""Product types are the values of the deepest category level with no more than so many."""
+
+_WORD = re.compile(r"[a-z]{3,}")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The terms of one catalogue. `level` is the category level its product types come from."""
+
+    level: str
+    types: tuple[str, ...]
+    words: frozenset[str]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in the order they come, lower case, letters only."""
+    return _WORD.findall(text.lower())
+
+
+def type_level(items: pd.DataFrame) -> str:
+    """The category level whose values serve as product types."""
+    for level in ("category_3", "category_2"):
+        if 1 < items.loc[items[level] != "", level].nunique() <= MOST_TYPES:
+            return level
+    return "category_1"
+
+
+def vocabulary(items: pd.DataFrame, texts: Iterable[str]) -> Vocabulary:
+    """The terms of a catalogue: its product types, and the words at least two texts use."""
+    level = type_level(items)
+    counted: dict[str, int] = {}
+    for text in texts:
+        for word in set(words_of(text)):
+            counted[word] = counted.get(word, 0) + 1
+    types = np.sort(items.loc[items[level] != "", level].unique())
+    return Vocabulary(level, tuple(types), frozenset(w for w, n in counted.items() if n > 1))
