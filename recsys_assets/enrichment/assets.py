@@ -212,6 +212,8 @@ def _measure(
     return {
         "complements of a cold item's type in its baskets, share of 5": rates["complements"],
         "most popular types in them, share of 5": rates["popular types"],
+        "complements of a cold item's type in its baskets, lift": rates["complements lift"],
+        "most popular types in them, lift": rates["popular types lift"],
         "audience of a cold item's type among its buyers, lift": lift["audience lift"],
     }
 

@@ -21,9 +21,9 @@ MIN_USERS = 20
 COMPLEMENTS = 8
 AUDIENCES = 4
 _PRIOR = 50.0
-_DAMPING = 0.3
-"""Complements are ordered by P(other | type) / P(other) ** damping; 1 would be plain lift, which
-finds rarities, 0 popularity. As in `collaborative/item_lists.py`."""
+_DAMPING = 0.1
+"""Complements are ordered by P(other | type) / P(other) ** damping, as `item_lists.py` orders
+items; 1 would be plain lift, which finds rarities."""
 
 COLUMNS = ("type", "relation", "rank", "value", "lift", "support")
 
@@ -135,12 +135,14 @@ def complement_hit_rates(
     cold: pd.Index,
     k: int = 5,
 ) -> dict[str, float]:
-    """How often the complements of a cold item's type are in the baskets the item later came in.
+    """How well the complements of a cold item's type foretell the baskets it later came in.
 
     For each later basket with a cold item: the share of the k complements of its type that are in
     the basket, beside the share of the k types most baskets had before the cutoff (never the
-    item's own type). `before`, `after`: item_id, session_id, counts_as_taken. Means over pairs of
-    basket and cold item: {'complements', 'popular types', 'pairs'}.
+    item's own type), both as means over pairs of basket and cold item. Each lift is that share over
+    what any later basket would give: 1 = says nothing about this basket. `before`, `after`:
+    item_id, session_id, counts_as_taken. Keys: complements, popular types, complements lift,
+    popular types lift, pairs.
     """
     kind = items.set_index("item_id")[level]
 
@@ -155,19 +157,27 @@ def complement_hit_rates(
     contents = later.groupby("session_id")["type"].agg(set)
     chosen = relations[relations["relation"] == "complement"]
     ours = chosen[chosen["rank"] <= k].groupby("type")["value"].agg(list).to_dict()
-    hits, base = [], []
+    share = later.drop_duplicates(["session_id", "type"])["type"].value_counts()
+    expected = (share / max(len(contents), 1)).to_dict()
+    hits = np.zeros((2, 2))  # complements, popular types: found, to be expected in any basket
+    pairs = 0
     for session, own in zip(asked["session_id"], asked["type"], strict=True):
         basket = contents[session] - {own}
         if not basket or own not in ours:
             continue
-        proposed = ours[own]
+        pairs += 1
         likely = [t for t in popular[: k + 1] if t != own][:k]
-        hits.append(sum(t in basket for t in proposed) / k)
-        base.append(sum(t in basket for t in likely) / k)
+        for row, proposed in enumerate((ours[own], likely)):
+            hits[row, 0] += sum(t in basket for t in proposed)
+            hits[row, 1] += sum(expected.get(t, 0.0) for t in proposed)
+    rates = hits[:, 0] / max(k * pairs, 1)
+    lifts = hits[:, 0] / np.maximum(hits[:, 1], 1e-9)
     return {
-        "complements": float(np.mean(hits)) if hits else 0.0,
-        "popular types": float(np.mean(base)) if base else 0.0,
-        "pairs": float(len(hits)),
+        "complements": float(rates[0]),
+        "popular types": float(rates[1]),
+        "complements lift": float(lifts[0]),
+        "popular types lift": float(lifts[1]),
+        "pairs": float(pairs),
     }
 
 
