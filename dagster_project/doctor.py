@@ -24,6 +24,7 @@ from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake, LakeError
 from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.publishing.releases import SERVED, SHORT, Releases
 
 Level = Literal["error", "warning"]
 
@@ -31,8 +32,6 @@ LEAST_FREE_BYTES = 1_000_000_000
 LEAST_FREE_SHARE = 0.05
 HEARTBEAT = timedelta(minutes=2)
 QUEUED = timedelta(hours=1)
-SERVED = ("recommendations", "popular_recommendations", "similar_items", "bought_together", "items")
-"""Tables whose every byte is hashed at each look; `deep` hashes all."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ def examine(
         lambda: stored(lake, deep),
         lambda: gates(lake),
         lambda: served(project, now),
+        lambda: release(project, deep),
         lambda: arrivals(home),
         lambda: disk(home),
         lambda: leftovers(lake),
@@ -151,6 +151,26 @@ def served(project: Project, now: datetime) -> Iterator[Finding]:
         yield Finding(
             "error", f"what is served {alert.what}, {hours:.0f} hours behind", alert.remedy
         )
+
+
+def release(project: Project, deep: bool) -> Iterator[Finding]:
+    """Whether what is served is complete, and whether somebody holds it."""
+    releases = Releases(project.lake)
+    state = releases.state()
+    try:
+        if state.live:
+            releases.check(state.live, deep=deep)
+    except LakeError as error:
+        yield Finding(
+            "error",
+            f"release {state.live[:SHORT]}, which is served, is damaged: {error}",
+            "Serve the one before (`recsys rollback`), then run the job",
+        )
+    for held, lift in ((state.pinned, "unpin"), (state.frozen, "unfreeze")):
+        if held:
+            yield Finding(
+                "warning", f"no new release is served: {held}", f"`recsys {lift}` lifts it"
+            )
 
 
 def arrivals(home: Path) -> Iterator[Finding]:

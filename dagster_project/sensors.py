@@ -24,6 +24,7 @@ from recsys_assets.ingestion.assets import partitions, source_fingerprint
 from recsys_assets.ingestion.files import inbox_of, ledger_of
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.publishing.serving import Served
+from recsys_assets.publishing.watch import in_words
 
 STATE_TAG = "recsys/state"
 """Tag of a requested run: a hash of what was found stale, so that the same is not asked twice."""
@@ -208,6 +209,28 @@ def stale_alert(project: Project, now: datetime) -> Alert | None:
     )
 
 
+def drift_alert(project: Project) -> Alert | None:
+    """Told when the last run found features, scores or data that are not as they were."""
+    try:
+        shifts = project.lake.served("drift").to_pandas()
+        health = project.lake.served("data_health").to_pandas()
+    except LakeError:
+        return None
+    limit = project.shop.releases.health.psi
+    shifted = shifts[shifts["psi"] > limit].sort_values("psi", ascending=False, kind="stable")
+    found = [f"{n} {p:.2f}" for n, p in zip(shifted["name"], shifted["psi"], strict=True)]
+    texts = [f"{len(found)} features or scores have shifted: {', '.join(found[:5])}"] * bool(found)
+    texts += [in_words(r) for r in health[health["healthy"].eq(False)].to_dict("records")]
+    if not texts:
+        return None
+    return Alert(
+        "the-data-drift",
+        "what the models see",
+        "; ".join(texts),
+        "see the assets drift and data_health; if it lasts, retrain and look at the scoreboard",
+    )
+
+
 def alerts_of(project: Project) -> Alerts:
     """Where alerts of this project go."""
     again = timedelta(hours=project.shop.automation.alert_again_hours)
@@ -242,6 +265,10 @@ def all_sensors(project: Project, gated: Sequence[GatedAsset]) -> list[dg.Sensor
         found = stale_alert(project, now)
         return [found] if found else []
 
+    def drifted(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
+        found = drift_alert(project)
+        return [found] if found else []
+
     def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Alert]:
         reap(instance, project.lake, now)
         yield from failures(instance, now)
@@ -256,5 +283,9 @@ def all_sensors(project: Project, gated: Sequence[GatedAsset]) -> list[dg.Sensor
         _telling(
             "staleness", project,
             "Tells when the data behind what is served are older than the shop allows.", stale,
+        ),
+        _telling(
+            "drift", project,
+            "Tells when features, scores or the data are not as they were in training.", drifted,
         ),
     ]  # fmt: skip

@@ -4,7 +4,6 @@ Belongs here: printing and writing files. Does not belong here: finding what is 
 (`publishing/serving.py`), starting runs, computing recommendations.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
 
-from recsys_assets.core.lake import LakeError, Snapshot
+from recsys_assets.core.lake import LakeError, Read, Snapshot
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served, formula_safe
 
 METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
 WIDE = 120
 """Terminal columns from which on the scoreboard shows every metric."""
-
-Read = Callable[[str], Snapshot]
-"""How a table is found by name: `lake.served`, or `table` of the served release."""
 
 HEADLINES = {"for_you": "For you", "discover": "New to you", "buy_again": "Buy again"}
 

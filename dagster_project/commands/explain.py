@@ -25,12 +25,14 @@ def explain(
     placement: Annotated[str | None, typer.Option(help="On this list; default: the first.")] = None,
 ) -> None:
     """Why ITEM_ID is recommended to USER_ID: the sentence, and every piece of evidence for it."""
+    from recsys_assets.publishing.serving import Served
     from recsys_assets.ranking import evidence, phrasing
     from recsys_assets.ranking.grounding import name_keys
 
     project = resources.project()
+    served = Served.open(project.lake)
     found = evidence.collect(
-        project.lake, project.shop, project.warehouse, user_id, item_id, placement
+        served.table, project.shop, project.warehouse, user_id, item_id, placement
     )
     where = f"{found.placement}, place {found.rank}, policy {found.policy}"
     out.print(f"{found.title} ({item_id}): {where}", style="bold", markup=False)
@@ -38,7 +40,7 @@ def explain(
     names = frozenset[tuple[str, ...]]()
     if model is not None:
         columns = ["title", "category_1", "category_2", "category_3"]
-        items = project.lake.served("items").to_arrow(columns)
+        items = served.table("items").to_arrow(columns)
         names = name_keys({text for c in columns for text in items[c].unique().to_pylist()})
     said = phrasing.phrase(found, model, names)
     out.print(said.text, markup=False)

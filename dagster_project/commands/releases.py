@@ -1,4 +1,4 @@
-"""`recsys releases`, `promote`, `rollback`, `unpin`, `freeze`, `unfreeze`, `retention`.
+"""`recsys releases`, `promote`, `rollback`, `unpin`, `freeze`, `unfreeze`, `retention`, `trace`.
 
 Belongs here: arguments and layout. Does not belong here: what a release is and which one is served
 (`recsys_assets.publishing`).
@@ -15,7 +15,9 @@ from rich.table import Table as Grid
 from dagster_project import resources
 from recsys_assets.core.config import load_shop
 from recsys_assets.core.lake import Lake
+from recsys_assets.publishing.alias import follow
 from recsys_assets.publishing.releases import SHORT, Releases, State
+from recsys_assets.publishing.serving import Served
 
 Why = Annotated[str, typer.Option("--why", help="Kept in the log, for those who come after you.")]
 out = Console()
@@ -23,7 +25,7 @@ out = Console()
 
 def register(app: typer.Typer) -> None:
     """Add this topic's commands."""
-    for command in (releases, promote, rollback, unpin, freeze, unfreeze, retention):
+    for command in (releases, promote, rollback, unpin, freeze, unfreeze, retention, trace):
         app.command()(command)
 
 
@@ -132,6 +134,45 @@ def retention(
     out.print(f"{freed / 1e6:,.1f} MB {'would be' if dry_run else 'were'} freed.")
 
 
+def trace(
+    user_id: Annotated[str, typer.Argument(help="Id of the user.")],
+    item_id: Annotated[str, typer.Argument(help="Id of an item that the user is served.")],
+    placement: Annotated[str | None, typer.Option(help="On this list; default: the first.")] = None,
+    features: Annotated[int, typer.Option(help="So many of the ranker's features.")] = 15,
+) -> None:
+    """Where a served recommendation comes from: release, scores, features, models, versions."""
+    from recsys_assets.publishing import trace as tracing
+
+    project = resources.project()
+    served = Served.open(project.lake)
+    found = tracing.trace(served, project.warehouse, user_id, item_id, placement)
+    facts = served.manifest.facts
+    out.print(f"release   {found.release_id}", markup=False, highlight=False)
+    for name in ("as_of", "build_id", "recipe"):
+        out.print(f"{name:<9} {facts[name]}", markup=False, highlight=False)
+    shown = ("placement", "rank", "score", "policy", "propensity", "retrievers", "reason")
+    for name in shown:
+        out.print(f"{name:<9} {found.row[name]}", markup=False, highlight=False)
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(found.scores.items()))
+    out.print(f"scores    {scores}", markup=False, highlight=False)
+    if found.note:
+        out.print(f"no features: {found.note}", style="yellow", markup=False)
+    else:
+        out.print("The ranker's score was computed again from this release, and is the same.")
+        grid = Grid(title="What the ranker saw, and what each feature added")
+        for heading, side in (("feature", "left"), ("value", "right"), ("adds", "right")):
+            grid.add_column(heading, justify=side)  # type: ignore[arg-type]
+        for line in found.features[:features]:
+            value = "" if line.value is None else f"{line.value:.4g}"
+            grid.add_row(line.feature, value, f"{line.amount:+.4f}")
+        out.print(grid)
+    out.print("Made of, back to the raw data:")
+    for name, version in found.made_of.items():
+        out.print(f"  {name:<26}{version}", markup=False, highlight=False)
+    libraries = ", ".join(f"{name} {version}" for name, version in found.libraries.items())
+    out.print(f"by {libraries}", markup=False, highlight=False)
+
+
 def print_served(lake: Lake, console: Console) -> None:
     """One paragraph on what is served and how old it is."""
     store = Releases(lake)
@@ -156,3 +197,5 @@ def _say(store: Releases, before: str, started: float) -> None:
     seconds = time.monotonic() - started
     live = store.state().live[:SHORT]
     out.print(f"Served: {live}, before: {before[:SHORT] or 'nothing'} ({seconds:.3f} s).")
+    if problem := follow(resources.project()):
+        out.print(problem, style="yellow", markup=False)

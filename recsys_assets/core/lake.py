@@ -221,6 +221,10 @@ class Snapshot:
         return found
 
 
+Read = Callable[[str], Snapshot]
+"""How a table is found by name: `Lake.served`, or the tables of one release."""
+
+
 class Lake:
     """A lake in a local folder. See the module docstring for the rules and the layout."""
 

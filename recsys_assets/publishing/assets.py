@@ -1,18 +1,23 @@
-"""Publishing assets: the release that a run makes, and what becomes of it."""
+"""Publishing assets: drift and health, the release that a run makes, and what becomes of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version as library_version
 
 import dagster as dg
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cutoff_of
-from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
-from recsys_assets.publishing import gate, manifest, tables
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.publishing import gate, manifest, tables, watch
+from recsys_assets.publishing.alias import follow
 from recsys_assets.publishing.evidence import Evidence
 from recsys_assets.publishing.refit import refit
 from recsys_assets.publishing.releases import (
@@ -24,6 +29,8 @@ from recsys_assets.publishing.releases import (
     State,
 )
 from recsys_assets.publishing.verdict import judge
+from recsys_assets.ranking import ranker
+from recsys_assets.ranking.features import join_features
 from recsys_assets.ranking.placements import placements
 
 GROUP = "publishing"
@@ -204,6 +211,8 @@ def served_release(
     reason = releases.offer(release_id, f"run {run_id}")
     served = releases.state().live
     report.texts |= {"served": served[:SHORT], "reason": reason}
+    if served and (problem := follow(project)):
+        report.texts["index"] = problem
     return pd.DataFrame(
         {
             "release_id": [release_id],
@@ -221,7 +230,7 @@ def served_release(
     description="Warns when the newest release is held back; people keep the one they have.",
 )
 def promoted(project: Project) -> dg.AssetCheckResult:
-    line = project.lake.of_version(*project.lake.candidates("served_release")).to_pandas().iloc[0]
+    line = _newest(project, "served_release").iloc[0]
     return dg.AssetCheckResult(
         passed=bool(line["standing"] == "served"),
         severity=dg.AssetCheckSeverity.WARN,
@@ -230,7 +239,162 @@ def promoted(project: Project) -> dg.AssetCheckResult:
     )
 
 
-WARNINGS: list[dg.AssetChecksDefinition] = [promoted]
+@table_asset(
+    tables.DRIFT,
+    group=GROUP,
+    kinds=["lightgbm", "duckdb"],
+    config=("seed",),
+    sql=["ranking/ranking_features"],
+)
+def drift(
+    training_rows: Snapshot,
+    fits: Snapshot,
+    rankers: Snapshot,
+    candidates: Snapshot,
+    items: Snapshot,
+    cutoffs: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+    report: Report,
+) -> pd.DataFrame:
+    """How far windowed features and scores of the live candidates are from the training windows'.
+
+    Compared are all candidates of a few hundred users: at the windows the live rankers learned
+    from, users of the training rows; now, users who took something within as long a time. Counts
+    over a whole history grow by themselves and are left out.
+    """
+    grains = {
+        "item_features": item_features,
+        "user_features": user_features,
+        "user_item_features": user_item_features,
+        "user_category_features": user_category_features,
+        "store_item_features": store_item_features,
+    }
+
+    def seen_at(part: str, users: Sequence[str]) -> pa.Table:
+        rows = candidates.to_arrow(part=part)
+        rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(users, pa.string())))
+        found = {name: grain.to_arrow(part=part) for name, grain in grains.items()}
+        return join_features(warehouse, rows, items.paths(), found)
+
+    plan = fits.to_pandas()
+    windows = [part_name(w) for w in sorted(plan.loc[plan["target"] == "live", "window_as_of"])]
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None or not windows:
+        report.texts["drift"] = "the data are too short for a label window: nothing to compare with"
+        return pd.DataFrame(columns=watch.DRIFT_COLUMNS)
+    live = part_name(as_of)
+    per_window = max(1, watch.USERS // len(windows))
+    frames = []
+    for part in windows:
+        trained = training_rows.to_arrow(["user_id"], part)["user_id"].unique().to_pylist()
+        if trained:
+            frames.append(seen_at(part, watch.sample(trained, per_window, shop.seed)))
+    habits = user_features.to_pandas(["user_id", "user_takes_28"], live)
+    active = habits.loc[habits["user_takes_28"] > 0, "user_id"].tolist()
+    now = seen_at(live, watch.sample(active, watch.USERS, shop.seed))
+    then = pa.concat_tables(frames) if frames else now.slice(0, 0)
+    found = [watch.drift(watch.windowed_columns(then), watch.windowed_columns(now), "feature")]
+    models = rankers.to_pandas()
+    models = models[models["target"] == "live"].drop_duplicates("task")
+    scores: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+    for task, text in zip(models["task"], models["model"], strict=True):
+        model = ranker.RankerModel.from_json(text)
+        for side, parts in zip(scores, (frames, [now]), strict=True):
+            side[f"score_{task}"] = np.concatenate(
+                [ranker.score(model, _of_task(p, task)).astype(float) for p in parts]
+            )
+    found.append(watch.drift(*scores, "score"))
+    table = pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
+    limit = shop.releases.health.psi
+    report.numbers |= {f"psi {n}": v for n, v in zip(table["name"], table["psi"], strict=True)}
+    report.numbers["shifted"] = int((table["psi"] > limit).sum())
+    return table
+
+
+def _of_task(frame: pa.Table, task: ranker.Task) -> pa.Table:
+    return frame.filter(pa.array(ranker.in_task(frame["ui_seen"].to_numpy() > 0, task)))
+
+
+@table_asset(tables.DATA_HEALTH, group=GROUP, kinds=["python", "pandas"], config=("releases",))
+def data_health(
+    interactions: Snapshot,
+    items: Snapshot,
+    recommendations: Snapshot,
+    cutoffs: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> pd.DataFrame:
+    """Whether the data of late are like those before: volume, popularity, new values, gaps; and
+    whether the lists still come from the candidates."""
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None:
+        raise LakeError("there is no live cutoff: the data hold no complete day")
+    columns = ["item_id", "event_time", "counts_as_taken", *watch.NULLABLE]
+    table = watch.measure(
+        interactions_as_of(interactions, as_of, columns).to_pandas(),
+        items.to_pandas(["item_id", "category_1", "category_2", "brand", "status"]),
+        recommendations.to_pandas(["placement", "item_id", "policy"]),
+        as_of,
+        shop.releases.health,
+    )
+    for line in table.to_dict("records"):
+        report.numbers[f"{line['measure']} {line['subject']}"] = float(line["value"])
+    return table.astype({"usual": "float64", "limit": "float64", "healthy": "boolean"})
+
+
+def _newest(project: Project, name: str) -> pd.DataFrame:
+    return project.lake.of_version(*project.lake.candidates(name)).to_pandas()
+
+
+@dg.asset_check(
+    asset=drift.asset,
+    name="calm",
+    blocking=False,
+    description="Warns when a windowed feature or a score has shifted since training.",
+)
+def calm(project: Project) -> dg.AssetCheckResult:
+    limit = project.shop.releases.health.psi
+    table = _newest(project, "drift").sort_values("psi", ascending=False, kind="stable")
+    shifted = table[table["psi"] > limit]
+    texts = [f"{n} {p:.2f}" for n, p in zip(shifted["name"], shifted["psi"], strict=True)]
+    return dg.AssetCheckResult(
+        passed=shifted.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"shifted (index above {limit:g}): {', '.join(texts)}" if texts else "calm",
+        metadata={
+            "shifted": len(shifted),
+            "largest index": float(table["psi"].max()) if len(table) else 0.0,
+        },
+    )
+
+
+@dg.asset_check(
+    asset=data_health.asset,
+    name="healthy",
+    blocking=False,
+    description="Warns when the data of late are unlike those before.",
+)
+def healthy(project: Project) -> dg.AssetCheckResult:
+    table = _newest(project, "data_health")
+    bad = table[table["healthy"].eq(False)]
+    return dg.AssetCheckResult(
+        passed=bad.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(watch.in_words(line) for line in bad.to_dict("records")) or "healthy",
+        metadata={
+            f"{line['measure']} {line['subject']}": float(line["value"])
+            for line in table.to_dict("records")
+        },
+    )
+
+
+WARNINGS: list[dg.AssetChecksDefinition] = [promoted, calm, healthy]
 """Checks that tell and never block."""
 
 
@@ -238,4 +402,4 @@ def assets(upstream: Sequence[GatedAsset]) -> list[GatedAsset]:
     """The stage's assets. A release names every asset of `upstream` but the studies, which are made
     once a week, from what there was then, and which nothing that is shown depends on."""
     part = [g for g in upstream if CADENCE not in g.asset.tags_by_key[g.asset.key]]
-    return [_release(part), _verdict(part), served_release]
+    return [drift, data_health, _release(part), _verdict(part), served_release]

@@ -170,8 +170,9 @@ def against_simpler(
 ) -> list[Criterion]:
     """Our lists beside everything simpler that the gate names and the shop has.
 
-    On task `all` our mean must be the higher one. On `new`, and for a first release (there is
-    nothing better to fall back on), we must not be shown to be worse.
+    On task `all` our mean must be the higher one. On `new`, and for a first release (nothing is
+    there to fall back on), we must not be shown to be worse; the best retriever, picked as the best
+    of many on the very users it is measured on, is then only reported.
     """
     found = []
     for wanted in gate.must_beat:
@@ -184,6 +185,8 @@ def against_simpler(
         rule = "it must not be shown to be worse" if lenient else "its mean must be higher"
         text = f"{task}: {difference} against {model}; {rule}"
         criterion = difference.criterion(f"beats {wanted}", task, passed, text, 0.0)
+        if lenient and wanted == BEST_RETRIEVER:
+            criterion = replace(criterion, outcome="reported", text=f"{text} (reported only)")
         found.append(_decided(criterion, gate))
     return found
 
@@ -304,7 +307,10 @@ def _slice_loss(
     shifted = _difference(ours + margin, incumbent, seed)
     plain = _difference(ours, incumbent, seed)
     p_value = shifted.p_value / 2 if shifted.value < 0 else 1.0
-    text = f"{task}, users with {name} baskets: {plain} against what is served"
+    text = (
+        f"{task}, users with {name} baskets: {plain} against what is served; it must not be shown "
+        f"to be more than {margin:g} worse"
+    )
     return Criterion(
         SLICE, f"{task}: {name}", "passed", text, p_value, plain.low, plain.high, -margin,
         plain.users,

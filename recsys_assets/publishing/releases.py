@@ -199,8 +199,8 @@ class Releases:
             if hashed:
                 self.lake.verified_object(version.asset, file.sha256, "parquet")
                 continue
-            path = self.lake.object_path(file.sha256, "parquet")
-            if not path.is_file() or path.stat().st_size != file.bytes:
+            if self.lake.object_size(file.sha256, "parquet") != file.bytes:
+                path = self.lake.object_path(file.sha256, "parquet")
                 raise CorruptFileError(
                     f"{version.asset}: file {path} of {version.id[:SHORT]} is missing or cut"
                 )

@@ -44,6 +44,41 @@ RELEASE_VERDICT = Table(
     key=("release_id", "criterion", "subject"),
 )
 
+DRIFT = Table(
+    name="drift",
+    description="How far what the live ranker sees and says is from what it was trained on.",
+    columns=(
+        Column("kind", "string", "What it is", values=("feature", "score")),
+        Column("name", "string", "Windowed feature, or score"),
+        Column("psi", "float64", "Population stability index, training against live", minimum=0),
+        Column("mean_then", "float64", "Mean at the training cutoffs", nullable=True),
+        Column("mean_now", "float64", "Mean of the live candidates", nullable=True),
+        Column("null_then", "float64", "Share without a value, training", minimum=0, maximum=1),
+        Column("null_now", "float64", "Share without a value, live", minimum=0, maximum=1),
+    ),
+    key=("kind", "name"),
+    min_rows=0,
+)
+
+DATA_HEALTH = Table(
+    name="data_health",
+    description="Volume, concentration, unseen values, nulls, coverage and fallback, lately.",
+    columns=(
+        Column(
+            "measure",
+            "string",
+            "What is measured",
+            values=("volume", "concentration", "unseen", "nulls", "coverage", "fallback"),
+        ),
+        Column("subject", "string", "Of what"),
+        Column("value", "float64", "What it is now"),
+        Column("usual", "float64", "What it was before", nullable=True),
+        Column("limit", "float64", "From where on it is worth a warning", nullable=True),
+        Column("healthy", "bool", "Within the limit; null if nothing is asked", nullable=True),
+    ),
+    key=("measure", "subject"),
+)
+
 SERVED_RELEASE = Table(
     name="served_release",
     description="What became of the newest release: whether it is what people are shown now.",

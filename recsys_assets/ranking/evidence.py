@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from recsys_assets.content.categories import in_categories
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import interactions_as_of
-from recsys_assets.core.lake import Lake, LakeError, Snapshot, part_name
+from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
 from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning
@@ -148,7 +148,7 @@ class Evidence:
 
 
 def collect(
-    lake: Lake,
+    read: Read,
     shop: Shop,
     warehouse: Warehouse,
     user_id: str,
@@ -157,11 +157,11 @@ def collect(
 ) -> Evidence:
     """The evidence of a served recommendation; of the first list with the item if none is named.
 
-    Reads only what is served. Raises LakeError when the item is on no list of the user, saying
-    whether it was a candidate at all.
+    read: finds a table by name; all are of one release. Raises LakeError when the item is on no
+    list of the user, saying whether it was a candidate at all.
     """
-    row = _listed(lake, user_id, item_id, placement)
-    catalogue = lake.served("items").to_pandas()
+    row = _listed(read, user_id, item_id, placement)
+    catalogue = read("items").to_pandas()
     item = catalogue[catalogue["item_id"] == item_id]
     sensitive = bool(in_categories(item, frozenset(shop.rules.sensitive_categories))[0])
     known = item.iloc[0]
@@ -178,15 +178,15 @@ def collect(
         retrievers=names,
         proposed=tuple(dict.fromkeys(_in_words(shop, name) for name in names)),
     )
-    if user_id not in set(lake.served("users").to_arrow(["user_id"])["user_id"].to_pylist()):
+    if user_id not in set(read("users").to_arrow(["user_id"])["user_id"].to_pylist()):
         return replace(found, note="nobody knows this user: the item is what is popular")
     as_of = pd.Timestamp(row["as_of"])
     if not sensitive:
-        found = replace(found, facts=_facts(lake, shop, catalogue, user_id, item_id, as_of))
+        found = replace(found, facts=_facts(read, shop, catalogue, user_id, item_id, as_of))
     if found.policy in (FALLBACK, STAND_IN):
         return replace(found, note=_NOT_RANKED[found.policy])
     try:
-        shap = recompute(lake, warehouse, user_id, item_id, as_of, found.placement)
+        shap = recompute(read, warehouse, user_id, item_id, as_of, found.placement)
     except NoContributionsError as error:
         return replace(found, note=str(error))
     summed = themes(shap, lambda retriever: _in_words(shop, retriever))
@@ -198,7 +198,7 @@ class NoContributionsError(LakeError):
 
 
 def recompute(
-    lake: Lake,
+    read: Read,
     warehouse: Warehouse,
     user_id: str,
     item_id: str,
@@ -210,16 +210,16 @@ def recompute(
     Raises NoContributionsError when no ranker scored the item, when a newer version of an input
     has been approved since the list was made, or when the score does not come out the same.
     """
-    _same_versions(lake)
+    _same_versions(read)
     part = part_name(as_of)
     task = _TASKS.get(placement, "all")
-    stored = _rows(lake.served("scored_candidates"), part, "user_id", user_id)
+    stored = _rows(read("scored_candidates"), part, "user_id", user_id)
     place = pc.index(stored["item_id"].combine_chunks(), item_id).as_py()
     if place < 0:
         raise NoContributionsError("no retriever proposed the item, so no ranker scored it")
     if f"score_{task}" not in stored.column_names:
         raise NoContributionsError(f"an older version made the list, without a ranker for {task}")
-    models = lake.served("rankers").to_pandas()
+    models = read("rankers").to_pandas()
     own = models[(models["target"] == "live") & (models["task"] == task)]
     if own.empty:
         raise NoContributionsError(
@@ -227,7 +227,7 @@ def recompute(
         )
     served = own.sort_values("seed") if "seed" in own else own
     model = ranker.RankerModel.from_json(served["model"].iloc[0])
-    frame = _features(lake, warehouse, user_id, part)
+    frame = _features(read, warehouse, user_id, part)
     rows = np.flatnonzero(ranker.in_task(frame["ui_seen"].to_numpy() > 0, task))
     again = ranker.score(model, frame.take(pa.array(rows)))[np.searchsorted(rows, place)]
     if again != np.float32(stored[f"score_{task}"][place].as_py()):
@@ -262,15 +262,15 @@ def _in_words(shop: Shop, retriever: str) -> str:
     return RETRIEVERS[max(known, key=len)] if known else f"the search {retriever} found it"
 
 
-def _listed(lake: Lake, user_id: str, item_id: str, placement: str | None) -> dict[str, Any]:
-    lists = _rows(lake.served("recommendations"), None, "user_id", user_id).to_pandas()
+def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> dict[str, Any]:
+    lists = _rows(read("recommendations"), None, "user_id", user_id).to_pandas()
     if lists.empty:
-        lists = lake.served("popular_recommendations").to_pandas()
+        lists = read("popular_recommendations").to_pandas()
     rows = lists[lists["item_id"] == item_id]
     if placement is not None:
         rows = rows[rows["placement"] == placement]
     if rows.empty:
-        scored = lake.served("scored_candidates")
+        scored = read("scored_candidates")
         candidates = _rows(scored, scored.parts[-1], "user_id", user_id)["item_id"]
         among = item_id in set(candidates.to_pylist())
         why = (
@@ -286,46 +286,46 @@ def _listed(lake: Lake, user_id: str, item_id: str, placement: str | None) -> di
 
 
 def _facts(
-    lake: Lake, shop: Shop, catalogue: pd.DataFrame, user_id: str, item_id: str, as_of: pd.Timestamp
+    read: Read, shop: Shop, catalogue: pd.DataFrame, user_id: str, item_id: str, as_of: pd.Timestamp
 ) -> tuple[str, ...]:
     columns = ["user_id", "item_id", "session_id", "event_time", "counts_as_taken"]
-    known = interactions_as_of(lake.served("interactions"), as_of, columns).to_pandas()
+    known = interactions_as_of(read("interactions"), as_of, columns).to_pandas()
     words = shop.wording
     evidence = reasons.gather_evidence(
         pd.DataFrame({"user_id": [user_id], "item_id": [item_id]}),
         known,
         catalogue,
         as_of=as_of,
-        together=lake.served("bought_together").to_pandas(),
+        together=read("bought_together").to_pandas(),
         sensitive=frozenset(shop.rules.sensitive_categories),
     )
     wording = reasons.Wording(words.past, words.present, words.people)
     return tuple(reasons.all_reasons(evidence, wording)["reason"])
 
 
-def _same_versions(lake: Lake) -> None:
+def _same_versions(read: Read) -> None:
     """Refuse unless every input is still the version the served lists were made from."""
     for made, inputs in (
         ("recommendations", ("scored_candidates",)),
         ("scored_candidates", ("candidates", "items", "rankers", *FEATURE_TABLES)),
     ):
-        key = lake.served(made).versions[0].key
+        key = read(made).versions[0].key
         for name in inputs:
-            if key.inputs.get(name) != lake.served(name).content_id:
+            if key.inputs.get(name) != read(name).content_id:
                 raise NoContributionsError(
                     f"a newer {name} was approved after {made}: a run is under way or was cut "
                     "short. Finish it to explain what it serves"
                 )
 
 
-def _features(lake: Lake, warehouse: Warehouse, user_id: str, part: str) -> pa.Table:
+def _features(read: Read, warehouse: Warehouse, user_id: str, part: str) -> pa.Table:
     """All features of the user's candidates, as the ranker saw them."""
     by_user = ("user_features", "user_item_features", "user_category_features")
-    grains = {name: _rows(lake.served(name), part, "user_id", user_id) for name in by_user}
+    grains = {name: _rows(read(name), part, "user_id", user_id) for name in by_user}
     for name in ("item_features", "store_item_features"):
-        grains[name] = lake.served(name).to_arrow(part=part)
-    candidates = _rows(lake.served("candidates"), part, "user_id", user_id)
-    return join_features(warehouse, candidates, lake.served("items").paths(), grains)
+        grains[name] = read(name).to_arrow(part=part)
+    candidates = _rows(read("candidates"), part, "user_id", user_id)
+    return join_features(warehouse, candidates, read("items").paths(), grains)
 
 
 def _rows(snapshot: Snapshot, part: str | None, column: str, value: str) -> pa.Table:

@@ -25,10 +25,10 @@ def test_contributions_add_up_to_the_served_score_and_the_sentence_to_the_eviden
     bases: dict[str, list[float]] = {"for_you": [], "discover": [], "buy_again": []}
     for row in ranked.groupby("placement").head(2).to_dict("records"):
         pair = (row["user_id"], row["item_id"])
-        found = evidence.collect(lake, shop, Warehouse(), *pair, row["placement"])
+        found = evidence.collect(lake.served, shop, Warehouse(), *pair, row["placement"])
         assert found.note == ""
         assert check(found.sentence, found.texts, names) == []
-        shap = evidence.recompute(lake, Warehouse(), *pair, row["as_of"], row["placement"])
+        shap = evidence.recompute(lake.served, Warehouse(), *pair, row["as_of"], row["placement"])
         bases[row["placement"]].append(row["score"] - sum(c.amount for c in shap))
     assert sum(map(len, bases.values())) >= 4
     for base in filter(
@@ -42,7 +42,7 @@ def test_the_first_fact_is_the_reason_that_is_shown(shop_run: ShopRun, lists: pd
     said = lists[~lists["reason_code"].isin(["plain", "stated"])]
     for row in said.drop_duplicates("reason_code").to_dict("records"):
         found = evidence.collect(
-            lake, shop, Warehouse(), row["user_id"], row["item_id"], row["placement"]
+            lake.served, shop, Warehouse(), row["user_id"], row["item_id"], row["placement"]
         )
         assert found.facts[0] == row["reason"]
 

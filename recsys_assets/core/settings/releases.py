@@ -39,8 +39,26 @@ class Gate(Part):
     """Population stability index of the live scores against the served release's, same recipe."""
 
 
+class Health(Part):
+    """From where on drift and the health of the data are worth a warning. Nothing is blocked."""
+
+    psi: float = Field(default=0.25, gt=0)
+    """Population stability index of a feature or score: above 0.25 is a shift by rule of thumb."""
+    volume: float = Field(default=0.5, gt=0, lt=1)
+    """Last week against the median week before: below this share, or above its inverse."""
+    concentration: float = Field(default=0.05, gt=0)
+    """Change of the Gini coefficient of events over items, from 28 days to the next."""
+    unseen: float = Field(default=0.02, ge=0)
+    """Share of recent events on a category or brand that nobody had taken before."""
+    nulls: float = Field(default=0.1, ge=0)
+    """Rise of the share of empty values in a column, recent events against earlier ones."""
+    fallback: float = Field(default=0.2, ge=0)
+    """Share of a placement's rows that only fill up what the candidates could not."""
+
+
 class Releases(Part):
     keep: int = Field(default=5, ge=1)
     """How many of the newest releases keep their tables. What is served and what was served before
     it are kept beyond that."""
     gate: Gate = Gate()
+    health: Health = Health()

@@ -1,0 +1,25 @@
+"""The vector index follows the served release: its alias names the index that release names.
+
+Belongs here: that one step. Does not belong here: which release is served (the truth, in
+`releases.py`); an alias that lags behind is put right by the next run.
+"""
+
+from recsys_assets.core.assets import Project
+from recsys_assets.indexing.contract import VectorIndexError
+from recsys_assets.indexing.stores import activate, active, release_of
+from recsys_assets.indexing.tables import VECTOR_INDEX
+from recsys_assets.publishing.serving import Served
+
+
+def follow(project: Project) -> str:
+    """Point the store's alias at the served release's index. Returns '' or why it stays behind."""
+    served = Served.open(project.lake)
+    if VECTOR_INDEX.name not in served.manifest.tables:
+        return ""
+    wanted = release_of(served.table(VECTOR_INDEX.name))
+    try:
+        if active(project) != wanted:
+            activate(project, wanted)
+    except VectorIndexError as error:
+        return f"the alias of the vector index stays where it was: {error}"
+    return ""

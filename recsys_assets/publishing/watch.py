@@ -1,0 +1,173 @@
+"""Drift of what the ranker sees, and the health of the data, as tables of numbers.
+
+Belongs here: which numbers are looked at, over frames that somebody else reads. Does not belong
+here: formulas (`health.py`), reading tables and thresholds' defaults (assets, settings).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys_assets.core.metrics import seeded_uniform
+from recsys_assets.core.settings.releases import Health
+from recsys_assets.publishing import health
+
+RECENT_DAYS = 28
+USERS = 400
+"""Users whose candidates are compared, then and now."""
+NULLABLE = ("value", "session_id", "store_id", "price", "discount", "context")
+"""Columns of interactions that may be empty, and whose emptiness is watched."""
+
+
+def sample(users: Sequence[str], n: int, seed: int) -> list[str]:
+    """`n` of the users, always the same ones, sorted; all if there are fewer."""
+    ids = np.array(sorted(set(users)), dtype=object)
+    order = np.argsort(seeded_uniform(ids, seed, "drift"), kind="stable")
+    return sorted(ids[order[:n]].tolist())
+
+
+def drift(then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], kind: str) -> pd.DataFrame:
+    """One row per column: its stability index, and its mean and share of nulls then and now.
+
+    Columns are float arrays with NaN for null; those missing on one side are left out.
+    """
+    rows = []
+    for name in sorted(set(then) & set(now)):
+        old, new = then[name], now[name]
+        rows.append(
+            {
+                "kind": kind,
+                "name": name,
+                "psi": health.psi(old, new),
+                "mean_then": _mean(old),
+                "mean_now": _mean(new),
+                "null_then": float(np.isnan(old).mean()) if len(old) else 0.0,
+                "null_now": float(np.isnan(new).mean()) if len(new) else 0.0,
+            }
+        )
+    return pd.DataFrame(rows, columns=DRIFT_COLUMNS)
+
+
+DRIFT_COLUMNS = ["kind", "name", "psi", "mean_then", "mean_now", "null_then", "null_now"]
+
+
+def windowed_columns(frame: pa.Table) -> dict[str, np.ndarray]:
+    """The features of a frame that look back over a window, as float arrays."""
+    return {
+        name: frame[name].to_numpy().astype(float)
+        for name in frame.column_names
+        if health.windowed(name)
+    }
+
+
+def measure(
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    lists: pd.DataFrame,
+    as_of: pd.Timestamp,
+    rules: Health,
+) -> pd.DataFrame:
+    """Volume, concentration, unseen categories, nulls, coverage and fallback: what is, what was.
+
+    events: those before `as_of` (contract `interactions`); items: the catalogue; lists: what would
+    be shown. `healthy` is null where nothing is asked of a number.
+    """
+    taken = events[events["counts_as_taken"]]
+    recent = events["event_time"] >= as_of - pd.Timedelta(days=RECENT_DAYS)
+    rows = [_volume(taken, as_of, rules), _concentration(taken, as_of, rules)]
+    rows += _unseen(events, items, recent, rules)
+    rows += _nulls(events, recent, rules)
+    offered = int((items["status"] == "active").sum())
+    for placement, own in lists.groupby("placement", sort=True):
+        covered = own["item_id"].nunique() / max(1, offered)
+        rows.append(_row("coverage", str(placement), covered))
+        share = float((own["policy"] == "fallback").mean())
+        rows.append(
+            _row("fallback", str(placement), share, limit=rules.fallback,
+                 healthy=share <= rules.fallback)
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=HEALTH_COLUMNS)
+
+
+HEALTH_COLUMNS = ["measure", "subject", "value", "usual", "limit", "healthy"]
+
+
+def _volume(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> dict[str, object]:
+    last, *before = health.weekly_volume(taken["event_time"], as_of)
+    usual = float(np.median(before))
+    ratio = last / usual if usual else 1.0
+    low, high = rules.volume, 1 / rules.volume
+    return _row("volume", "last week", float(last), usual, rules.volume, low <= ratio <= high)
+
+
+def _concentration(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> dict[str, object]:
+    age = (as_of - taken["event_time"]).dt.total_seconds() / 86_400
+    now, before = (
+        health.concentration(
+            taken.loc[age.between(lo, lo + RECENT_DAYS, inclusive="right"), "item_id"]
+            .value_counts()
+            .to_numpy()
+        )
+        for lo in (0, RECENT_DAYS)
+    )
+    known = bool((age > RECENT_DAYS).any())
+    calm = abs(now - before) <= rules.concentration if known else None
+    return _row("concentration", "items taken", now, before, rules.concentration, calm)
+
+
+def _unseen(
+    events: pd.DataFrame, items: pd.DataFrame, recent: "pd.Series[bool]", rules: Health
+) -> list[dict[str, object]]:
+    if not (~recent).any():
+        return []
+    rows = []
+    for level in ("category_1", "category_2", "brand"):
+        values = events["item_id"].map(items.set_index("item_id")[level]).fillna("")
+        known = values[~recent]
+        if not (known != "").any():
+            continue
+        share = health.unseen_share(values[recent], pd.Index(known.unique()))
+        rows.append(_row("unseen", level, share, limit=rules.unseen, healthy=share <= rules.unseen))
+    return rows
+
+
+def _nulls(
+    events: pd.DataFrame, recent: "pd.Series[bool]", rules: Health
+) -> list[dict[str, object]]:
+    if not recent.any() or recent.all():
+        return []
+    rows = []
+    for name in NULLABLE:
+        empty = events[name].isna()
+        now, before = float(empty[recent].mean()), float(empty[~recent].mean())
+        calm = now - before <= rules.nulls
+        rows.append(_row("nulls", name, now, before, rules.nulls, calm))
+    return rows
+
+
+def _row(
+    measure: str,
+    subject: str,
+    value: float,
+    usual: float | None = None,
+    limit: float | None = None,
+    healthy: bool | None = None,
+) -> dict[str, object]:
+    return {
+        "measure": measure, "subject": subject, "value": value, "usual": usual, "limit": limit,
+        "healthy": healthy,
+    }  # fmt: skip
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def in_words(row: Mapping[Any, Any]) -> str:
+    """A row of `data_health` as a clause."""
+    usual = "" if pd.isna(row["usual"]) else f", usually {row['usual']:.3g}"
+    return f"{row['measure']} of {row['subject']} is {row['value']:.3g}{usual}"

@@ -1,0 +1,152 @@
+"""Two recipes meet where both were fitted at one cutoff; what knows more is never compared."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from recsys_assets.core.config import Shop, load_shop
+from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
+from recsys_assets.publishing import gate, manifest
+from recsys_assets.publishing.evidence import Evidence
+from recsys_assets.publishing.refit import RefitError
+from recsys_assets.publishing.releases import RELEASE, Releases
+from recsys_assets.publishing.verdict import RECIPE, judge
+
+KEY = VersionKey(code="c", config="", libraries="l", inputs={})
+USERS = [f"u{n:03d}" for n in range(60)]
+EARLY, LATE = (pd.Timestamp(d, tz="UTC") for d in ("2024-02-05", "2024-02-12"))
+LIVE = pd.Timestamp("2024-03-18", tz="UTC")
+
+
+def never() -> Snapshot:
+    raise AssertionError("nothing had to be fitted again")
+
+
+@pytest.fixture
+def shop(shop_file: Path) -> Shop:
+    text = "releases: {gate: {min_users: 20, must_beat: [popularity_7d]}}\n"
+    shop_file.write_text(shop_file.read_text() + text)
+    return load_shop(shop_file)
+
+
+class Made:
+    """Releases of a shop of sixty users; each takes item `right` after the evaluate cutoff."""
+
+    def __init__(self, root: Path, shop: Shop) -> None:
+        self.lake, self.shop = Lake(root), shop
+
+    def lists(self, as_of: pd.Timestamp, hits: int) -> Snapshot:
+        """Lists that find the right item for the first `hits` users, and popularity for none."""
+        rows = [
+            ("all", model, 7, user, 1, "right" if n < hits and model == "ours" else "wrong")
+            for model in ("ours", "popularity_7d")
+            for n, user in enumerate(USERS)
+        ]
+        frame = pd.DataFrame(
+            rows, columns=["task", "model", "seed", "user_id", "rank", "item_id"]
+        ).assign(as_of=as_of, score=1.0)
+        return self.store("evaluation_lists", frame)
+
+    def store(self, asset: str, frame: pd.DataFrame, part: str = "") -> Snapshot:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return self.lake.of_version(self.lake.store(asset, [(part, table)], KEY))
+
+    def release(self, as_of: pd.Timestamp | None, hits: int, recipe: str) -> Evidence:
+        pairs = pd.DataFrame({"user_id": USERS, "item_id": "right", "is_new": False})
+        events = pd.DataFrame(
+            {
+                "user_id": USERS,
+                "session_id": "s",
+                "counts_as_taken": True,
+                "event_time": EARLY - pd.Timedelta(days=9),
+            }
+        )
+        shown = pd.DataFrame({"user_id": USERS, "item_id": "right", "rank": 1, "policy": "ranker"})
+        both = pd.concat([shown.assign(placement=p) for p in ("for_you", "discover")])
+        moments = [(LIVE, "live"), *([(as_of, "evaluate")] if as_of is not None else [])]
+        named = [
+            self.store("cutoffs", pd.DataFrame(moments, columns=["as_of", "target"])),
+            self.store("labels", pairs, part_name(as_of) if as_of is not None else "none"),
+            self.store("interactions", events),
+            self.store("users", pd.DataFrame({"user_id": USERS})),
+            self.store("recommendations", both),
+            self.store("scored_candidates", pd.DataFrame({"score_all": [0.0, 1]}), part_name(LIVE)),
+            self.lists(as_of or EARLY, hits),
+        ]
+        rows = manifest.table_rows({s.asset: s for s in named})
+        facts = {
+            "recipe": recipe,
+            "as_of": part_name(LIVE),
+            "evaluate_as_of": "" if as_of is None else part_name(as_of),
+        }
+        rows += [manifest.row("fact", name, "", value) for name, value in facts.items()]
+        version = self.lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY)
+        releases = Releases(self.lake)
+        return Evidence(releases, releases.manifest(version.id))
+
+    def verdict(
+        self, new: Evidence, served: Evidence | None, refit: Callable[[], Snapshot] = never
+    ) -> tuple[list[str], dict[str, str]]:
+        found = judge(new, served, self.shop, ["for_you", "discover"], refit)
+        return gate.blocking(found), {c.name: c.text for c in found if c.subject == "all"}
+
+
+@pytest.fixture
+def made(tmp_path: Path, shop: Shop) -> Made:
+    return Made(tmp_path / "lake", shop)
+
+
+def test_a_first_release_that_beats_the_baseline_may_be_served(made: Made) -> None:
+    reasons, texts = made.verdict(made.release(EARLY, hits=30, recipe="r"), None)
+    assert reasons == []
+    assert "nothing is served yet" in texts["first release"]
+
+
+def test_at_the_same_cutoff_the_lists_of_both_releases_meet(made: Made) -> None:
+    served = made.release(EARLY, hits=30, recipe="r")
+    assert made.verdict(made.release(EARLY, hits=30, recipe="r"), served)[0] == []
+    worse = made.verdict(made.release(EARLY, hits=10, recipe="r"), served)[0]
+    assert any("must be shown to be less than 0.01 worse" in r for r in worse)
+
+
+def test_a_change_of_code_that_changes_no_list_counts_as_unchanged(made: Made) -> None:
+    served = made.release(EARLY, hits=30, recipe="old code")
+    assert made.verdict(made.release(EARLY, hits=30, recipe="new code"), served)[0] == []
+
+
+def test_the_same_recipe_at_a_new_cutoff_is_not_compared_with_lists_of_another_one(
+    made: Made,
+) -> None:
+    served = made.release(EARLY, hits=50, recipe="r")
+    reasons, texts = made.verdict(made.release(LATE, hits=30, recipe="r"), served)
+    assert reasons == []
+    assert "would meet itself" in texts[RECIPE]
+
+
+def test_a_changed_recipe_at_a_new_cutoff_goes_back_to_the_cutoff_of_what_is_served(
+    made: Made,
+) -> None:
+    served = made.release(EARLY, hits=30, recipe="old")
+    new = made.release(LATE, hits=60, recipe="new")  # an easier month says nothing
+    reasons, _ = made.verdict(new, served, lambda: made.lists(EARLY, hits=20))
+    assert any("must be shown to be better" in r for r in reasons)
+    assert made.verdict(new, served, lambda: made.lists(EARLY, hits=38))[0] == []
+
+
+def test_a_recipe_that_cannot_go_back_is_blocked_and_says_why(made: Made) -> None:
+    def broken() -> Snapshot:
+        raise RefitError("rankers failed its check there")
+
+    served = made.release(EARLY, hits=30, recipe="old")
+    reasons, _ = made.verdict(made.release(LATE, hits=60, recipe="new"), served, broken)
+    assert any("rankers failed its check there" in r for r in reasons)
+
+
+def test_data_too_short_to_measure_say_so_and_only_the_lists_are_judged(made: Made) -> None:
+    served = made.release(None, hits=0, recipe="r")
+    reasons, texts = made.verdict(made.release(None, hits=0, recipe="r2"), served)
+    assert reasons == []
+    assert "too short to hold out a period" in texts["measured"]

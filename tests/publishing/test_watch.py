@@ -1,0 +1,92 @@
+"""Warnings speak up when the data change, and keep quiet when they do not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_assets.core.settings.releases import Health
+from recsys_assets.publishing import watch
+
+AS_OF = pd.Timestamp("2024-03-25", tz="UTC")
+ITEMS = pd.DataFrame(
+    {
+        "item_id": ["a", "b", "c", "d"],
+        "category_1": ["food", "food", "food", "toys"],
+        "category_2": "",
+        "brand": ["x", "x", "y", "z"],
+        "status": ["active", "active", "active", "inactive"],
+    }
+)
+LISTS = pd.DataFrame({"placement": "for_you", "item_id": ["a", "b", "a", "b"], "policy": "ranker"})
+
+
+def steady() -> pd.DataFrame:
+    """Ten events a day for twelve weeks, on two items in turn."""
+    days = np.repeat(np.arange(84), 10)
+    frame = pd.DataFrame(
+        {
+            "event_time": AS_OF - pd.to_timedelta(days + 0.5, unit="D"),
+            "item_id": np.tile(["a", "b"], 420),
+            "counts_as_taken": True,
+        }
+    )
+    return frame.assign(**dict.fromkeys(watch.NULLABLE, "1"))
+
+
+def unhealthy(events: pd.DataFrame, lists: pd.DataFrame = LISTS) -> set[tuple[str, str]]:
+    table = watch.measure(events, ITEMS, lists, AS_OF, Health())
+    bad = table[table["healthy"].eq(False)]
+    return set(zip(bad["measure"], bad["subject"], strict=True))
+
+
+def test_nothing_is_said_about_steady_data() -> None:
+    assert unhealthy(steady()) == set()
+
+
+def test_a_week_with_a_third_of_the_events_is_told() -> None:
+    events = steady()
+    last_week = events["event_time"] > AS_OF - pd.Timedelta(days=7)
+    thinned = events[~last_week | (np.arange(len(events)) % 3 == 0)]
+    assert unhealthy(thinned) == {("volume", "last week")}
+
+
+def test_a_category_and_brand_nobody_took_before_are_told() -> None:
+    events = steady()
+    events.loc[:29, "item_id"] = "d"  # the last three days
+    found = unhealthy(events)
+    assert {("unseen", "category_1"), ("unseen", "brand")} <= found
+
+
+def test_a_column_that_goes_empty_is_told() -> None:
+    events = steady()
+    events.loc[:139, "store_id"] = None  # half of the last 28 days
+    assert unhealthy(events) == {("nulls", "store_id")}
+
+
+def test_everybody_taking_one_item_is_told() -> None:
+    events = steady()
+    recent = events["event_time"] > AS_OF - pd.Timedelta(days=28)
+    events.loc[recent & (np.arange(len(events)) % 20 != 1), "item_id"] = "a"
+    assert ("concentration", "items taken") in unhealthy(events)
+
+
+def test_lists_that_mostly_fill_up_are_told_and_coverage_counts_what_is_on_offer() -> None:
+    filled = LISTS.assign(policy=["ranker", "fallback", "fallback", "ranker"])
+    assert unhealthy(steady(), filled) == {("fallback", "for_you")}
+    table = watch.measure(steady(), ITEMS, LISTS, AS_OF, Health()).set_index("measure")
+    assert table.loc["coverage", "value"] == pytest.approx(2 / 3)
+
+
+def test_a_shifted_feature_stands_out_and_its_means_and_nulls_are_told() -> None:
+    then = {"item_days_7": np.arange(100.0), "item_days_28": np.arange(100.0)}
+    now = {"item_days_7": np.arange(100.0) + 50, "item_days_28": np.append(np.arange(99.0), np.nan)}
+    table = watch.drift(then, now, "feature").set_index("name")
+    assert table.loc["item_days_7", "psi"] > 0.25 > table.loc["item_days_28", "psi"]
+    assert table.loc["item_days_7", "mean_now"] == pytest.approx(99.5)
+    assert table.loc["item_days_28", "null_now"] == pytest.approx(0.01)
+
+
+def test_the_sample_of_users_does_not_depend_on_their_order() -> None:
+    users = [f"u{n}" for n in range(50)]
+    assert watch.sample(users, 10, 7) == watch.sample(users[::-1] + users, 10, 7)
+    assert watch.sample(users[:3], 10, 7) == ["u0", "u1", "u2"]
