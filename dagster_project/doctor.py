@@ -156,7 +156,11 @@ def served(project: Project, now: datetime) -> Iterator[Finding]:
 def release(project: Project, deep: bool) -> Iterator[Finding]:
     """Whether what is served is complete, and whether somebody holds it."""
     releases = Releases(project.lake)
-    state = releases.state()
+    try:
+        state = releases.state()
+    except LakeError as error:
+        yield Finding("error", str(error), "Until then nothing is shown")
+        return
     try:
         if state.live:
             releases.check(state.live, deep=deep)

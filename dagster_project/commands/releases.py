@@ -87,7 +87,7 @@ def promote(
     started, store = time.monotonic(), _releases()
     state = store.state()
     if release is None:
-        passed = [k.release_id for k in state.known if k.passed]
+        passed = [k.release_id for k in state.known if k.passed and not k.withdrawn]
         release = passed[-1] if passed else ""
     store.promote(store.resolve(release), why=why, anyway=anyway)
     _say(store, state.live, started)

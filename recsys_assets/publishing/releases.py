@@ -142,7 +142,14 @@ class Releases:
 
     def state(self) -> State:
         """What is served now, and every release that is kept."""
-        return State.read(self.lake.document(self._path))
+        try:
+            return State.read(self.lake.document(self._path))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self._path} cannot be read ({type(error).__name__}), so it is not known what is "
+                "served: restore it from a backup, or delete it and run the job: its release is "
+                "then served as the first one"
+            ) from error
 
     def live(self) -> Manifest:
         """The served release. Raises ReleaseError when there is none, saying why."""

@@ -14,8 +14,10 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_project import doctor
 from dagster_project.doctor import Finding
 from recsys_assets.core.assets import Project
-from recsys_assets.core.lake import Lake, VersionKey
+from recsys_assets.core.lake import Lake, VersionKey, part_name
 from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.publishing import manifest
+from recsys_assets.publishing.releases import RELEASE, Known, Releases
 
 NOW = datetime(2024, 1, 11, 12, tzinfo=UTC)
 KEY = VersionKey(code="", config="", libraries="", inputs={})
@@ -29,8 +31,14 @@ def put(lake: Lake, asset: str, table: pa.Table, *, approve: bool = True) -> Non
 
 
 def served(lake: Lake, as_of: datetime) -> None:
-    kind = pa.timestamp("us", tz="UTC")
-    put(lake, "recommendations", pa.table({"as_of": pa.array([as_of], kind)}))
+    """A release of nothing but lists that know everything before `as_of`, and it is served."""
+    put(lake, "recommendations", pa.table({"item_id": [f"{as_of:%F}"]}))
+    rows = manifest.table_rows({"recommendations": lake.read("recommendations")})
+    rows.append(manifest.row("fact", "as_of", "", part_name(as_of)))
+    put(lake, RELEASE, pa.Table.from_pylist(rows))
+    releases, release_id = Releases(lake), lake.candidates(RELEASE)[0].id
+    releases.judged(Known(release_id, passed=True, against=releases.state().live), "a test")
+    assert releases.offer(release_id, "a test") == ""
 
 
 @pytest.fixture
@@ -105,6 +113,33 @@ def test_a_pointer_that_is_no_json_is_named(
 ) -> None:
     (project.lake.root / "pointers" / "numbers.json").write_text("{")
     assert any("numbers.json cannot be read" in f.what for f in look(project, instance))
+
+
+def test_a_damaged_file_of_a_served_release_that_no_pointer_names_is_found(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    version = project.lake.candidates("recommendations")[0]
+    put(project.lake, "recommendations", pa.table({"item_id": ["newer"]}))
+    (path,) = (project.lake.root / "objects").glob(f"*/{version.files[0].sha256}*")
+    path.write_bytes(b"torn")
+    found = only(look(project, instance))
+    assert "which is served, is damaged" in found.what and "recsys rollback" in found.remedy
+
+
+def test_a_torn_pointer_to_what_is_served_is_named(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    (project.lake.root / "releases.json").write_text("{")
+    found = look(project, instance)
+    assert found and all("releases.json cannot be read" in f.what for f in found)
+
+
+def test_a_release_that_somebody_holds_is_a_warning(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    Releases(project.lake).freeze(why="the sale")
+    found = only(look(project, instance))
+    assert found.level == "warning" and "the sale" in found.what
 
 
 def test_a_rejected_table_is_named_with_its_reason(
