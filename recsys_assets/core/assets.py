@@ -18,13 +18,9 @@ they were is kept, not computed again: a new day costs in proportion to the day.
 """
 
 import ast
-import ctypes
-import gc
 import hashlib
 import inspect
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -51,6 +47,7 @@ from recsys_assets.core.lake import (
     VersionKey,
     split_parts,
 )
+from recsys_assets.core.memory import Cost, measured, release_memory
 from recsys_assets.core.quality import Failure, Verdict, audit
 from recsys_assets.core.tables import Table
 from recsys_assets.core.warehouse import Warehouse, sql_root, sql_text
@@ -255,14 +252,16 @@ class _Producer:
         )
         def body(context: dg.AssetExecutionContext, project: Project) -> Any:
             if partitions is None:
-                version, reused, seconds = self.produce(project, context.run.run_id)
+                with measured() as cost:
+                    version, reused = self.produce(project, context.run.run_id)
                 return dg.MaterializeResult(
                     data_version=dg.DataVersion(version.content_id),
-                    metadata=self._metadata(project, version, reused, seconds),
+                    metadata=self._metadata(project, version, reused, cost),
                 )
-            versions = self.produce_partitions(
-                project, list(context.partition_keys), context.run.run_id
-            )
+            with measured() as cost:
+                versions = self.produce_partitions(
+                    project, list(context.partition_keys), context.run.run_id
+                )
             rows = sum(v.rows for v in versions)
             context.log.info(f"{len(versions)} partitions, {rows:,} rows")
             return dg.MaterializeResult(
@@ -270,6 +269,7 @@ class _Producer:
                     "dagster/partition_row_count": rows // max(1, len(versions)),
                     "rows": rows,
                     "partitions": len(versions),
+                    **cost.as_metadata(),
                 }
             )
 
@@ -289,7 +289,8 @@ class _Producer:
             ),
         )
         def quality(context: dg.AssetCheckExecutionContext, project: Project) -> Any:
-            verdict = self.judge(project, context.run.run_id)
+            with measured() as cost:
+                verdict = self.judge(project, context.run.run_id)
             return dg.AssetCheckResult(
                 passed=verdict.passed,
                 description="; ".join(verdict.reasons[:20]) or verdict.note,
@@ -297,6 +298,7 @@ class _Producer:
                     "rows audited": verdict.rows,
                     "rules evaluated": verdict.rules,
                     "failures": len(verdict.failures),
+                    **cost.as_metadata(),
                 },
             )
 
@@ -361,10 +363,9 @@ class _Producer:
                 found.append(partition)
         return found
 
-    def produce(self, project: Project, run_id: str) -> tuple[Version, bool, float]:
+    def produce(self, project: Project, run_id: str) -> tuple[Version, bool]:
         """Compute and store the next candidate, or reuse the current version of the same key."""
         lake, name = project.lake, self.table.name
-        started = time.monotonic()
         snapshots = self._read(project, self.inputs)
         named = self._read(project, self.names)
         key = self.key(project, snapshots, named)
@@ -375,7 +376,7 @@ class _Producer:
             current = lake.version(before)
             if current.key == key:
                 lake.propose([current], run_id)
-                return current, True, time.monotonic() - started
+                return current, True
         report = Report()
         columns_of = {i: s.columns for i, s in snapshots.items()}
         for file in self.sql:
@@ -399,7 +400,7 @@ class _Producer:
         lake.propose([version], run_id)
         del result, snapshots
         release_memory()
-        return version, version.id == before, time.monotonic() - started
+        return version, version.id == before
 
     def produce_partitions(
         self, project: Project, partitions: list[str], run_id: str
@@ -515,7 +516,7 @@ class _Producer:
             yield part, table.conform(frame)
 
     def _metadata(
-        self, project: Project, version: Version, reused: bool, seconds: float
+        self, project: Project, version: Version, reused: bool, cost: Cost
     ) -> dict[str, Any]:
         report = project.lake.report(version)
         return {
@@ -525,7 +526,7 @@ class _Producer:
             ),
             "version": version.id[:12],
             "reused": reused,
-            "seconds": round(seconds, 3),
+            **cost.as_metadata(),
             "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),
             **metadata.lineage_entry(report.get("lineage", {})),
             **metadata.report_entries(report),
@@ -573,15 +574,6 @@ def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, 
                 name, tolerated_partitions=project.shop.partitions.tolerated
             )
     return function(**arguments)
-
-
-def release_memory() -> None:
-    """Give freed memory back to the system: a run lives in one process, and its peak is the sum of
-    what each step would otherwise keep."""
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

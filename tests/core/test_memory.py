@@ -1,0 +1,42 @@
+"""What a step cost: its own peak, not the highest one before it."""
+
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from recsys_assets.core.memory import measured, release_memory
+
+MEGABYTES = 200
+
+
+def _allocate() -> None:
+    np.ones(MEGABYTES * 2**20, dtype=np.uint8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its peak")
+def test_the_peak_of_a_step_is_its_own_and_not_that_of_a_larger_step_before():
+    with measured() as before:
+        pass
+    with measured() as large:
+        _allocate()
+    release_memory()
+    with measured() as small:
+        pass
+    assert large.peak_megabytes > before.peak_megabytes + 0.9 * MEGABYTES
+    assert small.peak_megabytes < before.peak_megabytes + 0.5 * MEGABYTES
+
+
+def test_waiting_costs_seconds_but_no_seconds_of_a_processor():
+    with measured() as cost:
+        time.sleep(0.2)
+    assert cost.seconds >= 0.2
+    assert cost.cpu_seconds < 0.15
+
+
+def test_a_step_that_fails_is_measured_up_to_its_failure():
+    with pytest.raises(ValueError), measured() as cost:
+        time.sleep(0.01)
+        raise ValueError
+    assert cost.seconds >= 0.01
