@@ -8,6 +8,8 @@ from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.enrichment import assets as enrichment
 from recsys_assets.evaluation import assets as evaluation
+from recsys_assets.evaluation import list_assets as measured_lists
+from recsys_assets.evaluation import page_assets as page
 from recsys_assets.evaluation import study_assets as studies
 from recsys_assets.indexing import assets as indexing
 from recsys_assets.ingestion import assets as ingestion
@@ -30,7 +32,9 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *retrieval.ASSETS,
         *onboarding.ASSETS,
         *ranking.ASSETS,
+        *measured_lists.ASSETS,
         *evaluation.ASSETS,
+        *page.ASSETS,
         *studies.ASSETS,
     ]
     return [*upstream, *publishing.assets(upstream)]

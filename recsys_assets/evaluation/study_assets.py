@@ -22,10 +22,11 @@ from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import bootstrap, paired_bootstrap
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.evaluation import held_out, studies, tables, tuning
+from recsys_assets.evaluation.reading import tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
 from recsys_assets.ranking.features import join_features
-from recsys_assets.ranking.placements import competing, placements
+from recsys_assets.ranking.placements import competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
 from recsys_assets.retrieval.contract import EventLog
@@ -131,7 +132,7 @@ def _measured_at(
     relevant = held_out.relevant_pairs(labels, as_of, warm)
     people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
     known = interactions_as_of(interactions, as_of).to_pandas()
-    tasks = [t for t, p in held_out.PLACEMENT_OF_TASK.items() if p in placements(shop)]
+    tasks = tasks_of(shop)
     cutoff = held_out.Cutoff(
         log=log, known=known, people=people, candidates=proposed, scored=scored, tasks=tasks
     )
