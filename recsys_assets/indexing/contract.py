@@ -58,7 +58,9 @@ class Release:
 
     @classmethod
     def of(cls, model: str, objects: Objects, built_from: Mapping[str, str]) -> "Release":
-        """The release that `objects`, encoded by `model`, make."""
+        """The release that `objects`, encoded by `model`, make. VectorIndexError without any."""
+        if not len(objects):
+            raise VectorIndexError("there is nothing to index: the catalogue holds no item")
         dimension = objects.dimension
         identity = [FORMAT, model, dimension, sorted(built_from.items()), objects.digest]
         text = json.dumps(identity, separators=(",", ":"))
@@ -87,6 +89,12 @@ class Vectors:
 
     model: str
     matrix: npt.NDArray[np.float32]
+
+
+def check_depth(k: int) -> None:
+    """Raise VectorIndexError unless a search can ask for `k` hits."""
+    if not 1 <= k <= DEEPEST:
+        raise VectorIndexError(f"a search returns 1 to {DEEPEST:,} items, not {k:,}")
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,10 @@ class VectorIndex(Protocol):
     def nearest(
         self, release_id: str, queries: Vectors, k: int, where: Filter = EVERYTHING
     ) -> list[Hits]:
-        """For each query the `k` objects with the largest dot product among those that match."""
+        """For each query the `k` objects with the largest dot product among those that match.
+
+        `k` is 1 to DEEPEST.
+        """
         ...
 
     def matching(self, release_id: str, text: str, k: int, where: Filter = EVERYTHING) -> Hits:
@@ -194,6 +205,7 @@ def search(
     `vector` holds one row. Items outside `allowed` are never returned, however many of the best
     they are: an index may be older than the decision to take an item out.
     """
+    check_depth(k)
     found: list[Hits] = []
     depth = k if (text is None) != (vector is None) else max(100, 5 * k)
     if vector is not None:

@@ -50,6 +50,7 @@ from recsys_assets.indexing.contract import (
     VectorIndexError,
     Vectors,
     as_document,
+    check_depth,
 )
 from recsys_assets.indexing.objects import (
     EVERYTHING,
@@ -177,12 +178,14 @@ class EmbeddedIndex:
         self, release_id: str, queries: Vectors, k: int, where: Filter = EVERYTHING
     ) -> list[Hits]:
         """See `VectorIndex.nearest`."""
+        check_depth(k)
         loaded = self._loaded(release_id)
         loaded.release.refuse(queries)
         return loaded.nearest(queries.matrix, k, where, self.settings)
 
     def matching(self, release_id: str, text: str, k: int, where: Filter = EVERYTHING) -> Hits:
         """See `VectorIndex.matching`."""
+        check_depth(k)
         return self._loaded(release_id).matching(text, k, where)
 
     def clear(self) -> None:

@@ -5,6 +5,7 @@ content hashes. Does not belong here: any store, and where the values come from 
 """
 
 import hashlib
+import math
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from recsys_assets.core.lake import LakeError
 
 FORMAT = "1"
 """Raise it when the meaning of a property changes: another format is another index."""
@@ -76,13 +79,18 @@ class Condition:
     value: str | int | float | bool | tuple[str, ...]
 
 
+class FilterError(LakeError):
+    """A filter that nothing could ever pass, or that says nothing."""
+
+
 @dataclass(frozen=True)
 class Filter:
     """What a result must be. Texts ignore case, except ids and markets.
 
     `category`: at any level of the path. `market`: offered there or everywhere. `available_at`:
     active and within its dates at that UTC second. `fresh_since`: first seen at that UTC second or
-    later. An item without a price passes no price limit.
+    later. An item without a price passes no price limit. Raises FilterError for empty texts (no
+    store finds what is empty), prices that are no number, and limits the wrong way round.
     """
 
     category: str | None = None
@@ -95,6 +103,19 @@ class Filter:
     warm: bool | None = None
     available_at: int | None = None
     fresh_since: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("category", "brand", "group", "market"):
+            text = getattr(self, name)
+            if text is not None and not text.strip():
+                raise FilterError(f"the {name} to search in is empty: name one or leave it out")
+        limits = [p for p in (self.min_price, self.max_price) if p is not None]
+        if not all(math.isfinite(p) for p in limits):
+            raise FilterError(f"a price limit is a number, not {' and '.join(map(str, limits))}")
+        if len(limits) == 2 and limits[0] > limits[1]:
+            raise FilterError(
+                f"the least price, {limits[0]:g}, is above the greatest, {limits[1]:g}"
+            )
 
     @property
     def conditions(self) -> list[Condition]:
@@ -135,7 +156,8 @@ class Objects:
     """The objects of one release, sorted by item id.
 
     `item_ids`: n distinct strings; `vectors`: float32 [n, d], finite and not all zero;
-    `properties`: n rows of exactly `PROPERTIES`. Raises ValueError naming the first offending ids.
+    `properties`: n rows of exactly `PROPERTIES`, prices finite or null. Raises ValueError naming
+    the first offending ids.
     """
 
     item_ids: pa.Array
@@ -154,13 +176,22 @@ class Objects:
         if n and not pc.all(pc.less(self.item_ids[:-1], self.item_ids[1:])).as_py() and n > 1:
             raise ValueError("item ids must be sorted and distinct")
         squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
-        bad = np.flatnonzero(~(np.isfinite(squares) & (squares > 0)))
-        if len(bad):
-            ids = self.item_ids.take(pa.array(bad[:5])).to_pylist()
-            raise ValueError(
-                f"{len(bad)} vectors are zero or not finite (items {', '.join(ids)}): "
-                "repair text_embeddings"
-            )
+        self._refuse(
+            ~(np.isfinite(squares) & (squares > 0)),
+            "vectors are zero or not finite",
+            "repair text_embeddings",
+        )
+        infinite = pc.invert(pc.is_finite(self.properties["price"]))
+        self._refuse(
+            pc.fill_null(infinite, False).to_numpy(),
+            "prices are not finite",
+            "repair the catalogue",
+        )
+
+    def _refuse(self, bad: npt.NDArray[np.bool_], what: str, remedy: str) -> None:
+        if bad.any():
+            ids = self.item_ids.take(pa.array(np.flatnonzero(bad)[:5])).to_pylist()
+            raise ValueError(f"{int(bad.sum())} {what} (items {', '.join(ids)}): {remedy}")
 
     def __len__(self) -> int:
         return len(self.item_ids)

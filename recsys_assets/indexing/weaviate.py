@@ -1,7 +1,7 @@
 """The Weaviate index: releases as collections of a server, behind the same contract.
 
-Belongs here: collections, aliases, batches and queries of a Weaviate server, and what its errors
-mean for the person who runs it. Does not belong here: what objects mean, hybrid search,
+Belongs here: collections, aliases, batches and queries of a Weaviate server. Does not belong here:
+the connection and its errors (`weaviate_server.py`), what objects mean, hybrid search,
 verification, where URL and key come from.
 
 A release is a collection with an alias of the release's own name; that alias is created last, so a
@@ -18,19 +18,15 @@ The collection that is served is never written to.
 
 import hashlib
 import json
-import logging
 import re
-import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing.contract import (
@@ -43,6 +39,7 @@ from recsys_assets.indexing.contract import (
     VectorIndexError,
     Vectors,
     as_document,
+    check_depth,
 )
 from recsys_assets.indexing.objects import (
     EVERYTHING,
@@ -52,28 +49,18 @@ from recsys_assets.indexing.objects import (
     object_id,
     words,
 )
-
-OLDEST = (1, 32)
-"""First server version with collection aliases."""
+from recsys_assets.indexing.weaviate_server import Patience, Server, remedy
 
 VECTOR = "item"
 """Name of the objects' one vector."""
 
 BATCH = 500
+BATCH_BYTES = 5_000_000
+"""A server takes GRPC_MAX_MESSAGE_SIZE bytes in one message: 10 MB, or 104 MB in newer ones."""
+
 _SCAN = 2_000
 _MANY_IDS = 500
 _TRIES = 3
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Most seconds to wait for a connection, one query, one batch of writes, and for a server that
-    indexes in the background to catch up."""
-
-    connect: float = 10.0
-    query: float = 30.0
-    write: float = 120.0
-    settle: float = 900.0
 
 
 class WeaviateIndex:
@@ -93,16 +80,16 @@ class WeaviateIndex:
         patience: Patience | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self.patience = patience or Patience()
         self.alias = f"Recsys_{shop}"
-        self._api_key = api_key
-        self._where = f"the Weaviate server at {url} (gRPC port {grpc_port})"
-        self._client = self._connect(url, grpc_port)
+        self._server = Server(url, grpc_port, api_key, patience or Patience())
+        self._ask, self._where = self._server.ask, self._server.where
+        self._client = self._server.client
 
     # -- releases ------------------------------------------------------------------------------
 
     def build(self, release: Release, objects: Objects, protect: Collection[str] = ()) -> Built:
         """See `VectorIndex.build`. Run one at a time per shop: the lake's run lock sees to it."""
+        self._forget_deleted()
         complete = self._complete()
         if release.id in complete:
             return Built(0, 0, len(objects), 0)
@@ -111,8 +98,8 @@ class WeaviateIndex:
         wanted = dict(zip(objects.item_ids.to_pylist(), objects.hashes.to_pylist(), strict=True))
         changed = [n for n, (i, h) in enumerate(wanted.items()) if stored.get(i) != h]
         gone = sorted(set(stored) - set(wanted))
-        for first in range(0, len(changed), BATCH):
-            self._write(target, objects.take(changed[first : first + BATCH]))
+        for some in _batches(objects, changed):
+            self._write(target, objects.take(some))
         for first in range(0, len(gone), _MANY_IDS):
             self._remove(target, gone[first : first + _MANY_IDS])
         count = self._count(target)
@@ -145,7 +132,7 @@ class WeaviateIndex:
 
     def active(self) -> str | None:
         """See `VectorIndex.active`."""
-        aliases = self._aliases()
+        aliases = self._living_aliases()
         target = aliases.get(self.alias)
         named = [a for a, c in aliases.items() if c == target and self._release_of(a)]
         return self._release_of(named[0]) if named else None
@@ -219,6 +206,7 @@ class WeaviateIndex:
         self, release_id: str, queries: Vectors, k: int, where: Filter = EVERYTHING
     ) -> list[Hits]:
         """See `VectorIndex.nearest`."""
+        check_depth(k)
         from weaviate.classes.query import MetadataQuery
 
         name = self._collection(release_id)
@@ -246,6 +234,7 @@ class WeaviateIndex:
 
     def matching(self, release_id: str, text: str, k: int, where: Filter = EVERYTHING) -> Hits:
         """See `VectorIndex.matching`."""
+        check_depth(k)
         from weaviate.classes.query import MetadataQuery
 
         collection = self._client.collections.use(self._collection(release_id))
@@ -267,7 +256,7 @@ class WeaviateIndex:
 
     def close(self) -> None:
         """See `VectorIndex.close`."""
-        self._client.close()
+        self._server.close()
 
     def clear(self) -> None:
         """See `VectorIndex.clear`."""
@@ -294,6 +283,18 @@ class WeaviateIndex:
             if a == self.alias or self._release_of(a)
         }
 
+    def _living_aliases(self) -> dict[str, str]:
+        """Aliases of collections that are there: the server keeps aliases of deleted ones."""
+        there = set(self._collections())
+        return {a: c for a, c in self._aliases().items() if c in there}
+
+    def _forget_deleted(self) -> None:
+        """Remove the aliases of releases whose collection somebody deleted."""
+        living = self._living_aliases()
+        for alias in self._aliases():
+            if alias not in living and self._release_of(alias):
+                self._unalias(alias)
+
     def _collections(self) -> list[str]:
         found = self._ask("listing collections", self._client.collections.list_all)
         own = re.compile(re.escape(self.alias) + r"__[0-9a-f]{8}_\d+")
@@ -302,7 +303,7 @@ class WeaviateIndex:
     def _complete(self) -> dict[str, tuple[Release, str, int]]:
         """Release id -> release, collection, number of its build."""
         found = {}
-        for alias, collection in self._aliases().items():
+        for alias, collection in self._living_aliases().items():
             release_id = self._release_of(alias)
             if release_id is not None:
                 release, sequence = self._described(collection)
@@ -312,7 +313,8 @@ class WeaviateIndex:
 
     def _collection(self, release_id: str) -> str:
         found = self._aliases().get(self._name(release_id))
-        if found is None:
+        exists = self._client.collections.exists
+        if found is None or not self._ask("finding a collection", lambda: exists(found)):
             raise UnknownReleaseError(
                 f"there is no complete release {release_id!r} of {self.alias} on {self._where}: "
                 "materialize vector_index to build it"
@@ -364,6 +366,8 @@ class WeaviateIndex:
                 self._delete(name)
         if usable:
             return usable[0]
+        # The shop's alias may still name a deleted collection: it must not come to name this one.
+        names = [*names, *self._aliases().values()]
         taken = {int(n.removeprefix(family)) for n in names if n.startswith(family)}
         name = f"{family}{1 + max(taken, default=0)}"
         self._create(name)
@@ -427,7 +431,7 @@ class WeaviateIndex:
 
         quantizer = Configure.VectorIndex.Quantizer
         if self.settings.quantization == "none":
-            return quantizer.none() if self._version >= (1, 33) else None
+            return quantizer.none() if self._server.version >= (1, 33) else None
         return {"rq": quantizer.rq, "sq": quantizer.sq, "bq": quantizer.bq}[
             self.settings.quantization
         ]()
@@ -484,16 +488,16 @@ class WeaviateIndex:
                     but=WeaviateInsertManyAllFailedError,
                 )
             except WeaviateInsertManyAllFailedError as error:
-                reason = self._plain(str(error).rpartition("set of all errors:")[2])
+                reason = self._server.plain(str(error).rpartition("set of all errors:")[2])
                 continue
             if not reply.errors:
                 return
             waiting = [waiting[n] for n in sorted(reply.errors)]
-            reason = self._plain(next(iter(reply.errors.values())).message)
+            reason = self._server.plain(next(iter(reply.errors.values())).message)
         ids = ", ".join(str(o.properties["item_id"]) for o in waiting[:5])
         raise UnavailableError(
             f"{self._where} refused {len(waiting)} objects {_TRIES} times (items {ids}): "
-            f"{_remedy(reason)}. What is served is untouched. It said: {reason}"
+            f"{remedy(reason)}. What is served is untouched. It said: {reason}"
         )
 
     def _remove(self, collection: str, item_ids: Sequence[str]) -> None:
@@ -521,7 +525,7 @@ class WeaviateIndex:
 
     def _settle(self, collection: str) -> None:
         """Wait until the server has put every vector into its graph (ASYNC_INDEXING)."""
-        limit = time.monotonic() + self.patience.settle
+        limit = time.monotonic() + self._server.patience.settle
         while True:
             nodes = self._ask(
                 "asking for the state of indexing",
@@ -533,158 +537,13 @@ class WeaviateIndex:
             if time.monotonic() > limit:
                 raise UnavailableError(
                     f"{self._where} still has {waiting:,} vectors to index after "
-                    f"{self.patience.settle:.0f} s: give it more CPU, then run again"
+                    f"{self._server.patience.settle:.0f} s: give it more CPU, then run again"
                 )
             time.sleep(0.5)
 
-    # -- the connection ------------------------------------------------------------------------
 
-    def _connect(self, url: str, grpc_port: int) -> Any:
-        import weaviate
-        from weaviate.classes.init import AdditionalConfig, Auth, Timeout
-
-        # When a batch fails it logs every object in full; our error says what matters.
-        logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise VectorIndexError(
-                f"WEAVIATE_URL is {url!r}: write it like https://weaviate.example.com:8080"
-            )
-        secure = parts.scheme == "https"
-        client = self._ask(
-            "connecting",
-            lambda: weaviate.connect_to_custom(
-                http_host=parts.hostname or "",
-                http_port=parts.port or (443 if secure else 80),
-                http_secure=secure,
-                grpc_host=parts.hostname or "",
-                grpc_port=grpc_port,
-                grpc_secure=secure,
-                auth_credentials=Auth.api_key(self._api_key) if self._api_key else None,
-                additional_config=AdditionalConfig(
-                    timeout=Timeout(
-                        init=self.patience.connect,
-                        query=self.patience.query,
-                        insert=self.patience.write,
-                    )
-                ),
-                skip_init_checks=True,  # they ask PyPI for the newest client
-            ),
-            kind="connect",
-        )
-        try:
-            self._check(client, parts.hostname, grpc_port, secure)
-        except VectorIndexError:
-            client.close()
-            raise
-        return client
-
-    def _check(self, client: Any, host: str, grpc_port: int, secure: bool) -> None:
-        """Refuse servers that are too old, or whose gRPC port does not answer."""
-        import grpc
-
-        meta = self._ask("asking for the server's version", client.get_meta, kind="connect")
-        version = str(meta["version"])
-        self._version = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-        if self._version < OLDEST:
-            raise VectorIndexError(
-                f"{self._where} is version {version}, collection aliases need "
-                f"{'.'.join(map(str, OLDEST))} or later: upgrade the server"
-            )
-        address = f"{host}:{grpc_port}"
-        channel = (
-            grpc.secure_channel(address, grpc.ssl_channel_credentials())
-            if secure
-            else grpc.insecure_channel(address)
-        )
-        try:
-            grpc.channel_ready_future(channel).result(timeout=self.patience.connect)
-        except grpc.FutureTimeoutError as error:
-            raise UnavailableError(
-                f"{self._where}: nothing answers on the gRPC port within "
-                f"{self.patience.connect:.0f} s: check WEAVIATE_GRPC_PORT and that the port is open"
-            ) from error
-        finally:
-            channel.close()
-
-    def _ask(
-        self,
-        doing: str,
-        call: Callable[[], Any],
-        kind: Literal["connect", "query", "write"] = "query",
-        but: Any = (),
-    ) -> Any:
-        """The result of `call`, or UnavailableError that says what to do; errors of the kind `but`
-        pass. Waits no longer than our patience: the client retries a lost connection for a minute,
-        whatever its timeouts say."""
-        import grpc
-        import httpx
-        from weaviate.exceptions import WeaviateBaseError
-
-        untouched = " What is served is untouched." if kind == "write" else ""
-        try:
-            return _within(getattr(self.patience, kind), call)
-        except but:
-            raise
-        except TimeoutError:
-            raise UnavailableError(
-                f"{self._where} did not answer in time while {doing} "
-                f"({getattr(self.patience, kind):.0f} s): check its load and its log, or restart "
-                f"it, then run again.{untouched}"
-            ) from None
-        except (WeaviateBaseError, httpx.HTTPError, grpc.RpcError) as error:
-            said = self._plain(str(error))
-            raise UnavailableError(
-                f"{self._where} failed while {doing}: {_remedy(said)}.{untouched} It said: {said}"
-            ) from None
-
-    def _plain(self, text: str) -> str:
-        """One line of what the server said, without our key."""
-        line = " ".join(text.split())[:400]
-        return line.replace(self._api_key, "***") if self._api_key else line
-
-
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of `call`, or TimeoutError after `seconds`; the call itself is then abandoned to a
-    thread that dies with the process."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="weaviate call").start()
-    return future.result(timeout=seconds)
-
-
+_EMPTY: tuple[Any, ...] = (None, "", [])
 _SCHEMA_SETTINGS = {"connections", "build_effort", "search_effort", "quantization"}
-
-
-def _remedy(said: str) -> str:
-    """What a person does about an error of this kind."""
-    text = said.lower()
-    kinds = (
-        (("401", "unauthorized", "unauthenticated", "anonymous access", "invalid api key"),
-         "it does not accept the key, set WEAVIATE_API_KEY to a valid one"),
-        (("403", "forbidden", "permission"),
-         "the key may not do this, give its role the permissions listed in docs/production.md"),
-        (("no space left", "disk"),
-         "its disk is full, free or enlarge it, set the shards to READY and run again"),
-        (("read-only", "readonly", "read only"),
-         "it is in read-only mode, usually since its disk was nearly full: free the disk, set the "
-         "shards to READY and run again"),
-        (("timed out", "timeout", "deadline"),
-         "it is too slow, check its load and run again"),
-        (("connect", "unavailable", "reset", "socket closed", "refused"),
-         "it cannot be reached, check that it runs, and WEAVIATE_URL and WEAVIATE_GRPC_PORT, "
-         "then run again"),
-    )  # fmt: skip
-    return next(
-        (remedy for marks, remedy in kinds if any(mark in text for mark in marks)),
-        "see its log, repair the cause and run again",
-    )
 
 
 def _conditions(where: Filter) -> Any:
@@ -714,7 +573,23 @@ def _hits(pairs: list[tuple[str, float]]) -> Hits:
     return Hits([item for item, _ in best], [score for _, score in best])
 
 
+def _batches(objects: Objects, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    """`rows` in runs of at most BATCH objects and some BATCH_BYTES bytes, an object at least."""
+    texts = pc.binary_length(objects.properties["text"].take(pa.array(rows, pa.int64())))
+    size = pc.fill_null(texts, 0).to_numpy() + 4 * objects.dimension + 1_000
+    first = full = 0
+    for n in range(len(rows)):
+        if n > first and (n - first == BATCH or full + size[n] > BATCH_BYTES):
+            yield rows[first:n]
+            first = n
+            full = 0
+        full += int(size[n])
+    if len(rows):
+        yield rows[first:]
+
+
 def _data_objects(objects: Objects) -> list[Any]:
+    """What is empty is left out: the server keeps it, but indexes no empty text."""
     from weaviate.classes.data import DataObject
 
     rows = objects.properties.to_pylist()
@@ -724,7 +599,7 @@ def _data_objects(objects: Objects) -> list[Any]:
             properties={
                 "item_id": item_id,
                 "content_hash": content_hash,
-                **{name: value for name, value in row.items() if value is not None},
+                **{name: value for name, value in row.items() if value not in _EMPTY},
             },
             vector={VECTOR: vector},
         )

@@ -1,9 +1,15 @@
 """A Weaviate server in this process: its REST and gRPC protocol over real sockets.
 
 It keeps objects in dictionaries, answers searches by comparing everything, and refuses what the
-real server refuses as far as our code could get it wrong: names, unknown properties, filter values
-of another type than the property, more than 10,000 results. Its purpose is what a healthy server
-will not do on request: see `Trouble`. It is not a model of Weaviate's performance or recall.
+real server refuses as far as our code could get it wrong (read in the server's source, 1.32 to
+1.39): names that are no GraphQL names or differ from another in case only, reserved and unknown
+properties, filter values of another type than the property or without a letter in it, conditions on
+what has no index, a cursor together with a search, more than 10,000 results, messages longer than
+GRPC_MAX_MESSAGE_SIZE, numbers that JSON cannot say, a change of what cannot be changed. Like the
+server it trims texts that are compared as a whole, indexes no empty text, quantizes new collections
+that do not ask it not to, and keeps the aliases of a deleted collection. Its purpose is what a
+healthy server will not do on request: see `Trouble`. It is not a model of Weaviate's performance or
+recall.
 """
 
 import json
@@ -32,6 +38,7 @@ from weaviate.proto.v1 import (
 
 _NAME = re.compile(r"[A-Z][_0-9A-Za-z]{0,254}")
 _PROPERTY = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,230}")
+_RESERVED = ("id", "_id", "_additional")
 _MOST = 10_000
 _HNSW = {
     "cleanupIntervalSeconds": 300, "distance": "cosine", "dynamicEfFactor": 8, "dynamicEfMax": 500,
@@ -39,8 +46,11 @@ _HNSW = {
     "flatSearchCutoff": 40000, "maxConnections": 32, "skip": False,
     "vectorCacheMaxObjects": 1000000000000, "bq": {"enabled": False}, "pq": {"enabled": False},
     "sq": {"enabled": False}, "rq": {"enabled": False}, "multivector": {"enabled": False},
+    "skipDefaultQuantization": False, "trackDefaultQuantization": False,
 }  # fmt: skip
 """What the server answers for settings that were not given."""
+
+_QUANTIZERS = ("bq", "pq", "sq", "rq")
 
 
 @dataclass
@@ -58,6 +68,8 @@ class Trouble:
     """What every write is answered with"""
     hang: threading.Event | None = None
     """Every request waits for it"""
+    most_bytes: int = 10_485_760
+    """Longest message accepted: the smallest default that GRPC_MAX_MESSAGE_SIZE ever had"""
     queue: list[int] = field(default_factory=list)
     """Lengths of the vector queue, one per question; 0 afterwards"""
 
@@ -88,7 +100,10 @@ class FakeWeaviate:
         self.rest = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.rest.daemon_threads = True
         threading.Thread(target=self.rest.serve_forever, daemon=True).start()
-        self.grpc = grpc.server(futures.ThreadPoolExecutor(4))
+        self.grpc = grpc.server(
+            futures.ThreadPoolExecutor(4),
+            options=[("grpc.max_receive_message_length", self.trouble.most_bytes)],
+        )
         weaviate_pb2_grpc.add_WeaviateServicer_to_server(_Grpc(self), self.grpc)
         self.grpc_port = self.grpc.add_insecure_port("127.0.0.1:0")
         self.grpc.start()
@@ -101,6 +116,11 @@ class FakeWeaviate:
         self.rest.shutdown()
         self.rest.server_close()
         self.grpc.stop(0).wait()
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Major and minor."""
+        return tuple(int(n) for n in self.trouble.version.split(".")[:2])
 
     def resolve(self, name: str) -> str | None:
         """The collection that a name or alias means."""
@@ -126,7 +146,7 @@ class FakeWeaviate:
                 case ["GET", "meta"]:
                     return 200, {
                         "hostname": self.url, "version": self.trouble.version, "modules": {},
-                        "grpcMaxMessageSize": 104858000,
+                        "grpcMaxMessageSize": self.trouble.most_bytes,
                     }  # fmt: skip
                 case ["GET", "schema"]:
                     return 200, {"classes": list(self.schema.values())}
@@ -178,12 +198,13 @@ class FakeWeaviate:
     def _create(self, body: dict[str, Any]) -> tuple[int, Any]:
         self.before_change("create collection")
         name = body["class"]
-        if not _NAME.fullmatch(name) or name in self.schema or name in self.aliases:
+        taken = {known.lower() for known in (*self.schema, *self.aliases)}
+        if not _NAME.fullmatch(name) or name.lower() in taken:
             return 422, _error(f"class name {name} is invalid or taken")
         if "vectorConfig" not in body or "vectorizer" in body:
             return 422, _error("expected named vectors")
         for prop in body["properties"]:
-            if not _PROPERTY.fullmatch(prop["name"]) or prop["name"] in ("id", "_id", "vector"):
+            if not _PROPERTY.fullmatch(prop["name"]) or prop["name"] in _RESERVED:
                 return 422, _error(f"{prop['name']} is not a valid property name")
             textual = prop["dataType"][0] in ("text", "text[]")
             if prop.get("tokenization") and not textual:
@@ -203,7 +224,13 @@ class FakeWeaviate:
         body.setdefault("replicationConfig", {"factor": 1, "asyncEnabled": False})
         body.setdefault("shardingConfig", {"desiredCount": 1})
         for vector in body["vectorConfig"].values():
-            vector["vectorIndexConfig"] = _HNSW | vector["vectorIndexConfig"]
+            config = _HNSW | vector["vectorIndexConfig"]
+            chosen = [q for q in _QUANTIZERS if config[q]["enabled"]]
+            if len(chosen) > 1:
+                return 422, _error(f"invalid hnsw config: two compression methods: {chosen}")
+            if not chosen and not config["skipDefaultQuantization"] and self.version >= (1, 33):
+                config |= {"rq": {"enabled": True, "bits": 8}, "trackDefaultQuantization": True}
+            vector["vectorIndexConfig"] = config
         self.schema[name] = body
         self.objects[name] = {}
         return 200, body
@@ -213,8 +240,8 @@ class FakeWeaviate:
         if name not in self.schema:
             return 404, None
         old = self.schema[name]
-        for fixed in ("class", "properties", "vectorConfig"):
-            if body.get(fixed) != old.get(fixed):
+        for fixed in set(old) - {"description", "invertedIndexConfig", "replicationConfig"}:
+            if body.get(fixed) != old[fixed]:
                 return 422, _error(f"{fixed} is immutable")
         self.schema[name] = body
         return 200, body
@@ -291,7 +318,11 @@ class _Grpc(weaviate_pb2_grpc.WeaviateServicer):
                 raise _Refused(f"no such property {name}")
             if not isinstance(value, kinds[schema[name]]):
                 raise _Refused(f"invalid {schema[name]} property {name}: {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise _Refused(f"json: unsupported value {value} of {name}")
             if schema[name] == "int":
+                if value != int(value):
+                    raise _Refused(f"invalid integer property {name}: {value!r}")
                 values[name] = int(value)
         reason = server.trouble.read_only or server.trouble.refuse(values["item_id"])
         if reason:
@@ -336,6 +367,12 @@ class _Grpc(weaviate_pb2_grpc.WeaviateServicer):
             objects, schema = self._open(request.collection, context)
             if request.limit > _MOST:
                 context.abort(grpc.StatusCode.UNKNOWN, "query maximum results exceeded")
+            if request.after and (
+                request.HasField("filters")
+                or request.HasField("near_vector")
+                or request.HasField("bm25_search")
+            ):
+                context.abort(grpc.StatusCode.UNKNOWN, "cursor api: other params cannot be set")
             rows = sorted(objects.values(), key=lambda o: o.id)
             if request.HasField("filters"):
                 rows = [o for o in rows if self._meets(o, request.filters, schema, context)]
@@ -352,9 +389,10 @@ class _Grpc(weaviate_pb2_grpc.WeaviateServicer):
                     distance[o.id] = -float(o.vector @ query)
                 rows.sort(key=lambda o: distance[o.id])
             elif request.HasField("bm25_search"):
-                score = _bm25(
-                    request.bm25_search.query, objects, list(request.bm25_search.properties)
-                )
+                (name,) = request.bm25_search.properties
+                if not schema[name]["indexSearchable"]:
+                    context.abort(grpc.StatusCode.UNKNOWN, f"{name} has no searchable index")
+                score = _bm25(request.bm25_search.query, objects, name)
                 rows = sorted((o for o in rows if o.id in score), key=lambda o: -score[o.id])
             elif request.after:
                 rows = [o for o in rows if o.id > request.after]
@@ -431,6 +469,14 @@ class _Grpc(weaviate_pb2_grpc.WeaviateServicer):
                 f"data type filter cannot use {kind} on type {declared['dataType'][0]}",
             )
         value = o.properties.get(name)
+        if isinstance(wanted, str | list):  # compared as a whole, trimmed; the empty is not indexed
+            wanted = [w.strip() for w in ([wanted] if isinstance(wanted, str) else wanted)]
+            if not any(wanted):
+                context.abort(grpc.StatusCode.UNKNOWN, "only stopwords provided")
+            held = {v.strip() for v in (value if isinstance(value, list) else [value or ""])}
+            if op not in ("EQUAL", "CONTAINS_ANY"):
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, f"filter {op} on text")
+            return bool(held & {w for w in wanted if w})
         if value is None:
             return False
         match op:
@@ -442,8 +488,6 @@ class _Grpc(weaviate_pb2_grpc.WeaviateServicer):
                 return bool(value >= wanted)
             case "GREATER_THAN":
                 return bool(value > wanted)
-            case "CONTAINS_ANY":
-                return bool(set(value if isinstance(value, list) else [value]) & set(wanted))
         context.abort(grpc.StatusCode.UNIMPLEMENTED, f"filter {op}")
         return False
 
@@ -452,8 +496,7 @@ def _tokens(text: str) -> list[str]:
     return [word for word in re.split(r"[\W_]+", text.lower()) if word]
 
 
-def _bm25(query: str, objects: dict[str, _Object], properties: list[str]) -> dict[str, float]:
-    (name,) = properties
+def _bm25(query: str, objects: dict[str, _Object], name: str) -> dict[str, float]:
     texts = {key: Counter(_tokens(o.properties.get(name, ""))) for key, o in objects.items()}
     usual = sum(sum(t.values()) for t in texts.values()) / max(1, len(texts))
     scores: dict[str, float] = {}

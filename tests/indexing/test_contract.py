@@ -23,7 +23,7 @@ from recsys_assets.indexing.contract import (
     search,
 )
 from recsys_assets.indexing.embedded import EmbeddedIndex
-from recsys_assets.indexing.objects import Filter
+from recsys_assets.indexing.objects import Filter, FilterError
 from recsys_assets.indexing.weaviate import WeaviateIndex
 from tests.indexing import shop
 from tests.indexing.fake_weaviate import FakeWeaviate
@@ -311,20 +311,88 @@ def test_another_models_release_starts_from_nothing_and_mixes_with_none(index: V
     assert index.nearest(new.id, query(FIRST_AXIS, model="other"), 1)[0].item_ids == ["pasta-1"]
 
 
+ODD = ["007", "NA", "null", "9007199254740993", "a\"b'c\\d", "emoji 🍝", "x, OR 1=1", "k" * 1024,
+       "two\nlines", "100% *?[a-z]", "Ünï"]  # fmt: skip
+
+
 def test_odd_ids_texts_and_values_come_back_as_they_went_in(index: VectorIndex) -> None:
-    ids = ["007", "NA", "null", "9007199254740993", "a\"b'c\\d", "emoji 🍝", "x, OR 1=1"]
+    prices = [None, 0.0, 1e308, 1e-9, *[3.0] * (len(ODD) - 4)]
     objects = shop.make(
-        ids, shop.axes(len(ids)), text=[f"naïve {i} Ünïcode" for i in ids],
-        price=[None, 0.0, 1e308, 1e-9, 3.0, 4.0, 5.0], categories=[[]] * len(ids),
+        ODD, shop.axes(len(ODD)), text=[f"naïve {i} Ünïcode" for i in ODD],
+        price=prices, categories=[[]] * len(ODD),
     )  # fmt: skip
     release = built(index, objects)
-    stored = index.fetch(release, ids)
-    assert stored.item_ids == sorted(ids)
+    stored = index.fetch(release, ODD)
+    assert stored.item_ids == sorted(ODD)
     assert stored.hashes == objects.hashes.to_pylist()
-    assert set(index.matching(release, "ünïcode", 9).item_ids) == set(ids)
-    assert set(
-        index.nearest(release, query(FIRST_AXIS), 9, Filter(min_price=1e307))[0].item_ids
-    ) == {"null"}
+    assert set(index.matching(release, "ünïcode", 20).item_ids) == set(ODD)
+    dear = index.nearest(release, query(FIRST_AXIS), 20, Filter(min_price=1e307))[0]
+    assert dear.item_ids == ["null"]
+
+
+def test_filter_values_are_compared_as_they_are(index: VectorIndex) -> None:
+    """No wildcard, no query language, no splitting into words."""
+    odd = [i.lower() for i in ODD]
+    objects = shop.make(
+        ODD, shop.axes(len(ODD)), brand=odd, group_id=ODD, market=ODD,
+        categories=[["all", value] for value in odd],
+    )  # fmt: skip
+    release = built(index, objects)
+    for item in ODD:
+        where = Filter(brand=item, category=item, group=item, market=item)
+        assert index.nearest(release, query(FIRST_AXIS), 20, where)[0].item_ids == [item]
+    for nothing in ("*", "00", "emoji", "%"):
+        assert not index.nearest(release, query(FIRST_AXIS), 20, Filter(brand=nothing))[0].item_ids
+
+
+def test_long_texts_are_indexed_whole(index: VectorIndex) -> None:
+    texts = [f"word{n % 997} " * 40_000 + f"last{n}" for n in range(24)]
+    objects = shop.make([f"i{n:02d}" for n in range(24)], shop.directions(24), text=texts)
+    release = built(index, objects)
+    assert index.count(release) == 24
+    assert index.matching(release, "last7", 3).item_ids == ["i07"]
+
+
+def test_one_object_is_a_release_and_none_is_not(index: VectorIndex) -> None:
+    one = shop.make(["only"], shop.axes(1))
+    release = built(index, one)
+    assert index.nearest(release, query(FIRST_AXIS), 10)[0].item_ids == ["only"]
+    assert index.nearest(release, query(FIRST_AXIS), 10, Filter(brand="x"))[0].item_ids == []
+    with pytest.raises(VectorIndexError, match="there is nothing to index"):
+        release_of(one.take([]))
+
+
+def test_equal_vectors_are_all_found_in_the_order_of_their_ids(index: VectorIndex) -> None:
+    twins = [f"i{n:02d}" for n in range(40)]
+    release = built(index, shop.make(twins, np.repeat(shop.axes(2), 20, axis=0)))
+    assert index.nearest(release, query(FIRST_AXIS), 20)[0].item_ids == twins[:20]
+
+
+@pytest.mark.parametrize("k", [0, -1, 10_001])
+def test_a_search_says_how_many_items_it_can_return(index: VectorIndex, k: int) -> None:
+    release = built(index, shop.shelf())
+    for ask in (
+        lambda: index.nearest(release, query(FIRST_AXIS), k),
+        lambda: index.matching(release, "pasta", k),
+        lambda: search(index, release, text="pasta", vector=query(FIRST_AXIS), k=k),
+    ):
+        with pytest.raises(VectorIndexError, match="a search returns 1 to 10,000 items"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"brand": ""}, "the brand to search in is empty"),
+        ({"category": "  "}, "the category to search in is empty"),
+        ({"max_price": float("nan")}, "a price limit is a number, not nan"),
+        ({"min_price": 5, "max_price": 3}, "the least price, 5, is above the greatest, 3"),
+    ],
+    ids=str,
+)
+def test_a_filter_that_nothing_can_pass_is_refused(where: dict[str, Any], said: str) -> None:
+    with pytest.raises(FilterError, match=said):
+        Filter(**where)
 
 
 def test_poisoned_vectors_are_refused_before_any_store_sees_them() -> None:
@@ -332,3 +400,8 @@ def test_poisoned_vectors_are_refused_before_any_store_sees_them() -> None:
     vectors[1] = np.nan
     with pytest.raises(ValueError, match=r"1 vectors are zero or not finite \(items b\)"):
         shop.make(["a", "b", "c"], vectors)
+
+
+def test_a_price_that_is_no_number_is_refused_before_any_store_sees_it() -> None:
+    with pytest.raises(ValueError, match=r"1 prices are not finite \(items b\): repair the cat"):
+        shop.make(["a", "b"], shop.axes(2), price=[None, float("inf")])

@@ -3,14 +3,21 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing import weaviate
-from recsys_assets.indexing.contract import UnavailableError, VectorIndexError
-from recsys_assets.indexing.weaviate import Patience, WeaviateIndex
+from recsys_assets.indexing.contract import (
+    UnavailableError,
+    UnknownReleaseError,
+    VectorIndexError,
+)
+from recsys_assets.indexing.weaviate import WeaviateIndex
+from recsys_assets.indexing.weaviate_server import Patience
 from tests.indexing import shop
 from tests.indexing.fake_weaviate import FakeWeaviate
 from tests.indexing.shop import query, release_of
@@ -96,6 +103,7 @@ REFUSALS = {
     "store is read-only due to disk pressure": "its disk is full, free or enlarge it",
     "shard is read only": "it is in read-only mode",
     "forbidden: your role has no permission": "give its role the permissions listed in docs",
+    "not enough memory mappings": "it is short of memory, give it more",
     "something new": "see its log, repair the cause",
 }
 
@@ -131,10 +139,69 @@ def test_a_wrong_key_is_said_without_saying_the_key(server: FakeWeaviate) -> Non
     index.close()
 
 
-def test_a_server_without_aliases_is_refused_by_version(server: FakeWeaviate) -> None:
-    server.trouble.version = "1.31.5"
-    with pytest.raises(VectorIndexError, match=r"is version 1.31.5, .* need 1.32 or later"):
+@pytest.mark.parametrize("version", ["1.31.5", "1.20.0"])
+def test_a_server_without_aliases_is_refused_by_version(server: FakeWeaviate, version: str) -> None:
+    server.trouble.version = version
+    with pytest.raises(VectorIndexError, match=f"is version {version}, .* need 1.32 or later"):
         connect(server)
+
+
+@pytest.mark.parametrize("answer", [b"<html>Welcome</html>", b"{}", b"[]", b'{"version": "next"}'])
+def test_what_does_not_answer_like_weaviate_is_no_weaviate(answer: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_address[1]}"
+        with pytest.raises(UnavailableError, match="WEAVIATE_URL is the address of its REST API"):
+            WeaviateIndex(url, 50051, None, "shop")
+
+
+def test_an_object_that_fits_in_no_message_is_said_and_what_is_served_stays(
+    index: WeaviateIndex, server: FakeWeaviate
+) -> None:
+    huge = shop.make(["i0", "i1"], shop.axes(2), text=["short", "long " * 3_000_000])
+    with pytest.raises(UnavailableError, match="raise its GRPC_MAX_MESSAGE_SIZE or shorten"):
+        index.build(release_of(huge), huge)
+    serves(index, OLD)
+
+
+@pytest.mark.parametrize("quantization", ["none", "rq", "sq", "bq"])
+def test_vectors_are_compressed_as_configured_and_by_no_default_of_the_server(
+    server: FakeWeaviate, quantization: Literal["none", "rq", "sq", "bq"]
+) -> None:
+    settings = Settings(quantization=quantization)
+    index = WeaviateIndex(server.url, server.grpc_port, None, "shop", settings)
+    index.build(release_of(OLD), OLD)
+    (schema,) = server.schema.values()
+    config = schema["vectorConfig"]["item"]["vectorIndexConfig"]
+    assert [q for q in ("rq", "sq", "bq", "pq") if config[q]["enabled"]] == (
+        [] if quantization == "none" else [quantization]
+    )
+    index.close()
+
+
+def test_a_collection_that_somebody_deleted_is_no_release_and_is_built_again(
+    index: WeaviateIndex, server: FakeWeaviate
+) -> None:
+    served = server.aliases["Recsys_shop"]
+    del server.schema[served], server.objects[served]
+    release = release_of(OLD).id
+    assert index.active() is None
+    assert index.releases() == []
+    with pytest.raises(UnknownReleaseError, match="materialize vector_index"):
+        index.count(release)
+    assert index.build(release_of(OLD), OLD).written == len(OLD)
+    assert server.aliases["Recsys_shop"] == served, "the old alias names nothing, half built or not"
+    assert served not in server.schema
+    index.activate(release)
+    serves(index, OLD)
 
 
 def test_a_silent_server_is_waited_for_no_longer_than_our_patience(
