@@ -21,6 +21,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError, Look
 from recsys_assets.ingestion.assets import partitions, source_fingerprint
+from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inbox_of, ledger_of
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.publishing.serving import Served
@@ -40,8 +41,10 @@ def take_arrivals(project: Project, now: datetime) -> Look:
     inbox = inbox_of(shop)
     if inbox is None or shop.arrival is None:
         return Look()
+    home = Path(project.home)
     first = "landed_rows" not in project.lake.assets()
-    return ledger_of(Path(project.home)).accept(inbox, shop.arrival, now, history=first)
+    blank = blanker(shop, home)
+    return ledger_of(home).accept(inbox, shop.arrival, now, history=first, blank=blank)
 
 
 def touched(project: Project, gated: Sequence[GatedAsset]) -> list[tuple[str, tuple[str, str]]]:

@@ -20,9 +20,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,10 @@ from recsys_assets.core.settings.arrival import Arrival as Settings
 from recsys_assets.ingestion.source import Role, SourceError, SourceFile
 
 _PIECE = 1 << 20
+
+Blank = Callable[[Role, str, Path], list[int]]
+"""Blanks the rows of erased users in a file of this role and name, in place; gives their numbers.
+Raises SourceError for a file that cannot be read, or that no path of the shop file leads to."""
 
 
 class LedgerError(RuntimeError):
@@ -169,6 +174,14 @@ class Arrival:
     history: bool
 
 
+@dataclass(frozen=True)
+class Blanked:
+    """A content without the rows of erased users: sha256 of what is kept, numbers of the rows."""
+
+    stored: str
+    rows: tuple[int, ...]
+
+
 @dataclass
 class Look:
     """What one look at the inbox came to."""
@@ -186,13 +199,21 @@ class Ledger:
         self.folder = folder
         self.path = folder / "ledger.jsonl"
         self.files = folder / "files"
+        self._blanked_path = folder / "blanked.json"
 
     def accept(
-        self, inbox: Inbox, settings: Settings, now: datetime, *, history: bool = False
+        self,
+        inbox: Inbox,
+        settings: Settings,
+        now: datetime,
+        *,
+        history: bool = False,
+        blank: Blank | None = None,
     ) -> Look:
         """Take every complete file of `inbox` that is not yet the content of its name.
 
-        Safe to call from anywhere, any number of times, by several processes at once.
+        Safe to call from anywhere, any number of times, by several processes at once. `blank`
+        takes erased users' rows out of what is kept (`blanking.py`).
         """
         look = Look()
         self.files.mkdir(parents=True, exist_ok=True)
@@ -209,7 +230,7 @@ class Ledger:
                 if quiet and now - listed.changed < quiet:
                     look.arriving.append(listed.name)
                     continue
-                sha256 = self._archive(inbox, listed)
+                sha256 = self._archive(inbox, listed, blank)
                 if sha256 is None:
                     look.arriving.append(listed.name)
                     continue
@@ -236,13 +257,57 @@ class Ledger:
 
     def source_files(self) -> list[SourceFile]:
         """The active contents as files of a source, in the archive."""
+        blanked = self.blanked()
+        nothing = Blanked("", ())
         return [
             SourceFile(
                 role=a.role, name=a.name, path=self.archived(a), sha256=a.sha256, size=a.size,
-                arrived=a.at, history=a.history,
+                arrived=a.at, history=a.history, stored=blanked.get(a.sha256, nothing).stored,
+                blanked=blanked.get(a.sha256, nothing).rows,
             )
             for a in self.active()
         ]  # fmt: skip
+
+    def blanked(self) -> dict[str, Blanked]:
+        """sha256 as delivered -> what was blanked in it."""
+        try:
+            document = json.loads(self._blanked_path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return {k: Blanked(v["stored"], tuple(v["rows"])) for k, v in document.items()}
+
+    def erase(self, blank: Blank) -> tuple[dict[str, int], dict[str, str]]:
+        """Blank the rows of erased users in everything that is kept, replaced contents too.
+
+        Returns name -> rows blanked now, and name -> why a content could not be read and was
+        removed (replaced ones) or must be looked at (active ones). Safe to repeat.
+        """
+        done: dict[str, int] = {}
+        failed: dict[str, str] = {}
+        if not self.path.exists():
+            return done, failed
+        with self._locked():
+            self._sweep()
+            active = {(a.name, a.sha256) for a in self.active()}
+            for arrival in {(a.role, a.name, a.sha256): a for a in self.arrivals()}.values():
+                path = self.archived(arrival)
+                if not path.is_file():
+                    continue
+                copy = self.files / f"tmp-{uuid.uuid4().hex}{path.suffix}"
+                try:
+                    shutil.copyfile(path, copy)
+                    now = self._blank(blank, arrival.role, arrival.name, arrival.sha256, copy)
+                    if now:
+                        copy.replace(path)
+                        _sync_folder(path.parent)
+                        done[arrival.name] = now
+                except SourceError as error:
+                    failed[arrival.name] = str(error).replace(str(copy), arrival.name)
+                    if (arrival.name, arrival.sha256) not in active:
+                        path.unlink()
+                finally:
+                    copy.unlink(missing_ok=True)
+        return done, failed
 
     def archived(self, arrival: Arrival) -> Path:
         """Where the content of `arrival` lies."""
@@ -262,14 +327,14 @@ class Ledger:
             active = self.active()
         except LedgerError as error:
             return [str(error)]
-        found = []
+        found, blanked = [], self.blanked()
         if self.torn_bytes():
             found.append(f"{self.path} ends in a torn line: the next look at the folder mends it")
         for arrival in active:
             path = self.archived(arrival)
             if not path.is_file():
                 found.append(f"{path} ({arrival.name}) is missing: restore it, or redeliver it")
-            elif _sha256(path) != arrival.sha256:
+            elif _sha256(path) not in (arrival.sha256, _stored(blanked, arrival)):
                 found.append(f"{path} ({arrival.name}) was altered: delete it and redeliver it")
         return found
 
@@ -300,9 +365,10 @@ class Ledger:
         for path in self.files.glob("tmp-*"):
             path.unlink()  # we hold the lock: nobody is writing it
 
-    def _archive(self, inbox: Inbox, listed: Listed) -> str | None:
+    def _archive(self, inbox: Inbox, listed: Listed, blank: Blank | None) -> str | None:
         """Copy the content into the archive; None when the file changed while it was copied."""
-        target = self.files / f"tmp-{uuid.uuid4().hex}"
+        suffix = Path(listed.name).suffix.lower()
+        target = self.files / f"tmp-{uuid.uuid4().hex}{suffix}"
         digest, size = hashlib.sha256(), 0
         try:
             with inbox.open(listed) as stream, target.open("wb") as copy:
@@ -317,6 +383,7 @@ class Ledger:
             with inbox.open(listed):  # the same stamp after copying as before
                 pass
             sha256 = digest.hexdigest()
+            self._blank(blank, listed.role, listed.name, sha256, target)
             place = self._place(sha256, listed.name)
             place.parent.mkdir(exist_ok=True)
             target.replace(place)
@@ -331,6 +398,28 @@ class Ledger:
             raise
         finally:
             target.unlink(missing_ok=True)
+
+    def _blank(self, blank: Blank | None, role: Role, name: str, sha256: str, path: Path) -> int:
+        """Blank `path`, which holds (or once held) the content `sha256`, and note it durably.
+
+        The note comes before the file: until the file is in its place, both are right. Returns
+        how many rows were blanked now.
+        """
+        found = set(blank(role, name, path)) if blank is not None else set()
+        if not found:
+            return 0
+        known = self.blanked()
+        rows = found | (set(known[sha256].rows) if sha256 in known else set())
+        known[sha256] = Blanked(_sha256(path), tuple(sorted(rows)))
+        document = {k: {"stored": v.stored, "rows": list(v.rows)} for k, v in known.items()}
+        temporary = self._blanked_path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(document, stream, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self._blanked_path)
+        _sync_folder(self.folder)
+        return len(found)
 
     def _append(self, arrival: Arrival) -> None:
         with self.path.open("ab") as stream:
@@ -377,6 +466,10 @@ def _parse(line: bytes, number: int, path: Path) -> Arrival:
 
 def _check(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:16]
+
+
+def _stored(blanked: Mapping[str, Blanked], arrival: Arrival) -> str:
+    return blanked[arrival.sha256].stored if arrival.sha256 in blanked else ""
 
 
 def _stamp(status: os.stat_result) -> str:

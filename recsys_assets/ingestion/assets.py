@@ -27,6 +27,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import File, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import tables
+from recsys_assets.ingestion.parsing import ERASED
 from recsys_assets.ingestion.source import Source, SourceFile, open_source
 
 GROUP = "ingestion"
@@ -145,7 +146,7 @@ def landed_rows(
     source = source_of(project)
     report.texts["warnings"] = "\n".join(f"- {w}" for w in source.check()) or "none"
     now = datetime.now(UTC)
-    rows = rejected = 0
+    rows = rejected = erased = 0
     files = {f.name: f for f in _interaction_files(source)}
     for name in todo:
         landed = tables.LANDED_ROWS.conform(source.land(files[name], now))
@@ -153,6 +154,7 @@ def landed_rows(
         good = pc.is_null(landed["reject_reason"])
         bad = landed.filter(pc.invert(good))
         rejected += bad.num_rows
+        erased += int(pc.sum(pc.equal(bad["reject_reason"], ERASED)).as_py() or 0)
         yield f"{name}@", bad
         landed = landed.filter(good)
         keys = partition_of(shop, landed["event_time"])
@@ -162,7 +164,8 @@ def landed_rows(
         "files": len(files),
         "files landed now": len(todo),
         "rows landed now": rows,
-        "rows rejected now": rejected,
+        "rows rejected now": rejected - erased,
+        "rows erased now": erased,
     }
 
 

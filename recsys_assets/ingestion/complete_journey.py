@@ -98,6 +98,8 @@ class CompleteJourney(TabularSource):
             if file.role == "interactions":
                 for block in columnar.read_rows(file.path, ["household_id"]):
                     households = texts(block.columns["household_id"].unique())
+                    if self.erased is not None:
+                        households = households.filter(pa.array(~self.erased(households)))
                     shopping |= {h for h in households.to_pylist() if h is not None}
         others = sorted(shopping - set(described["user_id"]))
         more = pd.DataFrame({"user_id": others, "attributes": "{}"}).astype(USERS)

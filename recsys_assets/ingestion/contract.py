@@ -34,6 +34,7 @@ import pyarrow.compute as pc
 from recsys_assets.core.config import EventType, Plausible, Rating, Shop
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ingestion.parsing import (
+    ERASED,
     REASONS,
     NumberFormat,
     Problems,
@@ -278,6 +279,29 @@ def land_answers(
     return _entities(parts, ANSWERS, tuple(ANSWERS))
 
 
+def with_erased(
+    frame: pd.DataFrame, erased: Mapping[SourceFile, Sequence[int]], contract: Mapping[str, str]
+) -> pd.DataFrame:
+    """`frame` and a row for each erased one, that says where it was and nothing else."""
+    parts = [frame]
+    for file, found in erased.items():
+        rows = np.unique(np.asarray(found, np.int64))
+        known = {"row": pa.array(rows)}
+        for name, text in {"reject_field": "user_id", "reject_reason": ERASED}.items():
+            known[name] = pa.array([text] * len(rows), _TEXT)
+        known |= {n: pa.array([getattr(file, a)] * len(rows), _TEXT) for n, a in _NAMED_BY.items()}
+        bare = [known.get(f.name, pa.nulls(len(rows), f.type)) for f in _schema(contract)]
+        parts.append(_frame(pa.table(bare, schema=_schema(contract)), contract))
+    if len(parts) == 1:
+        return frame
+    return pd.concat(parts, ignore_index=True).sort_values(
+        ["file", "row"], kind="stable", ignore_index=True
+    )
+
+
+_NAMED_BY = {"batch": "batch", "file": "name"}
+
+
 def complete_interactions(accepted: pd.DataFrame, shop: Shop) -> pd.DataFrame:
     """Accepted landed rows plus what the shop's configuration says about them.
 
@@ -318,7 +342,11 @@ def time_bounds(plausible: Plausible, now: datetime) -> TimeBounds:
 
 def empty_frame(columns: Mapping[str, str]) -> pd.DataFrame:
     """A frame of no rows with the contract's types."""
-    return _frame(pa.schema([(c, _ARROW[t]) for c, t in columns.items()]).empty_table(), columns)
+    return _frame(_schema(columns).empty_table(), columns)
+
+
+def _schema(columns: Mapping[str, str]) -> pa.Schema:
+    return pa.schema([(c, _ARROW[t]) for c, t in columns.items()])
 
 
 def _get(block: RawRows, name: str) -> pa.Array:

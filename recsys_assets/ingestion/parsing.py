@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.ingestion.time_zones import local_to_utc
 
+ERASED = "erased"
 REASONS: dict[str, str] = {
+    ERASED: "the row of a user who is to be forgotten: only its place in the file is kept",
     "missing id": "an id is null or blank",
     "missing value": "a required value is null or blank",
     "not an exact id": "an id was stored as a floating point number and may have lost digits",

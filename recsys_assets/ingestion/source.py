@@ -5,14 +5,19 @@ raises, and the choice of the implementation. Does not belong here: the layout o
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import pandas as pd
 
 from recsys_assets.core.config import Shop
+from recsys_assets.core.erasures import FOLDER as ERASURES
+from recsys_assets.core.erasures import Erasures
+
+if TYPE_CHECKING:
+    from recsys_assets.ingestion.tabular import TabularSource
 
 Role = Literal["interactions", "items", "users", "exposures", "onboarding_answers"]
 
@@ -37,6 +42,11 @@ class SourceFile:
     """When a watched folder delivered it: what "late" and "in the future" are measured from."""
     history: bool = False
     """Whether it is part of the shop's first data, in which no event is late."""
+    stored: str = field(default="", compare=False)
+    """sha256 of its bytes in the archive, if rows of erased users were blanked there. Its own
+    `sha256` stays what was delivered: that is what a redelivery is recognised by."""
+    blanked: tuple[int, ...] = field(default=(), compare=False)
+    """Numbers of those rows."""
 
     @property
     def batch(self) -> str:
@@ -91,19 +101,26 @@ def open_source(shop: Shop, home: Path | None = None) -> Source:
     """The source a shop's configuration names. Opens no file yet.
 
     With `arrival` in the shop file, the source is what was accepted into the archive of `home`;
-    without a home, what lies in the folders right now.
+    without a home, what lies in the folders right now. Of users in the erasure ledger of `home`
+    only the places of their rows are read.
     """
     # Imported here because every source module imports this one.
     from recsys_assets.ingestion import atomic, complete_journey, files, movielens
 
     config = shop.source
-    if config.kind == "complete_journey":
-        return complete_journey.complete_journey_source(shop, config)
-    if config.kind == "movielens":
-        return movielens.movielens_source(shop, config)
-    if config.kind == "atomic":
-        return atomic.atomic_source(shop, config)
-    return files.files_source(shop, config, home)
+    source: TabularSource
+    match config.kind:
+        case "complete_journey":
+            source = complete_journey.complete_journey_source(shop, config)
+        case "movielens":
+            source = movielens.movielens_source(shop, config)
+        case "atomic":
+            source = atomic.atomic_source(shop, config)
+        case _:
+            source = files.files_source(shop, config, home)
+    if home is not None:
+        source.erased = Erasures(home / ERASURES).erased()
+    return source
 
 
 def describe_file(path: Path, name: str, role: Role) -> SourceFile:

@@ -5,20 +5,25 @@ explaining a missing column. Does not belong here: any particular layout; an ada
 tables as `TableSpec`s and, where a rename is not enough, passes a vectorized `prepare`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from recsys_assets.core.config import Shop
+from recsys_assets.core.erasures import Erased
 from recsys_assets.ingestion import columnar, delimited
 from recsys_assets.ingestion.arrivals import Watched, watch
 from recsys_assets.ingestion.contract import (
     ATTRIBUTE,
+    LANDED,
+    REJECTS,
     AnswerRules,
     ExposureRules,
     InteractionRules,
@@ -29,9 +34,10 @@ from recsys_assets.ingestion.contract import (
     land_interactions,
     land_items,
     land_users,
+    with_erased,
 )
 from recsys_assets.ingestion.delimited import Dialect, nearest
-from recsys_assets.ingestion.parsing import joined
+from recsys_assets.ingestion.parsing import Problems, identifiers, joined
 from recsys_assets.ingestion.raw import RawRows
 from recsys_assets.ingestion.source import Role, SourceError, SourceFile, describe_file, sha256_of
 
@@ -201,6 +207,8 @@ class TabularSource:
         self._tables = tuple(tables)
         self._arrived = arrived
         self._found: dict[SourceFile, TableSpec] = {}
+        self.erased: Erased | None = None
+        """Tells the ids of erased users, of whose rows nothing but their place is handed over."""
 
     def files(self) -> list[SourceFile]:
         """See `Source.files`. Files are hashed once per source object."""
@@ -246,8 +254,12 @@ class TabularSource:
         if file.history:
             anyhow = rules.plausible.model_copy(update={"max_age_days": None})
             rules = replace(rules, plausible=anyhow)
+        gone = _Gone()
         with _named(file):
-            return land_interactions(table.blocks(file.path), file, rules, file.arrived or now)
+            landed = land_interactions(
+                self._kept(file, table, gone), file, rules, file.arrived or now
+            )
+        return with_erased(landed, gone, LANDED)
 
     def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.items`."""
@@ -259,41 +271,80 @@ class TabularSource:
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.users`."""
-        return land_users(
+        gone = _Gone()
+        users, rejects = land_users(
             (file, block, table.rules)
-            for file, block, table in self._rows("users")
+            for file, block, table in self._rows("users", gone)
             if isinstance(table.rules, UserRules)
         )
+        return users, with_erased(rejects, gone, REJECTS)
 
     def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.exposures`."""
-        return land_exposures(
+        gone = _Gone()
+        shown, rejects = land_exposures(
             (
                 (file, block, table.rules)
-                for file, block, table in self._rows("exposures")
+                for file, block, table in self._rows("exposures", gone)
                 if isinstance(table.rules, ExposureRules)
             ),
             now,
         )
+        return shown, with_erased(rejects, gone, REJECTS)
 
     def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.onboarding_answers`."""
-        return land_answers(
+        gone = _Gone()
+        answers, rejects = land_answers(
             (
                 (file, block, table.rules)
-                for file, block, table in self._rows("onboarding_answers")
+                for file, block, table in self._rows("onboarding_answers", gone)
                 if isinstance(table.rules, AnswerRules)
             ),
             now,
         )
+        return answers, with_erased(rejects, gone, REJECTS)
 
-    def _rows(self, role: Role) -> Iterator[tuple[SourceFile, RawRows, TableSpec]]:
+    def spec_of(self, role: Role, name: str) -> TableSpec | None:
+        """The table that a watched file of this name belongs to."""
+        for table in self._tables:
+            if table.role == role and table.watched().accepts(table.root / name):
+                return table
+        return None
+
+    def _kept(self, file: SourceFile, table: TableSpec, gone: "_Gone") -> Iterator[RawRows]:
+        """The file's rows less those of erased users, whose numbers go to `gone`."""
+        blanked = np.asarray(file.blanked, dtype=np.int64)
+        for block in table.blocks(file.path):
+            if self.erased is None and not len(blanked):
+                yield block
+                continue
+            out = erased_of(block, self.erased) | np.isin(block.rows, blanked)
+            torn = np.isin(block.broken_rows, blanked)
+            if not out.any() and not torn.any():
+                yield block
+                continue
+            gone[file] += [*block.rows[out].tolist(), *block.broken_rows[torn].tolist()]
+            keep = pa.array(~out)
+            yield RawRows(
+                block.rows[~out],
+                {name: values.filter(keep) for name, values in block.columns.items()},
+                block.broken_rows[~torn],
+                [r for r, gone_ in zip(block.broken_reasons, torn, strict=True) if not gone_],
+            )
+
+    def _rows(
+        self, role: Role, gone: "_Gone | None" = None
+    ) -> Iterator[tuple[SourceFile, RawRows, TableSpec]]:
         for file in self.files():
             if file.role == role:
                 _refuse_changed(file)
                 table = self._table_of(file)
                 with _named(file):
-                    for block in table.blocks(file.path):
+                    blocks = (
+                        table.blocks(file.path) if gone is None else self._kept(file, table, gone)
+                    )
+                    for block in blocks:
                         yield file, block, table
 
     def _match(self, arrived: Sequence[SourceFile]) -> dict[SourceFile, TableSpec]:
@@ -324,6 +375,21 @@ class TabularSource:
         if file not in self._found:
             raise SourceError(f"{file.path}: is not, or no longer, a file of this source")
         return self._found[file]
+
+
+class _Gone(defaultdict[SourceFile, list[int]]):
+    """File -> numbers of its rows that are erased users'."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+
+def erased_of(block: RawRows, erased: Erased | None) -> np.ndarray:
+    """Which of the block's readable rows are an erased user's."""
+    ids = block.columns.get("user_id")
+    if erased is None or ids is None:
+        return np.zeros(len(block.rows), dtype=bool)
+    return erased(identifiers(ids, "user_id", Problems(len(ids)), required=False))
 
 
 def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
@@ -360,6 +426,6 @@ def _named(file: SourceFile) -> Iterator[None]:
 
 
 def _refuse_changed(file: SourceFile) -> None:
-    if sha256_of(file.path) != file.sha256:
+    if sha256_of(file.path) not in (file.sha256, file.stored):
         advice = "run again" if file.arrived is None else "deliver it again"
         raise SourceError(f"{file.path}: changed after it was listed; {advice}")

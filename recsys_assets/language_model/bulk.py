@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from recsys_assets.core.journal import Journal
 from recsys_assets.language_model.answer import Answer, no_answer, read_message, read_usage
 from recsys_assets.language_model.client import FOLDER, LanguageModel
-from recsys_assets.language_model.journal import Journal
 from recsys_assets.language_model.prices import Usage
 from recsys_assets.language_model.request import Payload, Request, Task
 from recsys_assets.language_model.service import ServiceError

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from recsys_assets.language_model.journal import Journal
+from recsys_assets.core.journal import Journal
 from recsys_assets.language_model.prices import Prices, Usage
 
 

@@ -52,7 +52,7 @@ def users(
 
 def _quarantine_holds_every_reject(candidate: Snapshot, landed_rows: Snapshot) -> Iterator[Failure]:
     rejected = landed_rows.to_arrow(["reject_reason"])["reject_reason"]
-    expected = len(rejected) - rejected.null_count
+    expected = len(rejected) - rejected.null_count - _erased(rejected)
     if candidate.rows < expected:
         yield Failure(f"holds {candidate.rows:,} rows, {expected:,} were refused at parsing")
 
@@ -89,22 +89,29 @@ def quarantine(
     return table
 
 
+def _erased(reasons: pa.ChunkedArray) -> int:
+    """How many landed rows were an erased user's."""
+    return int(pc.sum(pc.equal(reasons, "erased")).as_py() or 0)
+
+
 def _rows_add_up(
     candidate: Snapshot, landed_rows: Snapshot, raw_interactions: Snapshot, quarantine: Snapshot
 ) -> Iterator[Failure]:
-    """rows in = accepted + quarantined + deduplicated (+ days that were not materialized yet)."""
+    """rows in = accepted + quarantined + deduplicated + erased (+ days that were not materialized
+    yet)."""
     rows_in = landed_rows.rows
     refused = landed_rows.to_arrow(["reject_reason"])["reject_reason"]
-    acceptable = refused.null_count
+    acceptable, erased = refused.null_count, _erased(refused)
     waiting = acceptable - raw_interactions.rows
-    usable = raw_interactions.rows - (quarantine.rows - (rows_in - acceptable))
+    usable = raw_interactions.rows - (quarantine.rows - (rows_in - acceptable - erased))
     ids = candidate.to_arrow(["event_id"])["event_id"]
     deduplicated = usable - len(ids)
-    total = len(ids) + quarantine.rows + deduplicated + waiting
+    total = len(ids) + quarantine.rows + deduplicated + erased + waiting
     if deduplicated < 0 or waiting < 0 or total != rows_in:
         yield Failure(
             f"{rows_in:,} rows came in, but accepted {len(ids):,} + quarantined "
-            f"{quarantine.rows:,} + deduplicated {deduplicated:,} + waiting {waiting:,} = {total:,}"
+            f"{quarantine.rows:,} + deduplicated {deduplicated:,} + erased {erased:,} + waiting "
+            f"{waiting:,} = {total:,}"
         )
     # Deduplication is only believed where ids really repeat.
     raw = raw_interactions.to_arrow(["event_id"])["event_id"]
@@ -131,7 +138,8 @@ def interactions(
     """Every accepted event once, with what its type means and its local calendar day.
 
     Returns, dislikes and skips are kept as negative events. The gate keeps the sum: rows in =
-    accepted + quarantined + deduplicated. A benchmark's events carry the times of its own calendar.
+    accepted + quarantined + deduplicated + erased. A benchmark's events carry the times of its own
+    calendar.
     """
     event_types = pd.DataFrame(
         [

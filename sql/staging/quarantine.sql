@@ -1,5 +1,6 @@
 -- Rows of interactions files that are not used: refused at parsing, on an item the catalogue does
--- not list, or repeating an event id of an earlier row with other content.
+-- not list, or repeating an event id of an earlier row with other content. Rows of erased users are
+-- not here: nothing of them is known but that they came.
 WITH unknown_item AS (
     SELECT r.batch, r.file, r.row
     FROM raw_interactions AS r
@@ -20,7 +21,7 @@ conflicting AS (
 )
 SELECT batch, file, row, reject_field, reject_reason
 FROM landed_rows
-WHERE reject_reason IS NOT NULL
+WHERE reject_reason <> 'erased'
 UNION ALL
 SELECT batch, file, row, 'item_id' AS reject_field, 'unknown item: not in the catalogue' AS reject_reason
 FROM unknown_item

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recsys_assets.core.journal import Journal, JournalError
 from recsys_assets.core.settings.language_model import LanguageModelSettings, Price
 from recsys_assets.language_model.bulk import answer_all
 from recsys_assets.language_model.client import LanguageModel
-from recsys_assets.language_model.journal import Journal, JournalError
 from recsys_assets.language_model.ledger import BudgetError, Caps, Ledger
 from recsys_assets.language_model.prices import Prices, Usage
 from tests.language_model.conftest import TASK, FakeTime

@@ -1,0 +1,196 @@
+"""The erasure ledger: who must never be known again, without saying who.
+
+A line holds a keyed hash (HMAC-SHA256) of a user id, when and why; never the id. Whoever has the
+ledger alone learns nothing from it; with the key, an id can be looked up, and that is all it is
+for: every ingestion asks it, and so does what follows the restore of a backup.
+
+Belongs here: the key, the lines, and telling erased ids from others. Does not belong here: finding
+and removing what is stored about a user (`recsys_assets.erasure`).
+
+Layout below the home::
+
+    erasure/key            32 random bytes, mode 0600; made with the first line
+    erasure/ledger.jsonl   append-only; `asked`, and `done` once a search found nothing any more
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_assets.core.journal import Journal, JournalError
+from recsys_assets.core.lake import LakeError
+
+FOLDER = "erasure"
+
+Mask = npt.NDArray[np.bool_]
+Erased = Callable[[pa.Array], Mask]
+"""Tells of each of an array's texts (nulls too) whether it is the id of an erased user."""
+
+
+class ErasureError(LakeError):
+    """The ledger or its key cannot be used; the message says what to do."""
+
+
+class Erasures:
+    """The erasure ledger in `folder`: of a home, its `FOLDER`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key_path = folder / "key"
+        self.path = folder / "ledger.jsonl"
+        self._journal = Journal(self.path)
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def hashes(self) -> frozenset[str]:
+        """Of every erased user."""
+        return frozenset(r["user"] for r in self.records() if r["kind"] == "asked")
+
+    def pending(self) -> dict[str, str]:
+        """Hash -> when it was asked for, of erasures that no search has proved yet."""
+        open_: dict[str, str] = {}
+        for record in self.records():
+            if record["kind"] == "asked":
+                open_[record["user"]] = record["at"]
+            else:
+                open_.pop(record["user"], None)
+        return open_
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every line, oldest first. Raises ErasureError for a damaged one."""
+        try:
+            return self._journal.records()
+        except JournalError as error:
+            raise ErasureError(str(error)) from error
+
+    def erased(self) -> Erased | None:
+        """The question to put to every delivered id; None when nobody was ever erased.
+
+        Raises ErasureError when there are erasures and no key to recognise them by: what is
+        delivered then must not be taken in.
+        """
+        hashes = self.hashes()
+        if not hashes:
+            return None
+        key = self.key()
+
+        def mask(ids: pa.Array) -> Mask:
+            coded = ids.cast(pa.large_string()).dictionary_encode()
+            known = [hash_of(key, i) in hashes for i in coded.dictionary.to_pylist()]
+            if not any(known):
+                return np.zeros(len(ids), dtype=bool)
+            places = pc.fill_null(coded.indices, len(known)).to_numpy(zero_copy_only=False)
+            return np.array([*known, False])[places]
+
+        return mask
+
+    def among(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of the ids that were erased."""
+        hashes = self.hashes()
+        if not hashes:
+            return frozenset()
+        key = self.key()
+        return frozenset(i for i in ids if hash_of(key, i) in hashes)
+
+    def key(self) -> bytes:
+        """The key. Raises ErasureError when it is missing or is not the one of the lines."""
+        try:
+            key = self.key_path.read_bytes()
+        except FileNotFoundError as error:
+            raise ErasureError(
+                f"{self.path} has erasures, but {self.key_path} is missing, so nobody can be "
+                "recognised: restore the key from where you keep it; nothing is ingested until then"
+            ) from error
+        wrong = {r["key"] for r in self.records()} - {_name_of(key)}
+        if wrong:
+            raise ErasureError(
+                f"{self.key_path} is not the key that {self.path} was written with: restore the "
+                "one that belongs to it; nothing is ingested until then"
+            )
+        return key
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def ask(self, user_id: str, why: str, now: datetime) -> str:
+        """Write durably that a user is to be erased; returns the hash. Twice is as good as once."""
+        if user_id in why:
+            raise ErasureError("the reason must not name the user: the ledger is kept for ever")
+        self._make_key()
+        name = hash_of(self.key(), user_id)
+        with self._journal.locked():
+            if name not in self.pending():
+                self._write("asked", name, now, {"why": why})
+        return name
+
+    def done(self, names: Collection[str], now: datetime) -> None:
+        """Write that a search found nothing any more of these users."""
+        with self._journal.locked():
+            for name in sorted(set(names) & set(self.pending())):
+                self._write("done", name, now, {})
+
+    def take_over(self, folder: Path) -> int:
+        """Add what the ledger of another folder knows and this one does not; returns how many.
+
+        For a home restored from a backup that is older than `folder`. Both have the same key,
+        unless this home has no erasures yet.
+        """
+        other = Erasures(folder)
+        missing = [r for r in other.records() if r not in self.records()]
+        if not missing:
+            return 0
+        key = other.key()
+        if self.records() and self.key() != key:
+            raise ErasureError(f"{folder} has another key than {self.folder}: they do not belong")
+        if not self.key_path.exists():
+            self._make_key(key)
+        with self._journal.locked():
+            self._journal.append(missing)
+        return len({r["user"] for r in missing if r["kind"] == "asked"})
+
+    def _write(self, kind: str, user: str, now: datetime, more: dict[str, str]) -> None:
+        at = now.isoformat(timespec="seconds")
+        line = {"kind": kind, "user": user, "at": at, "key": _name_of(self.key()), **more}
+        self._journal.append([line])
+
+    def _make_key(self, key: bytes | None = None) -> None:
+        """Create the key where there is none, whole or not at all."""
+        if self.key_path.exists() or self.path.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self.folder / f"key-{os.getpid()}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(handle, key or secrets.token_bytes(32))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        try:
+            os.link(temporary, self.key_path)  # fails, and so changes nothing, if another was first
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def hash_of(key: bytes, user_id: str) -> str:
+    """HMAC-SHA256 of an id, hex."""
+    return hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def _name_of(key: bytes) -> str:
+    return hashlib.sha256(b"name of key\0" + key).hexdigest()[:16]
