@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster_project import doctor
 from recsys_assets.core.lake import Lake
 from recsys_assets.ingestion.files import ledger_of
 from tests.automation.test_arrival_sensor import Watch
+from tests.faults import invariants
 
 STRACE = Path("/usr/bin/strace")
 CALLS = ("write", "fsync", "rename", "unlink", "unlinkat", "rmdir")
@@ -122,16 +122,12 @@ class Publish:
         names = Counter(a.name for a in ledger_of(self.watch.folder / "home").arrivals())
         if names != {"inbox/a.csv": 1, "inbox/b.csv": 1, "items.csv": 1}:
             found.append(f"arrivals are lost or doubled: {dict(names)} (I1)")
-        stray = [*lake.orphans(), *(self.folder / "home").rglob("tmp-*"),
-                 *(self.folder / "home").rglob("*.tmp")]  # fmt: skip
-        if stray:
-            found.append(f"strays are left: {stray} (I7)")
-        return found
+        return found + invariants.strays(self.folder / "home")
 
     def _torn(self) -> list[str]:
         """What must hold at any moment, right after a crash too (I2, I4)."""
         lake = self.watch.lake
-        found = [str(f) for f in doctor.stored(lake, deep=True)]
+        found = invariants.torn(lake)
         if found:
             return found
         for asset, before in self.before.items():
