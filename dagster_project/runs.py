@@ -37,7 +37,9 @@ nux: {enabled: false}
 concurrency:
   runs: {max_concurrent_runs: 1}
   pools: {default_limit: 1, granularity: run}
-run_monitoring: {enabled: true, max_runtime_seconds: 21600}
+# On a machine that is busy with other work, starting takes its time.
+code_servers: {local_startup_timeout: 900}
+run_monitoring: {enabled: true, start_timeout_seconds: 900, max_runtime_seconds: 21600}
 # A run whose process died is started once more; one that a check or an error failed is not.
 run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
 retention:

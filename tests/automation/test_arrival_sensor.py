@@ -20,10 +20,10 @@ HEADER = "user_id,item_id,event_time\n"
 class Watch:
     """A shop with a watched folder, its raw assets, and a daemon that we turn by hand."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shop: str = SHOP) -> None:
         self.folder = folder
         (folder / "inbox").mkdir()
-        (folder / "shop.yaml").write_text(SHOP)
+        (folder / "shop.yaml").write_text(shop)
         (folder / "items.csv").write_text("item_id\nx\ny\n")
         self.project = Project(home=str(folder / "home"), shop_file=str(folder / "shop.yaml"))
         self.gated = [
@@ -185,3 +185,18 @@ def test_neighbouring_days_become_one_range() -> None:
     days = ["1", "2", "3", "4", "5"]
     assert list(sensors.contiguous(days, {"1", "2", "4", "not a day"})) == [("1", "2"), ("4", "4")]
     assert list(sensors.contiguous(days, set())) == []
+
+
+def test_a_source_that_nobody_watches_but_that_grew_is_asked_for_its_new_day_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
+    watch = Watch(tmp_path, SHOP.partition("arrival:")[0])
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    assert watch.settle() == [("land", "", ""), ("ingest", "2024-01-02", "2024-01-02")]
+    before = watch.versions()
+    watch.deliver("b.csv", "v,y,2024-01-05")
+    assert watch.settle() == [("land", "", ""), ("ingest", "2024-01-05", "2024-01-05")]
+    assert watch.versions()["2024-01-02"] == before["2024-01-02"]
+    assert watch.events() == ["u 02", "v 05"]
+    assert ledger_of(watch.folder / "home").arrivals() == [], "there is no watched folder"
