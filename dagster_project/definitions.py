@@ -8,6 +8,7 @@ from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.enrichment import assets as enrichment
 from recsys_assets.evaluation import assets as evaluation
+from recsys_assets.evaluation import cold_assets as cold_items
 from recsys_assets.evaluation import list_assets as measured_lists
 from recsys_assets.evaluation import page_assets as page
 from recsys_assets.evaluation import study_assets as studies
@@ -34,6 +35,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *ranking.ASSETS,
         *measured_lists.ASSETS,
         *evaluation.ASSETS,
+        *cold_items.ASSETS,
         *page.ASSETS,
         *studies.ASSETS,
     ]

@@ -63,7 +63,7 @@ def _complements(taken: pd.DataFrame) -> pd.DataFrame:
 
 
 def _audiences(taken: pd.DataFrame, users: pd.DataFrame) -> pd.DataFrame:
-    traits = _traits(users)
+    traits = traits_of(users)
     pairs = taken[["user_id", "type"]].drop_duplicates()
     if traits.empty or pairs.empty:
         return _frame([])
@@ -81,7 +81,7 @@ def _audiences(taken: pd.DataFrame, users: pd.DataFrame) -> pd.DataFrame:
     return _frame(_best("audience", types, values, score, lift, together, AUDIENCES))
 
 
-def _traits(users: pd.DataFrame) -> pd.DataFrame:
+def traits_of(users: pd.DataFrame) -> pd.DataFrame:
     """user_id and trait, written `attribute=value`, of every user with attributes."""
     rows = [
         (user, f"{name}={value}")
@@ -191,7 +191,7 @@ def audience_lift(
 ) -> dict[str, float]:
     """How much likelier a later buyer of a cold item belongs to the audience of its type than any
     user does: the mean ratio over (buyer, item, trait of the type's audience); 1 = says nothing."""
-    traits = _traits(users)
+    traits = traits_of(users)
     if traits.empty:
         return {"audience lift": 1.0, "buyers": 0.0}
     overall = traits["trait"].value_counts() / traits["user_id"].nunique()

@@ -31,6 +31,7 @@ def report_page(
     retriever_recall: Snapshot,
     item_list_metrics: Snapshot,
     examples: Snapshot,
+    enrichment_lift: Snapshot,
     rankers: Snapshot,
     recommendations: Snapshot,
     cutoffs: Snapshot,
@@ -58,6 +59,7 @@ def report_page(
                 page.example_lists(rows),
             )
         ]),
+        _cold_items(enrichment_lift),
         page.Section("Retrievers", _pictures(retriever_recall)),
         page.Section("Ranker", _pictures(rankers)),
         _cutoff_spread(scoreboard_cutoffs),
@@ -154,6 +156,48 @@ def _item_lists(source: Snapshot) -> page.Section:
             ),
             page.plain_table(rows.rename(columns=lambda c: c.replace("_", " "))),
         ]
+    return section
+
+
+_COLD_SETS = {
+    "no history": "Among the items nobody had taken before the cutoff",
+    "hidden": "Among items made cold: all history of a random 5% of the others is hidden",
+    "in lists": "The lists of discover, their last place given to an item without history",
+}
+
+
+def _cold_items(source: Snapshot) -> page.Section:
+    section = page.Section("Items without history, and whether their enrichment helps")
+    rows, told = source.to_pandas(), source.report().get("texts", {})
+    if rows.empty:
+        return section
+    section.blocks = [
+        page.paragraph(told["verdict"]),
+        page.paragraph(
+            "'text similarity' is the content retriever; 'like products' counts what became of "
+            "other new products of the same group, kind and brand, and how much the user takes of "
+            "them. To that each use of the enrichment is added at the best of three weights on "
+            "tune. Values are means over users who then took such an item, with 95% bootstrap "
+            "intervals; differences are paired by user: to 'like products', and of that to 'text "
+            "similarity'. 'ndcg@10 warm' counts only what others had taken before."
+        ),
+        page.plain_table(
+            pd.DataFrame(
+                [(use, text) for use, text in told.items() if use != "verdict"],
+                columns=["use", "verdict on tune, all comparisons considered"],
+            )
+        ),
+    ]
+    for cold_set, title in _COLD_SETS.items():
+        for target in ("evaluate", "tune"):
+            own = rows[(rows["cold_set"] == cold_set) & (rows["target"] == target)]
+            if own.empty:
+                continue
+            table = page.comparison_table(own)
+            if target == "evaluate":
+                section.blocks += [page.heading(title), table]
+            else:
+                section.blocks.append(page.folded("The same on the tune target", [table]))
     return section
 
 

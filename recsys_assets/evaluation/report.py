@@ -182,6 +182,36 @@ def model_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
     return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
 
 
+def comparison_table(rows: pd.DataFrame) -> str:
+    """Models in rows as given; per metric the value and the difference to the model's baseline."""
+    own = rows[rows["baseline"] == ""].set_index(["model", "metric"])
+    differences = rows[rows["baseline"] != ""].set_index(["model", "metric"])
+    metrics = list(dict.fromkeys(own.index.get_level_values("metric")))
+    head = "".join(f"<th>{escape(m)}</th><th>difference</th>" for m in metrics)
+    lines = []
+    for model in dict.fromkeys(own.index.get_level_values("model")):
+        cells = []
+        for metric in metrics:
+            value = own.loc[(model, metric)]
+            cells.append(f"<td>{_with_interval(value, '.4f')}</td>")
+            known = (model, metric) in differences.index
+            cells.append(
+                f"<td>{_with_interval(differences.loc[(model, metric)], '+.4f')}</td>"
+                if known
+                else "<td></td>"
+            )
+        lines.append(f"<tr><td>{escape(str(model))}</td>{''.join(cells)}</tr>")
+    note = f"{int(own['n_users'].max()):,} users with something to find."
+    return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
+
+
+def _with_interval(row: pd.Series, form: str) -> str:
+    """A value and its interval, empty where nothing could be measured."""
+    if pd.isna(row["value"]):
+        return ""
+    return f"{row['value']:{form}} <small>{row['low']:{form}} to {row['high']:{form}}</small>"
+
+
 def slice_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
     """NDCG per slice, with the number of users of each; nothing when there are no slices."""
     rows = _ndcg(rows)

@@ -263,6 +263,34 @@ TUNED_SETTINGS = Table(
     min_rows=0,
 )
 
+ENRICHMENT_LIFT = Table(
+    name="enrichment_lift",
+    description="How well items without history are found, with and without their enrichment.",
+    columns=(
+        _TARGET,
+        Column(
+            "cold_set",
+            "string",
+            "no history: before the cutoff; hidden: all history of a seeded 5% of the others taken "
+            "away; in lists: `discover` with its last place given to an item without history",
+            values=("no history", "hidden", "in lists"),
+        ),
+        Column("model", "string", "How cold items are ordered, or which list"),
+        Column(
+            "baseline", "string", "Empty: the model's own value. Otherwise the difference to it"
+        ),
+        Column("metric", "string", "Among the items of the set; in lists: among everything"),
+        Column("weight", "float64", "Weight of the one use, chosen on tune", nullable=True),
+        Column("value", "float64", "Mean over users", nullable=True),
+        Column("low", "float64", "Lower end of the 95% interval", nullable=True),
+        Column("high", "float64", "Upper end of the 95% interval", nullable=True),
+        Column("p_value", "float64", "Of a difference: two-sided, bootstrap", nullable=True),
+        Column("n_users", "int64", "Users with something to find", minimum=0),
+    ),
+    key=("target", "cold_set", "model", "baseline", "metric"),
+    min_rows=0,
+)
+
 REPORT_PAGE = Table(
     name="report_page",
     description="The scoreboard as one self-contained HTML page.",

@@ -362,6 +362,13 @@ def level_counts(log: EventLog, name: str, half_life: float | None) -> sparse.cs
     return out
 
 
+def kind_brand(levels: Mapping[str, IntArray]) -> IntArray:
+    """One code per pair of category_3 and brand, from the codes of both."""
+    kind, brand = levels["category_3"], levels["brand"]
+    joined = kind.astype(np.int64) * (int(brand.max(initial=0)) + 1) + brand
+    return np.unique(joined, return_inverse=True)[1].astype(np.int32)
+
+
 def recent_share(log: EventLog, window: float = 28.0) -> Scores:
     """Share of users who took each warm item in the last `window` days."""
     rows = np.flatnonzero(log.positive & (log.day <= window))

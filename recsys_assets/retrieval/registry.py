@@ -21,6 +21,7 @@ from recsys_assets.retrieval.neighbours import (
     SimilarItems,
     UserNeighbours,
 )
+from recsys_assets.retrieval.newcomers import Newcomers
 from recsys_assets.retrieval.popularity import Popularity, StorePopularity
 from recsys_assets.retrieval.taxonomy import Taxonomy
 
@@ -30,6 +31,7 @@ KINDS: dict[str, type[Any]] = {
     "content": Content,
     "ease": Ease,
     "frequency": PersonalFrequency,
+    "newcomers": Newcomers,
     "next_basket": NextBasket,
     "next_item": NextItem,
     "popularity": Popularity,
@@ -81,7 +83,7 @@ class Member:
     """One retriever of a candidate generator.
 
     `k_seen`: how many of the items the user took before it may bring; `k_unseen`: how many others
-    with history; `k_cold`: how many items without history (content retrievers only).
+    with history; `k_cold`: how many items without history (content and newcomers only).
     `through_index`: ask a vector index for them instead of scoring every item.
     """
 

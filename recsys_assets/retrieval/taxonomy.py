@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, transposed
+from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, kind_brand, transposed
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,4 @@ class FittedTaxonomy:
 
 
 def _level(log: EventLog, name: str) -> IntArray:
-    if name != "kind_brand":
-        return log.level_of_column[name]
-    kind, brand = log.level_of_column["category_3"], log.level_of_column["brand"]
-    joined = kind.astype(np.int64) * (int(brand.max(initial=0)) + 1) + brand
-    return np.unique(joined, return_inverse=True)[1].astype(np.int32)
+    return kind_brand(log.level_of_column) if name == "kind_brand" else log.level_of_column[name]

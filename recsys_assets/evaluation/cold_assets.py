@@ -1,0 +1,177 @@
+"""The asset that measures how items without history are found, with and without their enrichment.
+
+Belongs here: a thin asset over `cold_items.py`. Does not belong here: measuring, and the page.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import pandas as pd
+
+from recsys_assets.content.vectors import item_vectors
+from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import at_cutoff, interactions_as_of
+from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.metrics import per_user_metrics
+from recsys_assets.core.vectors import ItemVectors
+from recsys_assets.enrichment.relations import type_relations as relations_of
+from recsys_assets.enrichment.vocabulary import type_level
+from recsys_assets.evaluation import cold_items, held_out, tables
+from recsys_assets.evaluation.cold_items import (
+    CONTENT,
+    EVERYTHING,
+    TWINS,
+    ColdSet,
+    Enrichment,
+    Verdict,
+)
+from recsys_assets.evaluation.reading import (
+    first_places,
+    measured_cutoff,
+    no_rows,
+)
+from recsys_assets.retrieval.content import Content
+from recsys_assets.retrieval.contract import EventLog, hidden_items
+from recsys_assets.retrieval.newcomers import Newcomers
+
+GROUP = "evaluation"
+HIDDEN_SHARE = 0.05
+"""Share of the items with history whose history is hidden."""
+
+Frames = Mapping[str, pd.DataFrame]
+
+
+@table_asset(
+    tables.ENRICHMENT_LIFT,
+    group=GROUP,
+    kinds=["python", "scipy"],
+    config=("evaluation", "seed"),
+)
+def enrichment_lift(
+    item_enrichment: Snapshot,
+    type_relations: Snapshot,
+    tune_lists: Snapshot,
+    evaluation_lists: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    labels: Snapshot,
+    cutoffs: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    shop: Shop,
+    report: Report,
+) -> pd.DataFrame:
+    """Whether the enrichment helps to find items nobody has taken, and what warm items lose by it.
+
+    On items without history and on items whose history is hidden: recall of text similarity, of
+    what became of like products, and of that with each use of the enrichment; then the lists of
+    `discover` with their last place given to a cold item. Weights are chosen on tune.
+    """
+    texts = item_texts.to_pandas(["text_hash", "text"])
+    enrichment = item_enrichment.to_pandas().merge(texts, on="text_hash")
+    catalogue, people = items.to_pandas(), users.to_pandas()
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    decided: list[Verdict] | None = None
+    frames: list[pd.DataFrame] = []
+    for target, lists in (("tune", tune_lists), ("evaluate", evaluation_lists)):
+        as_of = measured_cutoff(cutoffs, labels, target)
+        if as_of is None:
+            continue
+        known = interactions_as_of(interactions, as_of)
+        log = EventLog.from_frames(known, items.to_arrow(), as_of)
+        later = labels.to_pandas(part=part_name(as_of))
+        where = ColdSet.of(log, later)
+        if where.relevant.empty:
+            continue
+        given = Enrichment.of(log, catalogue, enrichment, at_cutoff(type_relations, as_of), people)
+        if decided is None:
+            tried, _ = cold_items.measure(
+                where, Newcomers().fit(log), given.fit(log), cold_items.grid(), depths=(20,)
+            )
+            decided = cold_items.verdicts(tried, shop.evaluation.bootstrap, shop.seed)
+        mixes = cold_items.chosen_mixes(decided)
+        found, cold = _measured(where, given, mixes, vectors)
+        summed = partial(_summed, shop=shop, target=target)
+        frames += summed(found, cold_items.NO_HISTORY)
+        frames += summed(_in_lists(lists, later, where, cold, shop), cold_items.IN_LISTS)
+
+        warm = log.items[log.columns[: log.n_warm]]
+        gone = hidden_items(warm, HIDDEN_SHARE, shop.seed)
+        less = EventLog.from_frames(known, items.to_arrow(), as_of, gone)
+        hidden = ColdSet.of(less, later[later["is_new"]], gone)
+        if len(hidden.relevant):
+            rows = known.to_pandas()
+            rows = rows[~rows["item_id"].isin(gone)]
+            relations = relations_of(rows, catalogue, people, type_level(catalogue))
+            given = Enrichment.of(less, catalogue, enrichment, relations, people)
+            frames += summed(_measured(hidden, given, mixes, vectors)[0], cold_items.HIDDEN)
+    if decided is None:
+        return no_rows(tables.ENRICHMENT_LIFT)
+    table = pd.concat(frames, ignore_index=True)
+    table["weight"] = table["model"].map({cold_items.use_name(v.use): v.weight for v in decided})
+    _show(report, table, decided)
+    columns = [c.name for c in tables.ENRICHMENT_LIFT.columns]
+    return table.reindex(columns=columns).sort_values(
+        list(tables.ENRICHMENT_LIFT.key), ignore_index=True
+    )
+
+
+def _measured(
+    where: ColdSet,
+    given: Enrichment,
+    mixes: Mapping[str, Mapping[str, float]],
+    vectors: ItemVectors,
+) -> tuple[Frames, Frames]:
+    log = where.log
+    content = Content(vectors.matrix).fit(log)
+    return cold_items.measure(where, Newcomers().fit(log), given.fit(log), mixes, content)
+
+
+def _in_lists(
+    source: Snapshot, later: pd.DataFrame, where: ColdSet, cold: Frames, shop: Shop
+) -> dict[str, pd.DataFrame]:
+    """NDCG of the lists of `discover`, as they are and with a cold last place: of everything new
+    that was then taken, and of what was warm in it."""
+    k = shop.evaluation.k
+    lists = first_places(source, "new", k)
+    model = "ours_no_rules" if (lists["model"] == "ours_no_rules").any() else held_out.RANKER
+    lists = lists[(lists["model"] == model) & (lists["seed"] == shop.seed)]
+    new = later.loc[later["is_new"], ["user_id", "item_id"]]
+    warm = where.log.items[where.log.columns[: where.log.n_warm]]
+    relevant = {"ndcg@10": new, "ndcg@10 warm": new[new["item_id"].isin(warm)]}
+    variants = {cold_items.AS_IT_IS: lists} | {
+        cold_items.slot_name(name): cold_items.with_a_cold_slot(lists, cold[name], k)
+        for name in (CONTENT, TWINS, EVERYTHING)
+    }
+    found = {}
+    for name, rows in variants.items():
+        metrics = {
+            metric: per_user_metrics(rows, pairs, (k,)).set_index("user_id")[f"ndcg@{k}"]
+            for metric, pairs in relevant.items()
+        }
+        found[name] = pd.DataFrame(metrics)
+    return found
+
+
+def _summed(found: Frames, cold_set: str, *, shop: Shop, target: str) -> list[pd.DataFrame]:
+    against = cold_items.rivals(found)
+    draws, seed = shop.evaluation.bootstrap, shop.evaluation.seed
+    return [
+        frame.assign(target=target, cold_set=cold_set)
+        for frame in cold_items.summary(found, against, draws, seed)
+    ]
+
+
+def _show(report: Report, table: pd.DataFrame, decided: list[Verdict]) -> None:
+    own = table[(table["baseline"] == "") & (table["metric"] == cold_items.DECIDES)]
+    own = own[own["cold_set"] == cold_items.NO_HISTORY]
+    for row in own[own["model"].isin([CONTENT, TWINS, EVERYTHING])].to_dict("records"):
+        report.numbers[f"{row['target']}: {row['metric']}, {row['model']}"] = float(row["value"])
+    for verdict in decided:
+        report.texts[verdict.use.replace("_", " ")] = verdict.sentence
+    report.texts["verdict"] = cold_items.conclusion(decided)
+
+
+ASSETS: list[GatedAsset] = [enrichment_lift]
