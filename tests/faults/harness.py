@@ -81,6 +81,11 @@ class Publish:
         self._in_child(self._publish)
         return broken + [f"{fault}, then again: {what}" for what in self.unsound()]
 
+    def publish_undisturbed(self) -> None:
+        """Publish once from the beginning, without any fault."""
+        self._restore()
+        self._in_child(self._publish)
+
     def collide(self) -> list[str]:
         """Publish in two processes at once, then once more; returns what did not hold."""
         self._restore()
@@ -111,6 +116,8 @@ class Publish:
     def unsound(self) -> list[str]:
         """What does not hold after an undisturbed publish (I1, I2, I4, I6, I7)."""
         found = self._torn()
+        if found:
+            return found
         lake = self.watch.lake
         if contents(lake) != self.after:
             found.append("the bytes are not those of an undisturbed run (I6)")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from _pytest.outcomes import Failed
 
 from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
 
@@ -48,3 +49,14 @@ def test_a_sample_of_altered_files_is_refused(tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_ten_thousand_altered_files_are_refused(tmp_path: Path) -> None:
     damage(tmp_path, 10_000)
+
+
+def test_files_that_are_not_hashed_when_they_are_read_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unhashed(lake: Lake, asset: str, sha256: str, suffix: str) -> Path:
+        return lake.object_path(sha256, suffix)
+
+    monkeypatch.setattr(Lake, "verified_object", unhashed)
+    with pytest.raises((Failed, OSError, ValueError)):  # served as if nothing were, or a crash
+        damage(tmp_path, 300)

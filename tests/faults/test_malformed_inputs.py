@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_assets.core.config import ConfigError, Shop, load_shop
-from recsys_assets.ingestion.source import SourceError, open_source
+from recsys_assets.ingestion.source import SourceError, SourceFile, open_source
+from recsys_assets.ingestion.tabular import TabularSource
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 SHOP = """\
@@ -162,6 +163,27 @@ def test_a_sample_of_malformed_inputs_is_accepted_or_refused_row_by_row(tmp_path
     assert csv_files(tmp_path / "csv", files=5, lines=300) == 1500
     assert parquet_files(tmp_path / "parquet", 60) == 60
     assert shop_files(tmp_path / "csv", 100) == 100
+
+
+def test_a_reader_that_drops_a_row_or_takes_a_bad_one_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TabularSource.land
+
+    def without_the_last_refused(
+        source: TabularSource, file: SourceFile, now: datetime
+    ) -> pd.DataFrame:
+        frame = real(source, file, now)
+        refused = frame.index[frame["reject_reason"].notna()]
+        return frame.drop(refused[-1:])
+
+    def all_accepted(source: TabularSource, file: SourceFile, now: datetime) -> pd.DataFrame:
+        return real(source, file, now).assign(reject_reason=None)
+
+    for sabotage in (without_the_last_refused, all_accepted):
+        monkeypatch.setattr(TabularSource, "land", sabotage)
+        with pytest.raises(AssertionError):
+            csv_files(tmp_path / sabotage.__name__, files=1, lines=100)
 
 
 @pytest.mark.faults

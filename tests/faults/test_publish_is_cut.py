@@ -1,5 +1,6 @@
 """A publish that is killed, refused by the disk, or done twice at once (rows 1, 3, 4 and 26)."""
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,3 +80,36 @@ def test_the_checker_sees_a_pointer_that_is_not_replaced_in_one_step(
     monkeypatch.setattr(lake, "publish", in_two_steps)
     points = [p for p in publish.points("SIGKILL") if p.call == "write"]
     assert any(publish.strike(fault, check_only=True) for fault in points)
+
+
+def test_the_checker_sees_every_kind_of_damage_it_is_there_for(publish: Publish) -> None:
+    publish.publish_undisturbed()
+    assert publish.unsound() == []
+    home, store = publish.folder / "home", publish.watch.lake
+
+    (home / "arrivals" / "files" / "tmp-1").write_bytes(b"half")
+    assert any("I7" in what for what in publish.unsound())
+    (home / "arrivals" / "files" / "tmp-1").unlink()
+
+    ledger = home / "arrivals" / "ledger.jsonl"
+    lines = ledger.read_bytes()
+    ledger.write_bytes(lines + lines.splitlines(keepends=True)[-1])
+    assert any("arrivals are lost or doubled" in what for what in publish.unsound())
+    ledger.write_bytes(lines)
+
+    pointer = home / "lake" / "pointers" / "raw_interactions.json"
+    good = pointer.read_bytes()
+    first = json.loads(good)
+    lost = {k: v for k, v in first.items() if not k.startswith("2024-01-05")}
+    assert lost != first
+    pointer.write_text(json.dumps(lost))
+    assert any("I1" in what for what in publish.unsound())
+    pointer.write_bytes(good)
+
+    (file,) = store.version(store.entries("landed_rows")[""].current or "").files[:1]
+    path = store.object_path(file.sha256, "parquet")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert any("I2" in what for what in publish.unsound())
+    path.write_bytes(whole)
+    assert publish.unsound() == []
