@@ -142,8 +142,8 @@ class EmbeddedIndex:
 
     def active(self) -> str | None:
         """See `VectorIndex.active`."""
-        path = self.root / "active.json"
-        return str(self._read_signed(path)["release"]) if path.exists() else None
+        document = self._read_signed(self.root / "active.json")
+        return None if document is None else str(document["release"])
 
     def activate(self, release_id: str) -> None:
         """See `VectorIndex.activate`."""
@@ -267,8 +267,12 @@ class EmbeddedIndex:
         found = self._open.get(release_id)
         if found is None:
             manifest = self._manifest(release_id)
-            with _disk(self.root):
-                found = _Loaded(manifest.release, [self._block(s) for s in manifest.segments])
+            try:
+                with _disk(self.root):
+                    found = _Loaded(manifest.release, [self._block(s) for s in manifest.segments])
+            except VectorIndexError:
+                self._manifest(release_id)  # if it gave way to a newer one meanwhile, say that
+                raise
             self._open[release_id] = found
         return found
 
@@ -326,19 +330,18 @@ class EmbeddedIndex:
 
     def _manifest(self, release_id: str) -> "_Manifest":
         path = self._path(release_id)
-        if not release_id.isalnum() or not path.exists():
+        document = self._read_signed(path) if release_id.isalnum() else None
+        if document is None:
             raise UnknownReleaseError(
                 f"there is no complete release {release_id!r} in {self.root}: materialize "
                 "vector_index to build it"
             )
-        return _Manifest.from_document(self._read_signed(path))
+        return _Manifest.from_document(document)
 
     def _manifests(self) -> list["_Manifest"]:
         """All complete releases, oldest first."""
-        found = [
-            _Manifest.from_document(self._read_signed(p))
-            for p in (self.root / "releases").glob("*.json")
-        ]
+        read = map(self._read_signed, (self.root / "releases").glob("*.json"))
+        found = [_Manifest.from_document(document) for document in read if document is not None]
         return sorted(found, key=lambda m: m.sequence)
 
     def _new_file(self) -> Path:
@@ -367,9 +370,15 @@ class EmbeddedIndex:
         path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
         publish(path, target)
 
-    def _read_signed(self, path: Path) -> dict[str, Any]:
-        signature, _, text = path.read_text(encoding="utf-8").partition("\n")
-        if hashlib.sha256(text.encode()).hexdigest() != signature:
+    def _read_signed(self, path: Path) -> dict[str, Any] | None:
+        """The document in `path`; None without that file (a builder may just have removed it)."""
+        with _disk(self.root):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+        signature, _, text = content.partition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != signature:
             raise VectorIndexError(
                 f"{path} was altered: delete it and materialize vector_index again"
             )

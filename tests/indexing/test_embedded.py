@@ -1,5 +1,6 @@
 """The embedded index: graphs beyond the exact limit, damaged files, and death at any moment."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,7 +12,11 @@ import pytest
 
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing import embedded
-from recsys_assets.indexing.contract import UnavailableError, VectorIndexError
+from recsys_assets.indexing.contract import (
+    UnavailableError,
+    UnknownReleaseError,
+    VectorIndexError,
+)
 from recsys_assets.indexing.embedded import EmbeddedIndex
 from recsys_assets.indexing.objects import Filter
 from recsys_assets.indexing.verify import recall
@@ -64,9 +69,9 @@ def test_a_flipped_bit_anywhere_is_noticed_before_anything_is_parsed(tmp_path: P
     files = [*(tmp_path / "files").iterdir(), *(tmp_path / "releases").iterdir()]
     for path in [*files, tmp_path / "active.json"]:
         good = path.read_bytes()
-        for at in (0, len(good) // 2, len(good) - 1):
+        for at, bit in itertools.product((0, len(good) // 2, len(good) - 1), (1, 0x80)):
             bad = bytearray(good)
-            bad[at] ^= 1
+            bad[at] ^= bit
             path.write_bytes(bytes(bad))
             fresh = EmbeddedIndex(tmp_path)
             with pytest.raises(VectorIndexError, match="was altered"):
@@ -97,6 +102,27 @@ def test_two_builders_do_not_mix(tmp_path: Path) -> None:
         pytest.raises(UnavailableError, match="another process is changing the index"),
     ):
         second.build(release_of(objects), objects)
+
+
+def test_a_reader_whose_release_gave_way_is_told_so(tmp_path: Path) -> None:
+    reader, builder = EmbeddedIndex(tmp_path), EmbeddedIndex(tmp_path)
+    first, *later = (shop.crowd(60, changed=range(n)) for n in range(4))
+    builder.build(release_of(first), first)
+    assert reader.count(release_of(first).id) == 60
+    for objects in later:
+        builder.build(release_of(objects), objects)
+    assert reader.count(release_of(first).id) == 60, "what is open stays readable"
+    with pytest.raises(UnknownReleaseError, match="materialize vector_index to build it"):
+        EmbeddedIndex(tmp_path).count(release_of(first).id)
+
+
+def test_files_that_may_not_be_read_are_said(tmp_path: Path) -> None:
+    index = EmbeddedIndex(tmp_path)
+    objects = shop.crowd(20)
+    index.build(release_of(objects), objects)
+    (tmp_path / "active.json").mkdir()
+    with pytest.raises(UnavailableError, match="free or repair the disk"):
+        index.active()
 
 
 BUILDER = """
