@@ -6,7 +6,7 @@ Belongs here: arguments, which release is asked, layout. Does not belong here: s
 
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -35,22 +35,26 @@ def search(
     warm: Annotated[
         bool | None, typer.Option("--warm/--cold", help="With history, or without.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Items to show.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items to show.")] = 10,
 ) -> None:
     """Items that match TEXT by meaning and by words, of those that may be shown right now."""
     from recsys_assets.content import embed
     from recsys_assets.indexing.contract import Vectors
     from recsys_assets.indexing.objects import Filter
-    from recsys_assets.ranking.search import Question, find
+    from recsys_assets.ranking.search import Question, find, read_query, spelled
 
-    project = resources.project()
-    release, catalogue = _release(project), _offered(project)
+    text = read_query(text)
     where = Filter(
         category=category, brand=brand, market=market, min_price=min_price, max_price=max_price,
         warm=warm,
     )  # fmt: skip
+    project = resources.project()
+    release, catalogue = _release(project), _offered(project)
+    asked, text = text, spelled(text, catalogue["text"])
+    if text != asked:
+        out.print(f"No item says {asked!r}: searching for {text!r}.", markup=False)
     model = project.shop.encoder.model
-    query = Vectors(embed.model_id(model), embed.embed(embed.load_encoder(model), [text]))
+    query = Vectors(embed.model_id(model), embed.embed(_encoder(model), [text]))
     with closing(_open(project)) as index:
         taste = _taste(project, index, release, user) if user else None
         if user and taste is None:
@@ -103,6 +107,15 @@ def index(
             inputs = ", ".join(f"{k} {v[:8]}" for k, v in sorted(release.built_from.items()))
             grid.add_row(release.id, state, f"{release.objects:,}", release.model, inputs)
     out.print(grid)
+
+
+def _encoder(model: str | None) -> Any:
+    from transformers.utils import logging
+
+    from recsys_assets.content import embed
+
+    logging.disable_progress_bar()
+    return embed.load_encoder(model)
 
 
 def _open(project: "Project") -> "VectorIndex":

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from recsys_assets.core.lake import LakeError
 from recsys_assets.indexing.objects import EVERYTHING, FORMAT, Filter, Objects
 
-RRF = 60
-"""Constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)."""
+WORDS = 0.3
+"""What the best match of words adds to a hybrid score, beside a cosine of at most 1."""
 
 DEEPEST = 10_000
 """Most hits one search can ask for; Weaviate's QUERY_MAXIMUM_RESULTS unless configured."""
@@ -99,7 +99,7 @@ def check_depth(k: int) -> None:
 
 @dataclass(frozen=True)
 class Hits:
-    """Results, best first. Scores are dot products, BM25, or fused reciprocal ranks."""
+    """Results, best first. Scores are dot products, BM25, or both fused (see `fuse`)."""
 
     item_ids: list[str]
     scores: list[float]
@@ -200,35 +200,41 @@ def search(
     where: Filter = EVERYTHING,
     allowed: Container[str] | None = None,
 ) -> Hits:
-    """Vector search, keyword search, or both fused by reciprocal rank, as far as given.
+    """Vector search, keyword search, or both fused, as far as given.
 
     `vector` holds one row. Items outside `allowed` are never returned, however many of the best
     they are: an index may be older than the decision to take an item out.
     """
     check_depth(k)
-    found: list[Hits] = []
     depth = k if (text is None) != (vector is None) else max(100, 5 * k)
+    near, matched = Hits([], []), Hits([], [])
     if vector is not None:
         query = vector
-        found.append(
-            _among(allowed, depth, lambda n: index.nearest(release_id, query, n, where)[0])
-        )
+        near = _among(allowed, depth, lambda n: index.nearest(release_id, query, n, where)[0])
     if text is not None:
         words = text
-        found.append(_among(allowed, depth, lambda n: index.matching(release_id, words, n, where)))
-    if len(found) == 1:
-        return found[0]
-    return fuse(found, k)
+        matched = _among(allowed, depth, lambda n: index.matching(release_id, words, n, where))
+    if vector is None or text is None:
+        return near if text is None else matched
+    cosines = dict(zip(near.item_ids, near.scores, strict=True))
+    stored = index.fetch(release_id, [i for i in matched.item_ids if i not in cosines])
+    if stored.item_ids:
+        further = stored.vectors @ vector.matrix[0]
+        cosines |= dict(zip(stored.item_ids, further.tolist(), strict=True))
+    return fuse(cosines, matched, k)
 
 
-def fuse(lists: Sequence[Hits], k: int) -> Hits:
-    """Reciprocal rank fusion: an item scores the sum of 1 / (RRF + rank) over the lists."""
-    scores: dict[str, float] = {}
-    for hits in lists:
-        for rank, item in enumerate(hits.item_ids, start=1):
-            scores[item] = scores.get(item, 0.0) + 1.0 / (RRF + rank)
-    best = sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))[:k]
-    return Hits([item for item, _ in best], [score for _, score in best])
+def fuse(cosines: Mapping[str, float], matched: Hits, k: int) -> Hits:
+    """The best `k` by cosine plus WORDS times the share of the best BM25 score.
+
+    Scores, not ranks: a catalogue holds hundreds of items with one text, and a rank says nothing
+    of how far the next text is away. `cosines` knows all of `matched`.
+    """
+    best = max(matched.scores, default=1.0)
+    said = dict(zip(matched.item_ids, matched.scores, strict=True))
+    scores = {i: cosine + WORDS * said.get(i, 0.0) / best for i, cosine in cosines.items()}
+    first = sorted(scores.items(), key=lambda entry: (-round(entry[1], 5), entry[0]))[:k]
+    return Hits([item for item, _ in first], [score for _, score in first])
 
 
 def _among(allowed: Container[str] | None, k: int, ask: Callable[[int], Hits]) -> Hits:

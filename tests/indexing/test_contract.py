@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from recsys_assets.indexing.contract import (
+    Hits,
     UnknownReleaseError,
     VectorIndex,
     VectorIndexError,
@@ -182,12 +183,24 @@ def test_hybrid_prefers_what_both_searches_find(index: VectorIndex) -> None:
     assert hits.scores == sorted(hits.scores, reverse=True)
 
 
-def test_fusion_adds_reciprocal_ranks() -> None:
-    from recsys_assets.indexing.contract import Hits
-
-    fused = fuse([Hits(["a", "b"], [9.0, 8.0]), Hits(["b", "c"], [0.3, 0.2])], 3)
+def test_fusion_adds_the_share_of_the_best_match_of_words_to_the_cosine() -> None:
+    fused = fuse({"a": 0.9, "b": 0.8, "c": 0.5}, Hits(["b", "c"], [8.0, 6.0]), 3)
     assert fused.item_ids == ["b", "a", "c"]
-    assert fused.scores == [1 / 62 + 1 / 61, 1 / 61, 1 / 62]
+    assert np.allclose(fused.scores, [0.8 + 0.3, 0.9, 0.5 + 0.3 * 0.75])
+
+
+def test_a_match_of_words_far_away_in_meaning_keeps_its_true_cosine(index: VectorIndex) -> None:
+    objects = shop.crowd(400)
+    release = built(index, objects)
+    text = "thing number 7 of row 0"
+    near = objects.vectors[0]
+    hits = search(index, release, text=text, vector=query(near), k=5)
+    far = search(index, release, text=text, vector=query(-near), k=5)
+    for found, direction in ((hits, near), (far, -near)):
+        stored = index.fetch(release, found.item_ids)
+        cosines = dict(zip(stored.item_ids, stored.vectors @ direction, strict=True))
+        for item, score in zip(found.item_ids, found.scores, strict=True):
+            assert -1e-5 <= score - cosines[item] <= 0.3 + 1e-5
 
 
 def test_an_item_taken_out_after_the_build_is_never_returned(index: VectorIndex) -> None:

@@ -9,7 +9,14 @@ import pytest
 from recsys_assets.indexing.contract import WrongModelError
 from recsys_assets.indexing.embedded import EmbeddedIndex
 from recsys_assets.indexing.objects import Filter
-from recsys_assets.ranking.search import Question, blend, find
+from recsys_assets.ranking.search import (
+    QueryError,
+    Question,
+    blend,
+    find,
+    read_query,
+    spelled,
+)
 from tests.indexing import shop
 from tests.indexing.shop import query, release_of
 
@@ -72,3 +79,45 @@ def test_a_blend_is_a_unit_vector_nearer_to_the_query() -> None:
     mixed = blend(AXES[:1], AXES[5:])
     assert np.isclose(np.linalg.norm(mixed), 1.0)
     assert mixed[0] @ AXES[0] > mixed[0] @ AXES[5] > 0
+
+
+def test_as_many_products_are_shown_as_were_asked_for_however_many_variants(tmp_path: Path) -> None:
+    many = shop.make(
+        [f"i{n:03d}" for n in range(120)], np.repeat(shop.axes(4), 30, axis=0),
+        group_id=[f"g{n // 30}" for n in range(120)],
+    )  # fmt: skip
+    index = EmbeddedIndex(tmp_path)
+    index.build(release_of(many), many)
+    groups = pd.Series(many.properties["group_id"].to_pylist(), index=many.item_ids.to_pylist())
+    found = find(index, release_of(many).id, Question(None, query(AXES[0])), groups, 4)
+    assert ids(found) == ["i000", "i030", "i060", "i090"]
+
+
+CATALOGUE = pd.Series(["Toothpaste mint", "Spaghetti dry", "Yogurt", "Chicken broth", "Las Vegas"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "searched"),
+    [
+        ("tootpaste mint", "toothpaste mint"),
+        ("Spageti", "spaghetti"),
+        ("YOGHURT!", "yogurt"),
+        ("Mint toothpaste", "Mint toothpaste"),  # known words stay as they were written
+        ("vegan", "vegan"),  # nearly "vegas", but a word of its own
+        ("brot", "brot"),  # too short to be sure
+        ("helicopter", "helicopter"),
+    ],
+)
+def test_words_nobody_wrote_in_the_catalogue_are_read_as_the_nearest(
+    asked: str, searched: str
+) -> None:
+    assert spelled(asked, CATALOGUE) == searched
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "no word in ''"), ("🍕 ?!", "no word in"), ("x" * 1001, "at most 1,000 characters")],
+)
+def test_a_query_without_words_or_too_long_is_refused(text: str, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        read_query(text)
