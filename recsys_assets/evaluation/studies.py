@@ -25,7 +25,7 @@ from recsys_assets.ranking import features, ranker, training
 from recsys_assets.ranking.ranker import RankerModel, RankerSettings
 from recsys_assets.ranking.recipe import Recipe
 from recsys_assets.retrieval import candidates as generator
-from recsys_assets.retrieval import registry
+from recsys_assets.retrieval import hidden, registry
 from recsys_assets.retrieval.contract import EventLog
 
 FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -46,22 +46,23 @@ FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = {
 class World:
     """Everything the recipe is made from, whatever the cutoff.
 
-    `interactions` and `items` are relations of the staged tables, `log_at` gives the log of a
-    cutoff, `members` are the retrievers.
+    `interactions` and `items` are relations of the staged tables, `catalogue` is the latter as a
+    table, `known_at` gives the events before a cutoff, `members` are the retrievers.
     """
 
     warehouse: Warehouse
     interactions: Relation
     items: Relation
     users: pd.DataFrame
-    log_at: Callable[[pd.Timestamp], EventLog]
+    catalogue: pa.Table
+    known_at: Callable[[pd.Timestamp], pa.Table]
     members: Mapping[str, registry.Member]
     recipe: Recipe
     horizon_days: int
     seed: int
 
     def candidates(self, as_of: pd.Timestamp) -> tuple[EventLog, pa.Table]:
-        log = self.log_at(as_of)
+        log = EventLog.from_frames(self.known_at(as_of), self.catalogue, as_of)
         fitted = registry.fit(log, self.members, self.seed)
         return log, generator.generate(log, fitted, self.members, self.users["user_id"].tolist())
 
@@ -82,12 +83,24 @@ class World:
     def window(self, as_of: pd.Timestamp) -> pa.Table:
         """The labelled rows of one window."""
         _, proposed = self.candidates(as_of)
-        return training.training_frame(
+        catalogue, users = self.catalogue, self.users["user_id"].tolist()
+        shown, tables = training.hide(
             self.warehouse,
             proposed,
-            self.labels(as_of),
             self.items,
             self.features(as_of),
+            user_item_days=features.user_item_days(self.warehouse, self.interactions, as_of),
+            hidden=list(hidden.hidden_at(catalogue["item_id"].to_pylist(), as_of, self.seed)),
+            proposed=hidden.propose(
+                self.known_at(as_of), catalogue, as_of, self.members, users, self.seed
+            ),
+        )
+        return training.training_frame(
+            self.warehouse,
+            shown,
+            self.labels(as_of),
+            self.items,
+            tables,
             negative_share=self.recipe.negative_share,
             seed=self.seed,
         )

@@ -29,8 +29,6 @@ from recsys_assets.ranking.features import join_features
 from recsys_assets.ranking.placements import competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
-from recsys_assets.retrieval.contract import EventLog
-from recsys_assets.retrieval.logs import event_log
 
 GROUP = "studies"
 
@@ -89,15 +87,13 @@ def scoreboard_cutoffs(
         return tables.SCOREBOARD_CUTOFFS.arrow_schema().empty_table()
     vectors = item_vectors(items, item_texts, text_embeddings)
 
-    def log_at(moment: pd.Timestamp) -> EventLog:
-        return event_log(interactions, items, moment)
-
     world = studies.World(
         warehouse=warehouse,
         interactions=interactions.paths(),
         items=items.paths(),
         users=users.to_pandas(),
-        log_at=log_at,
+        catalogue=items.to_arrow(),
+        known_at=lambda moment: interactions_as_of(interactions, moment),
         members=registry.members(_retriever_config(shop), vectors.matrix),
         recipe=Recipe.read(shop.ranker, shop.seed),
         horizon_days=shop.cutoffs.horizon_days,

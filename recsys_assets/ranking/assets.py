@@ -28,6 +28,7 @@ from recsys_assets.ranking import features, ranker, reasons, rules, stated, tabl
 from recsys_assets.ranking.placements import placements, published, rules_of
 from recsys_assets.ranking.recipe import Recipe, tasks_of
 from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
+from recsys_assets.retrieval.hidden import hidden_at
 
 GROUP = "ranking"
 CURVE_USERS = 300
@@ -181,10 +182,12 @@ def _grain_tables(as_of: pd.Timestamp, grains: dict[str, Snapshot]) -> dict[str,
     group=GROUP,
     kinds=["duckdb", "sql"],
     config=("ranker", "seed"),
-    sql=["ranking/ranking_features", "ranking/candidate_rows"],
+    sql=["ranking/ranking_features", "ranking/candidate_rows", "ranking/item_features"],
 )
 def training_rows(
     candidates: Snapshot,
+    hidden_candidates: Snapshot,
+    user_item_days: Snapshot,
     labels: Snapshot,
     items: Snapshot,
     fits: Snapshot,
@@ -200,7 +203,8 @@ def training_rows(
     """Labelled candidates of every label window, with every feature as of the window's cutoff.
 
     Positives and negatives are only what the retrievers proposed at that cutoff; a missed positive
-    is never added. Negatives are a fixed draw by hash.
+    is never added. Negatives are a fixed draw by hash. In every window another 5% of the catalogue
+    is shown as if nobody had ever taken it (`hidden_candidates`).
     """
     windows = sorted(fits.to_pandas()["window_as_of"].unique())
     grains = {
@@ -211,15 +215,25 @@ def training_rows(
         "store_item_features": store_item_features,
     }
     recipe = Recipe.read(shop.ranker, shop.seed)
+    catalogue = items.to_arrow(["item_id"])["item_id"].to_pylist()
     rows = positives = 0
     for as_of in windows:
         part = part_name(as_of)
-        table = training.training_frame(
+        shown, tables_at = training.hide(
             warehouse,
             candidates.to_arrow(part=part),
-            labels.to_arrow(part=part),
             items.paths(),
             _grain_tables(as_of, grains),
+            user_item_days=user_item_days.to_arrow(part=part),
+            hidden=list(hidden_at(catalogue, as_of, shop.seed)),
+            proposed=hidden_candidates.to_arrow(part=part),
+        )
+        table = training.training_frame(
+            warehouse,
+            shown,
+            labels.to_arrow(part=part),
+            items.paths(),
+            tables_at,
             negative_share=recipe.negative_share,
             seed=shop.seed,
         )

@@ -8,7 +8,7 @@ added; negatives are drawn by a hash of their ids, so the draw needs no random s
 user at one cutoff and has at most 10,000 rows (LightGBM's own limit).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -101,6 +101,56 @@ def training_frame(
             **{name: values[kept] for name, values in made.items()},
         }
     )
+
+
+def hide(
+    warehouse: Warehouse,
+    candidates: pa.Table,
+    items: Relation,
+    feature_tables: Mapping[str, pa.Table],
+    *,
+    user_item_days: pa.Table,
+    hidden: Sequence[str],
+    proposed: pa.Table,
+) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """Candidates and grain tables of a window in which nobody ever took an item of `hidden`.
+
+    Candidates among the hidden items are replaced by `proposed` (`retrieval/hidden.py`), less what
+    the user had taken, and stay sorted; a score that `proposed` lacks is null there. The features
+    of the hidden items are what `user_item_days` say without them. What users did with the kinds of
+    things they are stays as it is. Nothing is hidden where no retriever could propose it.
+    """
+    if not any(name.startswith("rank_") for name in proposed.column_names):
+        return candidates, dict(feature_tables)
+    ids = pa.array(hidden, pa.string())
+
+    def among(table: pa.Table) -> pa.Array:
+        return pc.is_in(table["item_id"], value_set=ids)
+
+    def others(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(among(table)))
+
+    pairs = feature_tables["user_item_features"]
+    known = pairs.filter(pc.and_(among(pairs), pc.equal(pairs["ui_seen"], 1)))
+    new = proposed.join(
+        known.select(["user_id", "item_id"]), ["user_id", "item_id"], join_type="left anti"
+    )
+    both = pa.concat_tables([others(candidates), new], promote_options="default")
+    both = both.select(candidates.column_names)
+    without = warehouse.query(
+        "ranking/item_features",
+        {"user_item_days": others(user_item_days), "items": items},
+        {"as_of": pc.max(user_item_days["as_of"]).as_py()},
+    )
+    tables = {
+        **feature_tables,
+        "user_item_features": others(pairs),
+        "store_item_features": others(feature_tables["store_item_features"]),
+        "item_features": pa.concat_tables(
+            [others(feature_tables["item_features"]), without.filter(among(without))]
+        ),
+    }
+    return both.sort_by([("user_id", "ascending"), ("item_id", "ascending")]), tables
 
 
 def kept_rows(

@@ -13,12 +13,12 @@ from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import by_cutoff, cutoff_units, cutoffs_of
+from recsys_assets.core.cutoffs import by_cutoff, cutoff_units, cutoffs_of, interactions_as_of
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.stores import open_index
 from recsys_assets.retrieval import candidates as generator
-from recsys_assets.retrieval import registry, tables
+from recsys_assets.retrieval import hidden, registry, tables
 from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.factorization import Als, FittedFactors
 from recsys_assets.retrieval.logs import event_log
@@ -26,6 +26,9 @@ from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 
 GROUP = "retrieval"
+_NO_WINDOW = ""
+"""The one part of a table by window where the data are too short for any."""
+
 ALS = "als"
 """Name of the one retriever whose vectors are stored as an asset and shared."""
 
@@ -184,6 +187,61 @@ def candidates(
     report.texts["retrievers"] = "\n".join(f"- {n}: `{m.retriever}`" for n, m in chosen.items())
 
 
+def _windows_that_hide(
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    fits: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+) -> dict[str, str]:
+    whole = [items, users, item_texts, text_embeddings]
+    windows = {part_name(moment) for moment in fits.to_pandas()["window_as_of"]}
+    units = cutoff_units(cutoffs, interactions, whole=whole)
+    return {part: units[part] for part in sorted(windows)} or {_NO_WINDOW: ""}
+
+
+@table_asset(
+    tables.HIDDEN_CANDIDATES,
+    group=GROUP,
+    kinds=["python", "numpy"],
+    config=("retrieval", "seed"),
+    units=_windows_that_hide,
+)
+def hidden_candidates(
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    fits: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    shop: Shop,
+    todo: list[str],
+    report: Report,
+) -> Iterator[tuple[str, pa.Table]]:
+    """What would be proposed of a random 5% of the catalogue had nobody ever taken it.
+
+    Others are hidden in every label window. The ranker learns from these rows instead of what it
+    would see of the same items with their history, so that it knows items without one.
+    """
+    ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
+    catalogue = items.to_arrow()
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    chosen = registry.members(retriever_config(shop), vectors.matrix)
+
+    def propose(as_of: pd.Timestamp) -> pa.Table:
+        known = interactions_as_of(interactions, as_of)
+        return hidden.propose(known, catalogue, as_of, chosen, ids, shop.seed)
+
+    report.numbers |= {"hidden share": hidden.SHARE, "windows computed now": len(todo)}
+    yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), propose)
+    if _NO_WINDOW in todo:
+        columns = list(tables.HIDDEN_CANDIDATES.key)
+        yield _NO_WINDOW, tables.HIDDEN_CANDIDATES.arrow_schema(columns).empty_table()
+
+
 @contextmanager
 def indexed(
     project: Project,
@@ -228,4 +286,4 @@ def fit_members(
     return fitted
 
 
-ASSETS: list[GatedAsset] = [als_factors, item_neighbours, candidates]
+ASSETS: list[GatedAsset] = [als_factors, item_neighbours, candidates, hidden_candidates]

@@ -424,7 +424,9 @@ def position_in_run(keys: IntArray) -> IntArray:
     return np.arange(len(keys)) - np.repeat(start, np.diff(np.r_[start, len(keys)]))
 
 
-def hidden_items(items: Sequence[str] | pd.Index, share: float, seed: int) -> pd.Index:
+def hidden_items(
+    items: Sequence[str] | pd.Index, share: float, seed: int | Sequence[int]
+) -> pd.Index:
     """A seeded random `share` of the catalogue, sorted, to be treated as items without history."""
     ids = pd.Index(sorted(items))
     chosen = np.random.default_rng(seed).random(len(ids)) < share

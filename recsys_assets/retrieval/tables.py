@@ -1,4 +1,4 @@
-"""Contract of the candidates."""
+"""Contracts of the candidates."""
 
 from recsys_assets.core.tables import Column, Table
 
@@ -14,4 +14,13 @@ CANDIDATES = Table(
     ),
     key=("as_of", "user_id", "item_id"),
     part_by="as_of",
+)
+
+HIDDEN_CANDIDATES = Table(
+    name="hidden_candidates",
+    description="What would be proposed of items whose history a label window hides.",
+    columns=CANDIDATES.columns,
+    key=CANDIDATES.key,
+    part_by="as_of",
+    min_rows=0,
 )

@@ -70,6 +70,62 @@ def test_a_user_without_a_positive_among_the_candidates_teaches_nothing():
     assert set(frame["user_id"].to_pylist()) == {"ann"}
 
 
+def hidden_window(*proposed: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Candidates a1, b1 and b2 of ann with a2, as they are without the history of a1 and b1."""
+    log = interactions(
+        event("ann", "a1", 9), event("ann", "a2", 5), event("bob", "b1", 3), event("bob", "a2", 2),
+    )  # fmt: skip
+    warehouse, catalogue = Warehouse(), items("a1", "a2", "b1", "b2", price=3.0)
+    tables = features.build_feature_tables(warehouse, log, catalogue, users("ann", "bob"), AS_OF)
+    ids = ["a1", "a2", "b1", "b2"]
+    candidates = pa.table(
+        {
+            "as_of": pa.array([AS_OF] * 4, pa.timestamp("us", tz="UTC")),
+            "user_id": ["ann"] * 4,
+            "item_id": ids,
+            "score_r": pa.array([0.4, 0.3, 0.2, 0.1], pa.float32()),
+            "rank_r": pa.array([1, 2, 3, 4], pa.int32()),
+            "score_text": pa.array([1.0] * 4, pa.float32()),
+            "rank_text": pa.array([1, 2, 3, 4], pa.int32()),
+        }
+    )
+    cold = pa.table(
+        {
+            "as_of": pa.array([AS_OF] * len(proposed), pa.timestamp("us", tz="UTC")),
+            "user_id": pa.array([u for u, _ in proposed], pa.string()),
+            "item_id": pa.array([i for _, i in proposed], pa.string()),
+            "score_text": pa.array([0.7] * len(proposed), pa.float32()),
+            "rank_text": pa.array([9] * len(proposed), pa.int32()),
+        }
+    )
+    shown, without = training.hide(
+        warehouse,
+        candidates,
+        catalogue,
+        tables,
+        user_item_days=features.user_item_days(warehouse, log, AS_OF),
+        hidden=["a1", "b1"],
+        proposed=cold,
+    )
+    joined = features.join_features(warehouse, shown, catalogue, without)
+    return shown.to_pandas(), joined.to_pandas().set_index("item_id")
+
+
+def test_a_hidden_item_has_no_history_and_only_who_needs_none_scores_it():
+    shown, found = hidden_window(("ann", "b1"))
+    assert shown["item_id"].tolist() == ["a2", "b1", "b2"]  # a1 is hidden and not proposed
+    assert found.loc["b1", ["item_users_28", "item_last_days"]].isna().tolist() == [False, True]
+    assert found.loc["b1", "item_users_28"] == 0
+    assert found.loc["b1", "item_price"] == 3.0  # of the catalogue, not what bob paid
+    assert np.isnan(found.loc["b1", "score_r"])
+    assert found.loc["b1", "score_text"] == pytest.approx(0.7)
+    assert found.loc["a2", "item_users_28"] == 2
+
+
+def test_what_the_user_had_taken_does_not_become_new_by_hiding_it():
+    assert hidden_window(("ann", "a1"), ("ann", "b1"))[0]["item_id"].tolist() == ["a2", "b1", "b2"]
+
+
 def test_positives_stay_when_no_negative_is_drawn():
     frame = window([("ann", "a1"), ("ann", "b1"), ("ann", "c1")], 0.0)
     assert frame["label"].to_pylist() == [1.0, 1.0]
