@@ -35,6 +35,7 @@ from recsys_assets.evaluation.scoreboard import Surroundings, Task, history_slic
 from recsys_assets.evaluation.scoreboard import scoreboard as measure
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.retrieval.candidates import retriever_recall as recall_of
+from recsys_assets.retrieval.candidates import union_margins
 
 GROUP = "evaluation"
 
@@ -74,6 +75,8 @@ def retriever_recall(
         union = rows[rows["retriever"] == "union"]
         if len(union):
             report.numbers[f"recall of the union, {task}"] = float(union["recall"].iloc[0])
+            for depth, margin in union_margins(rows).items():
+                report.numbers[f"union less its best member, {depth}, {task}"] = margin
     return table
 
 

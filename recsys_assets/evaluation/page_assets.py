@@ -20,6 +20,7 @@ from recsys_assets.evaluation import tables
 from recsys_assets.evaluation.reading import (
     OURS,
 )
+from recsys_assets.retrieval.candidates import union_margins
 
 GROUP = "evaluation"
 
@@ -60,7 +61,7 @@ def report_page(
             )
         ]),
         _cold_items(enrichment_lift),
-        page.Section("Retrievers", _pictures(retriever_recall)),
+        _retrievers(retriever_recall),
         page.Section("Ranker", _pictures(rankers)),
         _cutoff_spread(scoreboard_cutoffs),
         page.Section("What each part is worth", _pictures(ablation)),
@@ -214,6 +215,27 @@ def _cutoff_spread(source: Snapshot | None) -> page.Section:
             "were chosen on tune, which is shown and not counted in mean, least and most."
         )
         section.blocks.insert(0, page.paragraph(note))
+    return section
+
+
+def _retrievers(source: Snapshot) -> page.Section:
+    """What each finds on the last measured target, and whether all together find more."""
+    section = page.Section("Retrievers", _pictures(source))
+    rows = source.to_pandas()
+    rows = rows[rows["target"] == rows["target"].min()]  # evaluate where it was measured
+    depths = [c for c in rows.columns if c.startswith("recall_")]
+    for task, own in rows.groupby("task", sort=True):
+        margins = union_margins(own)
+        said = ", ".join(f"{m:+.4f} at {d.removeprefix('recall_')}" for d, m in margins.items())
+        section.blocks += [
+            page.heading(page.TASK_NAMES[str(task)].capitalize()),
+            page.paragraph(f"Recall of the union less that of its best member: {said}."),
+            page.plain_table(
+                own.sort_values("recall", ascending=False)[
+                    ["retriever", *depths, "recall", "unique"]
+                ]
+            ),
+        ]
     return section
 
 

@@ -231,3 +231,11 @@ def retriever_recall(
                 row["unique"] = float(alone.sum() / max(len(relevant), 1))
             out.append(row)
     return pd.DataFrame(out)
+
+
+def union_margins(recall: pd.DataFrame) -> dict[str, float]:
+    """Recall of the union less that of its best member, per depth: above zero where all of them
+    together find more than any alone. `recall`: one task of `retriever_recall`."""
+    rows = recall.set_index("retriever")
+    depths = [c for c in rows.columns if c.startswith("recall_")]
+    return {d: float(rows.loc["union", d] - rows[d].drop("union").max()) for d in depths}

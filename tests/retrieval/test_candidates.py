@@ -143,3 +143,5 @@ def test_the_union_is_as_deep_as_the_rankers_order_says() -> None:
     assert out.loc[("all", "union"), ["recall_1", "recall_2", "recall"]].tolist() == [0, 0.5, 1]
     assert out.loc[("new", "union"), "recall_1"] == 1  # the tie goes to item 2
     assert out.loc[("all", "x"), ["recall_1", "recall_2"]].tolist() == [0.5, 1]
+    margins = candidates.union_margins(out.loc["all"].reset_index())
+    assert margins == {"recall_1": -0.5, "recall_2": -0.5}
