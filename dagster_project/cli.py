@@ -153,11 +153,17 @@ def recommend(
     exclude: Annotated[list[str] | None, typer.Option(help="Item ids to leave out.")] = None,
     placement: Annotated[str | None, typer.Option(help="Only this placement.")] = None,
     n: Annotated[int, typer.Option("-n", help="Items per placement.")] = 10,
+    rerank: Annotated[
+        bool,
+        typer.Option(help="Let the language model put `discover` in order; needs a key."),
+    ] = False,
 ) -> None:
     """What to show to USER_ID, placement by placement, with a reason for each item."""
     from dagster_project import show
 
-    show.recommendations(Served.open(lake()), out, user_id, frozenset(exclude or ()), placement, n)
+    served, left_out = Served.open(lake()), frozenset(exclude or ())
+    order = show.by_language_model(served, out) if rerank else None
+    show.recommendations(served, out, user_id, left_out, placement, n, order)
 
 
 @app.command()

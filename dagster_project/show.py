@@ -4,6 +4,7 @@ Belongs here: printing and writing files. Does not belong here: finding what is 
 (`publishing/serving.py`), starting runs, computing recommendations.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
 
+from dagster_project import resources
+from recsys_assets.content.categories import in_categories
 from recsys_assets.core.lake import LakeError, Read, Snapshot
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served, formula_safe
+from recsys_assets.ranking.placements import DISCOVER
+from recsys_assets.ranking.reranking import rerank_rows
 
 METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
 WIDE = 120
@@ -33,8 +38,12 @@ def recommendations(
     exclude: frozenset[str],
     placement: str | None,
     n: int,
+    order: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> None:
-    """Print the served lists of one user; what is popular for somebody nobody knows."""
+    """Print the served lists of one user; what is popular for somebody nobody knows.
+
+    `order` rearranges the rows of `discover`.
+    """
     frame, known = served.lists(user_id)
     if not known:
         out.print(f"Nobody knows user {user_id!r} yet: this is what is popular.", style="yellow")
@@ -46,6 +55,8 @@ def recommendations(
     frame = frame[~frame["item_id"].isin(exclude)]
     for name in [placement] if placement else placements:
         lines = frame[frame["placement"] == name].head(n)
+        if order is not None and name == DISCOVER:
+            lines = order(lines)
         grid = Grid(title=HEADLINES.get(name, name), title_justify="left", expand=False)
         for heading in ("#", "item", "title", "score", "why", "found by"):
             grid.add_column(heading, overflow="fold")
@@ -61,6 +72,28 @@ def recommendations(
         out.print(grid)
     if len(frame):
         out.print(f"release {served.release_id}, data up to {served.as_of:%F %R} UTC")
+
+
+def by_language_model(served: Served, out: Console) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Puts the rows of `discover` in the order of the language model.
+
+    Of the placements only this one: the others say what somebody bought, and no history is sent.
+    """
+    project = resources.project()
+    model = resources.language_model("recommend")
+    if model is None:
+        out.print("No key, or switched off: the order stays as it is.", style="yellow")
+
+    def order(rows: pd.DataFrame) -> pd.DataFrame:
+        items = served.table("items").to_pandas().set_index("item_id").loc[rows["item_id"]]
+        private = in_categories(items, frozenset(project.shop.rules.sensitive_categories))
+        purpose = "A varied list of suggestions: the most appealing first, no two alike in a row."
+        ordered, problem = rerank_rows(rows, items["title"].tolist(), private, purpose, model)
+        if problem:
+            out.print(f"The order stays as it was: {problem}.", style="yellow")
+        return ordered
+
+    return order
 
 
 def related(served: Served, out: Console, item_id: str, n: int) -> None:

@@ -36,6 +36,9 @@ def search(
         bool | None, typer.Option("--warm/--cold", help="With history, or without.")
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items to show.")] = 10,
+    rerank: Annotated[
+        bool, typer.Option(help="Let the language model put the results in order; needs a key.")
+    ] = False,
 ) -> None:
     """Items that match TEXT by meaning and by words, of those that may be shown right now."""
     from recsys_assets.content import embed
@@ -61,6 +64,8 @@ def search(
             out.print(f"User {user} has no history in the index: nobody's taste is blended in.")
         question = Question(text, query, taste, where)
         found = find(index, release, question, catalogue["group_id"], n)
+    if rerank and len(found):
+        found = _reranked(project, found, catalogue, text)
     _show(found, catalogue, f"Search: {text}", release)
 
 
@@ -116,6 +121,24 @@ def _encoder(model: str | None) -> Any:
 
     logging.disable_progress_bar()
     return embed.load_encoder(model)
+
+
+def _reranked(
+    project: "Project", found: "pd.DataFrame", catalogue: "pd.DataFrame", text: str
+) -> "pd.DataFrame":
+    from recsys_assets.content.categories import in_categories
+    from recsys_assets.ranking.reranking import rerank_rows
+
+    rows = catalogue.loc[found["item_id"]]
+    private = in_categories(rows, frozenset(project.shop.rules.sensitive_categories))
+    model = resources.language_model("search")
+    if model is None:
+        out.print("No key, or switched off: the order stays as it is.", style="yellow")
+    purpose = f"Results for this search: {text}"
+    found, problem = rerank_rows(found, rows["title"].tolist(), private, purpose, model)
+    if problem:
+        out.print(f"The order stays as it was: {problem}.", style="yellow")
+    return found
 
 
 def _open(project: "Project") -> "VectorIndex":

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recsys_assets.enrichment.vocabulary import APPEAL, AUDIENCES, USES, Vocabulary
 from recsys_assets.language_model.answer import Answer
-from recsys_assets.language_model.request import ItemText, Task
+from recsys_assets.language_model.request import ItemText, Task, clean
 
-VERSION = "1"
+VERSION = "2"
 """Changes with the instructions below; every answer is paid for anew under a new version."""
 
 INSTRUCTIONS = """\
@@ -26,7 +26,8 @@ buyer would consider in its place. complements: the product types that go with i
 basket or the same evening. appeal: what speaks for it. keywords: at most six words from the item's
 own text that say best what it is.
 
-Take product types only from this list, spelled exactly so:
+Take product types only from this list, spelled exactly as they stand before the arrow; after it
+are some of the things that belong to the type:
 """
 
 Few = Annotated[list[str], Field(max_length=6)]
@@ -47,8 +48,14 @@ class Enrichment(BaseModel):
 
 def task(vocabulary: Vocabulary) -> Task:
     """The question about an item of a catalogue with this vocabulary."""
-    listed = "\n".join(vocabulary.types)
+    listed = "\n".join(_line(name, vocabulary.kinds.get(name, ())) for name in vocabulary.types)
     return Task("enrichment", VERSION, INSTRUCTIONS + listed, ItemText, Enrichment)
+
+
+def _line(name: str, kinds: Sequence[str]) -> str:
+    """A type as the question lists it. Names are the shop's own, but cleaned like all texts."""
+    explained = "; ".join(clean(kind) for kind in kinds)
+    return f"{name} => {explained}" if explained else name
 
 
 def payloads(items: pd.DataFrame, texts: Sequence[str]) -> list[ItemText]:

@@ -8,8 +8,8 @@ into something else cannot get that something any further.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,10 @@ AUDIENCES = (
 MOST_TYPES = 400
 """Product types are the values of the deepest category level with no more than so many."""
 
+KINDS = 5
+KIND_ITEMS = 5
+"""A type is explained by so many categories below it, those of at least so many items."""
+
 _WORD = re.compile(r"[a-z]{3,}")
 
 
@@ -45,6 +49,8 @@ class Vocabulary:
     level: str
     types: tuple[str, ...]
     words: frozenset[str]
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of each product type the commonest categories below it: what its name stands for."""
 
 
 def words_of(text: str) -> list[str]:
@@ -68,4 +74,17 @@ def vocabulary(items: pd.DataFrame, texts: Iterable[str]) -> Vocabulary:
         for word in set(words_of(text)):
             counted[word] = counted.get(word, 0) + 1
     types = np.sort(items.loc[items[level] != "", level].unique())
-    return Vocabulary(level, tuple(types), frozenset(w for w, n in counted.items() if n > 1))
+    known = frozenset(w for w, n in counted.items() if n > 1)
+    return Vocabulary(level, tuple(types), known, _kinds(items, level))
+
+
+def _kinds(items: pd.DataFrame, level: str) -> dict[str, tuple[str, ...]]:
+    below = {"category_1": "category_2", "category_2": "category_3"}.get(level)
+    if below is None:
+        return {}
+    rows = items[(items[level] != "") & (items[below] != "")]
+    counted = rows.groupby([level, below]).size().rename("items").reset_index()
+    counted = counted[counted["items"] >= KIND_ITEMS]
+    counted = counted.sort_values(["items", below], ascending=[False, True])
+    names = counted.groupby(level)[below].agg(tuple)
+    return {str(name): found[:KINDS] for name, found in names.items()}

@@ -86,11 +86,13 @@ def enrichment_lift(
         if where.relevant.empty:
             continue
         given = Enrichment.of(log, catalogue, enrichment, at_cutoff(type_relations, as_of), people)
-        if decided is None:
+        if target == "tune":
             tried, _ = cold_items.measure(
                 where, Newcomers().fit(log), given.fit(log), cold_items.grid(), depths=(20,)
             )
             decided = cold_items.verdicts(tried, shop.evaluation.bootstrap, shop.seed)
+        if decided is None:
+            continue
         mixes = cold_items.chosen_mixes(decided)
         found, cold = _measured(where, given, mixes, vectors)
         summed = partial(_summed, shop=shop, target=target)
@@ -138,6 +140,8 @@ def _in_lists(
     lists = first_places(source, "new", k)
     model = "ours_no_rules" if (lists["model"] == "ours_no_rules").any() else held_out.RANKER
     lists = lists[(lists["model"] == model) & (lists["seed"] == shop.seed)]
+    if lists.empty:
+        return {}
     new = later.loc[later["is_new"], ["user_id", "item_id"]]
     warm = where.log.items[where.log.columns[: where.log.n_warm]]
     relevant = {"ndcg@10": new, "ndcg@10 warm": new[new["item_id"].isin(warm)]}

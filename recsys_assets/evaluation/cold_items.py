@@ -148,7 +148,7 @@ def _audience(
         pd.Index(names).get_indexer(pd.Index(traits["trait"])),
     )
     has = sparse.csr_matrix(
-        (np.ones(len(traits), dtype=np.float32), at), shape=(log.n_users + 1, len(names))
+        (np.ones(len(traits), dtype=np.float32), at), shape=(log.n_users + 1, max(len(names), 1))
     )
     types = np.unique(known["type"].to_numpy(dtype=object))
     lift = np.clip(np.log(known["lift"].to_numpy(dtype=np.float64)), -CAP, CAP)
@@ -157,11 +157,12 @@ def _audience(
         pd.Index(types).get_indexer(known["type"]),
         pd.Index(names).get_indexer(known["value"]),
     )
-    of_type = sparse.csr_matrix((lift, where), shape=(len(types), len(names)))
+    size = (max(len(types), 1), max(len(names), 1))
+    of_type = sparse.csr_matrix((lift, where), shape=size)
     row = pd.Index(types).get_indexer(kinds)
     picked = sparse.csr_matrix(
         (np.ones(int((row >= 0).sum())), (np.flatnonzero(row >= 0), row[row >= 0])),
-        shape=(len(kinds), len(types)),
+        shape=(len(kinds), size[0]),
     )
     return has, (picked @ of_type).tocsr().astype(np.float32)
 

@@ -7,6 +7,9 @@ belong here: lists and searches. Off unless asked for: it costs a request a list
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from pydantic import BaseModel, Field
 
 from recsys_assets.language_model.bulk import answer_all
@@ -60,6 +63,25 @@ def rerank(
     if not is_permutation(answer.content.order, n):
         return Reranked(original, "not an order of what was sent")
     return Reranked(tuple(place - 1 for place in answer.content.order) + original[n:])
+
+
+def rerank_rows(
+    rows: pd.DataFrame,
+    titles: Sequence[str],
+    private: npt.NDArray[np.bool_],
+    purpose: str,
+    model: LanguageModel | None,
+) -> tuple[pd.DataFrame, str]:
+    """`rows`, best first, in the model's order; and why it is as it was ('' if it is not).
+
+    `titles` are sent, but not those of `private` rows (sensitive categories), which keep their
+    places.
+    """
+    open_places = np.flatnonzero(~private)
+    made = rerank([titles[int(at)] for at in open_places], purpose, model)
+    order = np.arange(len(rows))
+    order[open_places] = open_places[list(made.order)]
+    return rows.iloc[order].reset_index(drop=True), made.problem
 
 
 def is_permutation(order: Sequence[int], n: int) -> bool:

@@ -101,6 +101,14 @@ def test_the_audience_speaks_to_users_with_the_trait_alone() -> None:
     assert moved[0] == pytest.approx(np.log(2.0)) and not moved[1].any()
 
 
+def test_a_shop_that_knows_no_relations_is_measured_without_them() -> None:
+    past = log()
+    given = Enrichment.of(past, items(), enrichment(), RELATIONS[:0], USERS).fit(past)
+    users = past.user_codes(["u00"])
+    assert not given["audience"].scores(users).any()
+    assert not given["complements"].scores(users).any()
+
+
 def test_hidden_items_are_measured_among_themselves() -> None:
     past, full = log(), items()
     warm = pd.Index(past.items[past.columns[: past.n_warm]])

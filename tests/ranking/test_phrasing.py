@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from recsys_assets.onboarding.preferences import bans
 from recsys_assets.onboarding.shelf import Words
 from recsys_assets.ranking.evidence import Evidence, Theme
 from recsys_assets.ranking.phrasing import phrase
-from recsys_assets.ranking.reranking import is_permutation, rerank
+from recsys_assets.ranking.reranking import is_permutation, rerank, rerank_rows
 from tests.language_model.conftest import FakeTime
 from tests.language_model.server import FakeAnthropic
 from tests.onboarding.test_shelf import ITEMS
@@ -138,6 +140,20 @@ def test_anything_but_a_permutation_leaves_the_order_as_it_was(
 @given(st.lists(st.integers(-2, 8), max_size=8), st.integers(0, 8))
 def test_a_permutation_holds_each_position_once(order: list[int], n: int) -> None:
     assert is_permutation(order, n) == (len(order) == n and set(order) == set(range(1, n + 1)))
+
+
+def test_a_sensitive_row_is_not_sent_and_keeps_its_place(
+    fake: FakeAnthropic, model: Callable[..., LanguageModel]
+) -> None:
+    fake.answer = says(order=[3, 1, 2])
+    rows = pd.DataFrame({"item_id": ["a", "secret", "c", "d"]})
+    private = np.array([False, True, False, False])
+    found, problem = rerank_rows(rows, ["A", "SECRET", "C", "D"], private, "a list", model())
+    assert (found["item_id"].tolist(), problem) == (["d", "secret", "a", "c"], "")
+    assert "SECRET" not in json.dumps(fake.posted())
+    fake.answer = says(order=[1, 1, 2])
+    found, problem = rerank_rows(rows, ["A", "SECRET", "C", "E"], private, "a list", model())
+    assert found.equals(rows) and problem == "not an order of what was sent"
 
 
 def test_without_a_model_nothing_is_reordered() -> None:
