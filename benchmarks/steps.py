@@ -79,6 +79,14 @@ def steps_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, Step]:
     return dict(found)
 
 
+def newest_steps() -> dict[str, Step]:
+    """The steps of the newest run of RECSYS_HOME; empty when there is none."""
+    prepare_home()
+    instance = open_instance()
+    runs = instance.get_runs(limit=1)
+    return steps_of(instance, runs[0].run_id) if runs else {}
+
+
 def table(steps: dict[str, Step]) -> str:
     """The steps as text, the longest first, with their sum."""
     lines = [
@@ -112,13 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     given = parser.parse_args()
-    prepare_home()
-    instance = open_instance()
-    runs = instance.get_runs(limit=1)
-    if not runs:
+    steps = newest_steps()
+    if not steps:
         raise SystemExit("there is no run yet: start with `recsys run`")
-    steps = steps_of(instance, runs[0].run_id)
-    print(f"run {runs[0].run_id} ({runs[0].status.value})")
     print(table(steps))
     print(scoring_rate(steps))
     if given.json:
