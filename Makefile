@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED = false
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run ui test test-weaviate faults lint clean
+.PHONY: run ui test test-weaviate faults bench lint clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -52,5 +52,28 @@ test-weaviate: $(VENV)/.installed
 	@test -n "$$WEAVIATE_URL" || { echo "Set WEAVIATE_URL (and WEAVIATE_GRPC_PORT, WEAVIATE_API_KEY) first."; exit 1; }
 	$(BIN)/pytest -m weaviate tests/indexing/test_contract.py
 
+# Where a run's time and memory go, other people's recommenders on the same split, and the graph on
+# the same shop at several sizes. BENCH_FACTORS, BENCH_UNTIL and BENCH_MINUTES choose how much.
+BENCH_HOME ?= $(RECSYS_HOME)-bench
+BENCH_FACTORS ?= 1 3
+BENCH_UNTIL ?= user_item_features
+BENCH_MINUTES ?= 30
+PEERS := $(VENV)-peers
+
+$(PEERS)/.installed: requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
+bench: $(VENV)/.installed $(PEERS)/.installed
+	@test -e $(RECSYS_HOME)/lake/pointers/served_release.json || $(BIN)/recsys run
+	@echo "--- The newest run, by asset"
+	$(BIN)/python -W ignore -m benchmarks.steps
+	@echo "--- Other people's recommenders, same events, split and users"
+	$(BIN)/python -W ignore -m benchmarks.peers --python $(PEERS)/bin/python
+	@echo "--- The graph on the same shop, $(BENCH_FACTORS) times its size, up to $(BENCH_UNTIL)"
+	$(BIN)/python -W ignore -m benchmarks.scale --out $(BENCH_HOME) --factors $(BENCH_FACTORS) --until "$(BENCH_UNTIL)" --minutes $(BENCH_MINUTES)
+	@echo "Everything at ten times the data: make bench BENCH_FACTORS='1 3 10' BENCH_UNTIL= BENCH_MINUTES=300"
+
 clean:
-	rm -rf $(VENV) $(RECSYS_HOME)
+	rm -rf $(VENV) $(PEERS) $(RECSYS_HOME) $(BENCH_HOME)

@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pandas as pd
 from implicit.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import TFIDFRecommender
-from lightgbm import LGBMClassifier
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.model_selection import TimeRangeSplitter
@@ -39,6 +39,27 @@ HALF_LIFE_DAYS = 90.0
 WINDOW = "28D"
 TASKS = {"all": False, "new": True}
 """Task -> whether what a user took before is left out."""
+
+
+class Trees:
+    """LightGBM as RecTools' reranker wants it, without scikit-learn."""
+
+    def __init__(self, seed: int) -> None:
+        self.params = {
+            "objective": "binary",
+            "learning_rate": 0.05,
+            "min_data_in_leaf": 100,
+            "num_threads": THREADS,
+            "seed": seed,
+            "verbosity": -1,
+        }
+
+    def fit(self, X: pd.DataFrame, y: pd.Series) -> "Trees":
+        self.booster = lightgbm.train(self.params, lightgbm.Dataset(X, y), 150)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        return self.booster.predict(X)
 
 
 def implicit_als(events: pd.DataFrame, users: pd.Series, settings: dict, depth: int):
@@ -114,16 +135,7 @@ def rectools_two_stage(events: pd.DataFrame, users: pd.Series, settings: dict, d
                 WINDOW, n_splits=1, filter_already_seen=without_seen, filter_cold_items=True
             ),
             sampler=PerUserNegativeSampler(n_negatives=100, random_state=settings.get("seed", 0)),
-            reranker=Reranker(
-                LGBMClassifier(
-                    n_estimators=150,
-                    learning_rate=0.05,
-                    min_child_samples=100,
-                    n_jobs=THREADS,
-                    random_state=settings.get("seed", 0),
-                    verbose=-1,
-                )
-            ),
+            reranker=Reranker(Trees(settings.get("seed", 0))),
         )
         model.fit(dataset)
         found = model.recommend(wanted, dataset, k=depth, filter_viewed=without_seen)

@@ -7,7 +7,8 @@ A peer gets everything that was taken before the cutoff, and the users who then 
 settings are chosen on the tune target and measured once on the evaluate target. Ours is the
 `evaluation_lists` of the finished run in RECSYS_HOME.
 
-Usage: RECSYS_HOME=... python benchmarks/peers.py [--python .venv-peers/bin/python] [--json FILE]
+Usage: RECSYS_HOME=... python -m benchmarks.peers [--python .venv-peers/bin/python] [--search]
+       [--json FILE]
 """
 
 import argparse
@@ -38,9 +39,14 @@ from recsys_assets.evaluation.reading import (
 K = 10
 TASKS = ("all", "new")
 GRID = [
-    {"factors": f, "regularization": r, "alpha": a}
-    for f, r, a in itertools.product((32, 128), (5.0, 50.0), (1.0, 10.0))
+    {"factors": 64, "regularization": 20.0, "alpha": 2.0},
+    *(
+        {"factors": f, "regularization": r, "alpha": a}
+        for f, r, a in itertools.product((32, 128), (5.0, 50.0), (1.0, 10.0))
+    ),
 ]
+TUNED = {"all": GRID[0], "new": GRID[0]}
+"""What `--search` finds on the tune target of the default data (docs/benchmarks.md)."""
 MODELS = ("implicit ALS", "RecTools two-stage")
 SCRIPT = Path(__file__).parent / "peer_models.py"
 
@@ -122,19 +128,19 @@ def ours(lake: Lake, relevant: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
     return rows
 
 
-def tuned(python: Path, folder: Path, relevant: dict[str, pd.DataFrame]) -> tuple[dict, float]:
-    """Task -> the ALS settings with the best NDCG@10 on the tune target; seconds of the search."""
+def tuned(
+    python: Path, folder: Path, relevant: dict[str, pd.DataFrame]
+) -> dict[str, dict[str, Any]]:
+    """Task -> the ALS settings with the best NDCG@10 on the tune target."""
     trials = []
     for settings in GRID:
-        lists, cost = run_peer(python, folder, "tune", "implicit ALS", settings, K)
-        trials.append({"settings": settings, **scores(lists, relevant), **cost})
-        print(
-            f"  tune {settings}: all {trials[-1]['ndcg all']:.4f} new {trials[-1]['ndcg new']:.4f}"
-        )
-    best = {
+        lists, _ = run_peer(python, folder, "tune", MODELS[0], settings, K)
+        found = scores(lists, relevant)
+        trials.append({"settings": settings, **found})
+        print(f"  tune {settings}: all {found['ndcg all']:.4f} new {found['ndcg new']:.4f}")
+    return {
         task: max(trials, key=lambda trial: trial[f"ndcg {task}"])["settings"] for task in TASKS
     }
-    return best, sum(trial["seconds"] for trial in trials)
 
 
 def compared(rows: list[dict[str, Any]]) -> str:
@@ -177,13 +183,14 @@ def compared(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"))
+    parser.add_argument("--search", action="store_true", help="search the peers' settings anew")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     given = parser.parse_args()
     lake = Lake(resources.home() / "lake")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         relevant = hand_over(lake, folder)
-        best, searching = tuned(given.python, folder, relevant["tune"])
+        best = tuned(given.python, folder, relevant["tune"]) if given.search else TUNED
         rows = ours(lake, relevant["evaluate"])
         for model in MODELS:
             for task in TASKS if best["all"] != best["new"] else TASKS[:1]:
@@ -192,7 +199,6 @@ def main() -> None:
                 suffix = f", set for {task}" if best["all"] != best["new"] else ""
                 rows.append({"model": model + suffix, **found, **cost, "settings": best[task]})
     print(compared(rows))
-    print(f"The search of ALS settings on the tune target took another {searching:.0f} s.")
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 Belongs here: reading what a run recorded about itself. Does not belong here: running anything.
 
-Usage: RECSYS_HOME=... python benchmarks/steps.py [--json FILE]
+Usage: RECSYS_HOME=... python -m benchmarks.steps [--json FILE]
 """
 
 import argparse

@@ -41,7 +41,7 @@ class DualEase:
         return out
 
 
-def _transposed(matrix: Floats, block: int = 1024) -> Floats:
+def _transposed(matrix: Floats, block: int = 64) -> Floats:
     out = np.empty(matrix.shape[::-1], dtype=matrix.dtype)
     for start in range(0, len(matrix), block):
         out[:, start : start + block] = matrix[start : start + block].T

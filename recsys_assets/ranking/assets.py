@@ -292,9 +292,11 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
         if own in training_rows.parts:
             unseen = _first_users(training_rows.to_arrow(part=own), CURVE_USERS)
         for task in tasks_of(shop):
+            lesson: ranker.Lesson | None = None  # once for all seeds of a task
             for nth, settings in enumerate(recipe.variants(str(target), task)):
                 try:
-                    model = ranker.train(frame, settings, valid=unseen if nth == 0 else None)
+                    lesson = lesson or ranker.prepare(frame, settings)
+                    model = ranker.train(lesson, settings, valid=unseen if nth == 0 else None)
                 except ranker.NothingToLearnError as error:
                     report.texts[f"{target}/{task}"] = f"no ranker: {error}"
                     break

@@ -103,15 +103,28 @@ class RankerModel:
         return RankerModel(**raw)
 
 
-def train(
-    frame: pa.Table, settings: RankerSettings, *, valid: pa.Table | None = None
-) -> RankerModel:
-    """Grow the trees on labelled rows of one or more windows (`training.training_frame`).
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What rankers of one task learn from, binned: any number of them can be grown on it.
+
+    `data` is LightGBM's own data set, `rows` the labelled rows in its order, `query` the code of
+    (cutoff, user) of each row.
+    """
+
+    task: Task
+    max_bin: int
+    features: tuple[str, ...]
+    data: Any
+    rows: pa.Table
+    query: np.ndarray
+    label: np.ndarray
+
+
+def prepare(frame: pa.Table, settings: RankerSettings) -> Lesson:
+    """The labelled rows of one or more windows (`training.training_frame`) as a task learns them.
 
     For task `new` only rows with `ui_seen` 0 are used, for task `again` only rows with `ui_seen` 1
-    and a `label_again`. `valid` (same columns, all candidates of
-    another cutoff) only adds a learning curve; it never stops or changes the training. Raises
-    NothingToLearnError without positives, without negatives, or when no tree can split.
+    and a `label_again`. Raises NothingToLearnError without positives or without negatives.
     """
     import lightgbm as lgb  # 2 s
 
@@ -129,6 +142,28 @@ def train(
         params={"max_bin": settings.max_bin, "verbosity": -1},
         free_raw_data=True,
     )
+    return Lesson(settings.task, settings.max_bin, features, data, learn, query, label)
+
+
+def train(
+    frame: pa.Table | Lesson, settings: RankerSettings, *, valid: pa.Table | None = None
+) -> RankerModel:
+    """Grow the trees on labelled rows, or on what `prepare` made of them for the same task.
+
+    `valid` (same columns, all candidates of another cutoff) only adds a learning curve; it never
+    stops or changes the training. Raises NothingToLearnError as `prepare` does, and when no tree
+    can split.
+    """
+    import lightgbm as lgb  # 2 s
+
+    lesson = frame if isinstance(frame, Lesson) else prepare(frame, settings)
+    if (lesson.task, lesson.max_bin) != (settings.task, settings.max_bin):
+        raise ValueError(
+            f"prepared for task {lesson.task} with max_bin {lesson.max_bin}, asked for "
+            f"{settings.task} with {settings.max_bin}"
+        )
+    data, learn, query, label = lesson.data, lesson.rows, lesson.query, lesson.label
+    features = lesson.features
     boosters = []
     for objective in settings.objectives:
         for number in range(settings.seeds):

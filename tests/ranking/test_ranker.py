@@ -50,6 +50,21 @@ def test_the_same_rows_grow_the_same_trees_to_the_byte_with_one_thread_or_two():
     assert trees == [t.split("parameters:")[0] for t in ranker.RankerModel.from_json(one).texts]
 
 
+def test_rankers_of_several_seeds_share_their_rows_and_are_the_same_to_the_byte():
+    data = frame()
+    lesson = ranker.prepare(data, SMALL)
+    for seed in (1, 2, 3):
+        settings = replace(SMALL, seed=seed, bagging_fraction=0.5)
+        shared = ranker.train(lesson, settings).to_json()
+        assert shared == ranker.train(data, settings).to_json()
+
+
+def test_rows_prepared_for_one_task_are_refused_for_another():
+    lesson = ranker.prepare(frame(), SMALL)
+    with pytest.raises(ValueError, match="prepared for task all"):
+        ranker.train(lesson, replace(SMALL, task="new"))
+
+
 def test_a_stored_model_scores_as_the_trained_one():
     data = frame()
     model = ranker.train(data, replace(SMALL, objectives=("binary", "lambdarank"), seeds=2))
