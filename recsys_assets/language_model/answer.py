@@ -21,7 +21,8 @@ PROBLEMS: dict[str, str] = {
     "not json": "the answer is not one JSON object",
     "wrong shape": "the answer does not have the schema",
     "wrong id": "the answer is about another item",
-    "odd message": "the service sent something that is not a message",
+    "odd message": "the answer ended in a way that is not known",
+    "unreadable": "the service sent something that is not a message",
     "too large": "the answer was larger than any answer can be",
     "expired": "the batch ended before this request was worked on",
     "rejected": "the service rejected the request",
@@ -68,7 +69,7 @@ def read_message(request: Request, message: object) -> tuple[Answer, Usage | Non
     """
     usage = read_usage(message)
     if usage is None or not isinstance(message, Mapping):
-        return no_answer("odd message"), None
+        return no_answer("unreadable"), None
     match message.get("stop_reason"):
         case "max_tokens" | "model_context_window_exceeded":
             return no_answer("truncated"), usage

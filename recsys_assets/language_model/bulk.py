@@ -215,7 +215,7 @@ class Batches:
             if isinstance(line, Mapping) and isinstance(line.get("result"), Mapping):
                 by_key.setdefault(str(line.get("custom_id")), line["result"])
         if missing := sum(key not in by_key for key in batch.keys):
-            raise ServiceError("odd message", again=bool(missing), sent=True)
+            raise ServiceError("unreadable", again=bool(missing), sent=True)
         answers: dict[str, Answer] = {}
         usage, dollars = Usage(), 0.0
         prices, model = self._model.ledger.prices, self._model.settings.model

@@ -184,7 +184,7 @@ class LanguageModel:
             raise
         answer, usage = read_message(request, message)
         if usage is None:
-            raise ServiceError("odd message", again=False, sent=True)
+            raise ServiceError("unreadable", again=False, sent=True)
         dollars = self.ledger.prices.cost(request.model, usage)
         self.ledger.settle(reservation, usage, dollars, calls=1)
         return answer

@@ -101,7 +101,7 @@ class Service:
         page = self._read(call, seconds)
         rows = page.get("data") if isinstance(page, Mapping) else None
         if not isinstance(rows, list):
-            raise ServiceError("odd message", again=False)
+            raise ServiceError("unreadable", again=False)
         return [_batch(row) for row in rows]
 
     def results(self, batch_id: str, seconds: float) -> list[object]:
@@ -181,7 +181,7 @@ def _decode(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise ServiceError("odd message", again=False, sent=True) from None
+        raise ServiceError("unreadable", again=False, sent=True) from None
 
 
 def _batch(found: object) -> BatchState:
@@ -194,7 +194,7 @@ def _batch(found: object) -> BatchState:
             requests=sum(int(n) for n in counts.values()),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ServiceError("odd message", again=False, sent=True) from None
+        raise ServiceError("unreadable", again=False, sent=True) from None
 
 
 def key_from_environment() -> str | None:

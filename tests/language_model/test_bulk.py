@@ -11,7 +11,7 @@ import pytest
 from recsys_assets.language_model.bulk import answer_all
 from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.language_model.request import ItemText
-from tests.language_model.conftest import TASK
+from tests.language_model.conftest import TASK, FakeTime
 from tests.language_model.server import FakeAnthropic
 
 Model = Callable[..., LanguageModel]
@@ -62,6 +62,36 @@ def test_a_rejected_answer_is_not_paid_for_again_and_a_failure_is_asked_again(
     second = answer_all(model("r2"), TASK, items(2)[::-1])
     assert [a.problem for a in second] == ["", "not json"]
     assert len(fake.posted()) == 3
+
+
+FAILURES = {
+    "status 429": False, "status 429 4233600": False, "status 500": False, "status 529": False,
+    "status 400": False, "status 401": False, "spend": False, "error200": True, "cut": True,
+    "reset": True, "html": True, "huge": True,
+}  # fmt: skip
+"""Fault -> whether the service may have worked, and been paid, before it failed."""
+
+
+@pytest.mark.parametrize(("fault", "may_have_cost"), FAILURES.items(), ids=FAILURES.keys())
+def test_a_failure_ends_in_time_is_on_the_books_and_is_never_kept(
+    fake: FakeAnthropic, model: Model, time: FakeTime, fault: str, may_have_cost: bool
+) -> None:
+    fake.answer = echo
+    fake.faults = [fault] * 10
+    tagger = model("r1", attempts=2, call_seconds=30)
+    (failed,) = answer_all(tagger, TASK, items(1))
+    tried = len(fake.posted())
+    assert failed.content is None and not failed.paid
+    assert time.seconds <= 30
+    (spent,) = tagger.ledger.spending("r1")
+    bound = tagger.ledger.prices.upper_bound(
+        "claude-haiku-5-5", tagger.request(TASK, items(1)[0]).prompt, TASK.max_tokens
+    )
+    assert spent.open == (tried if may_have_cost else 0)
+    assert spent.dollars == pytest.approx(tried * bound if may_have_cost else 0.0)
+    fake.faults = []
+    assert titles(answer_all(model("r2"), TASK, items(1))) == ["item 0"]
+    assert len(fake.posted()) == tried + 1
 
 
 def test_results_are_matched_by_id_whatever_their_order_and_strangers_are_ignored(

@@ -93,7 +93,7 @@ LASTING = {
     "status 400": "rejected",
     "status 413": "rejected",
     "error200 invalid_request_error": "unavailable",
-    "html": "odd message",
+    "html": "unreadable",
     "huge": "too large",
 }
 
