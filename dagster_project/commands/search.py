@@ -67,6 +67,12 @@ def search(
     if rerank and len(found):
         found = _reranked(project, found, catalogue, text)
     _show(found, catalogue, f"Search: {text}", release)
+    if found.empty:
+        levels = ["category_1", "category_2", "category_3"]
+        for name, value, columns in (("category", category, levels), ("brand", brand, ["brand"])):
+            names = catalogue[columns].stack().str.lower()
+            if value and not names.eq(value.lower()).any():
+                out.print(f"No item that may be shown has the {name} {value!r}.", markup=False)
 
 
 def alike(item_id: str, n: int) -> None:
