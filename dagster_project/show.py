@@ -28,6 +28,8 @@ METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", 
 WIDE = 120
 """Terminal columns from which on the scoreboard shows every metric."""
 
+RETRIEVER = "retriever: "
+
 HEADLINES = {"for_you": "For you", "discover": "New to you", "buy_again": "Buy again"}
 
 
@@ -207,23 +209,14 @@ def write_into_markdown(read: Read, file: Path) -> None:
 
 
 def _markdown(read: Read) -> str:
+    """The models that say most, and below them what is published and how sure we are.
+
+    Ours, every baseline and blend, and of the retrievers the best of each task; the report page has
+    them all.
+    """
     frame = _evaluated(read)
     values = frame[frame["baseline"] == ""]
     lines = [
-        "| placement | published | NDCG@10 (95%) | less the best baseline and the best retriever |",
-        "|---|---|---|---|",
-    ]
-    for line in read("policies").to_pandas().to_dict("records"):
-        own = values[(values["task"] == line["task"]) & (values["model"] == "ours")]
-        if len(own):
-            value, interval, seeds = _headline(own)
-            against = "<br>".join(_against(frame, line["task"]))
-            lines.append(
-                f"| {line['placement']} | {line['model']} | {value} ({interval}){seeds} "
-                f"| {against} |"
-            )
-    lines += [
-        "",
         "| model | NDCG@10 all | R@10 all | NDCG@10 new | R@10 new |",
         "|---|---|---|---|---|",
     ]
@@ -231,10 +224,31 @@ def _markdown(read: Read) -> str:
     rows = values[values["metric"].isin(["ndcg@10", "recall@10"])]
     rows = rows[rows["task"].isin(["all", "new"])]
     wide = rows.pivot_table(index="model", columns=["task", "metric"], values="value")
-    for model, cells in wide.sort_values(order[0], ascending=False).iterrows():
-        shown = ["" if k not in cells or pd.isna(cells[k]) else f"{cells[k]:.4f}" for k in order]
+    low, high = (rows.pivot_table(end, "model", ["task", "metric"]) for end in ("low", "high"))
+    retrievers = wide[wide.index.str.startswith(RETRIEVER)]
+    best = {retrievers[key].idxmax() for key in order if key in wide and len(retrievers)}
+    told = wide[~wide.index.isin(retrievers.index.difference(list(best)))]
+    for model, cells in told.sort_values(order[0], ascending=False).iterrows():
+        shown = []
+        for key in order:
+            text = "" if key not in cells or pd.isna(cells[key]) else f"{cells[key]:.4f}"
+            if text and str(model).startswith("ours") and key[1] == "ndcg@10":
+                text += f" ({low[key][str(model)]:.4f} to {high[key][str(model)]:.4f})"
+            shown.append(text)
         name = f"**{model}**" if str(model).startswith("ours") else str(model)
         lines.append(f"| {name} | {' | '.join(shown)} |")
+    lines.append("")
+    for line in read("policies").to_pandas().to_dict("records"):
+        own = values[(values["task"] == line["task"]) & (values["model"] == "ours")]
+        if len(own):
+            value, interval, seeds = _headline(own)
+            against = "; ".join(_against(frame, line["task"]))
+            lines.append(
+                f"- `{line['placement']}` publishes {line['model']}: NDCG@10 {value} "
+                f"({interval}){seeds}; paired by user {against or 'with nothing'}."
+            )
+    if left_out := len(wide) - len(told):
+        lines.append(f"- {left_out} more retrievers alone: `recsys scoreboard`.")
     return "\n".join(lines)
 
 

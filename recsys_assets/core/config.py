@@ -36,6 +36,7 @@ from recsys_assets.core.settings.automation import Automation
 from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.core.settings.enrichment import EnrichmentSettings
+from recsys_assets.core.settings.examples import Examples
 from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.core.settings.onboarding import Onboarding
@@ -457,6 +458,7 @@ class Shop(Part):
     wording: Wording = Wording()
     evaluation: Evaluation = Evaluation()
     studies: Studies = Studies()
+    examples: Examples = Examples()
     encoder: Encoder = Encoder()
     onboarding: Onboarding = Onboarding()
     enrichment: EnrichmentSettings = EnrichmentSettings()

@@ -137,6 +137,33 @@ def learning_curve(
     return _png(figure)
 
 
+def spread(rows: pd.DataFrame, *, title: str, highlight: Sequence[str] = ()) -> bytes:
+    """One line per model over cutoffs, from `model, as_of, value, low, high`; `highlight` with
+    intervals."""
+    figure, axes = _canvas(6.4, 3.2)
+    names = rows.groupby("model")["value"].mean().sort_values(ascending=False).index
+    days = sorted(rows["as_of"].unique())
+    for number, name in enumerate(names):
+        line = rows[rows["model"] == name].sort_values("as_of")
+        place = [days.index(day) for day in line["as_of"]]
+        value = line["value"].to_numpy(dtype=float)
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+        error = None
+        if name in highlight:
+            error = np.abs(line[["low", "high"]].to_numpy(dtype=float).T - value)
+        axes.errorbar(
+            place, value, yerr=error, marker="o", ms=4, lw=1.2, capsize=3, color=colour,
+            label=str(name), ls="-" if number < len(LINE_COLOURS) else "--",
+        )  # fmt: skip
+    axes.set_xticks(range(len(days)), [f"{pd.Timestamp(day):%Y-%m-%d}" for day in days])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("cutoff; bars: 95% interval over users")
+    axes.set_ylabel("NDCG")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _png(figure)
+
+
 def losses(rows: pd.DataFrame, *, title: str) -> bytes:
     """What is lost without each part, with its interval, from `name, loss, low, high`."""
     rows = rows.sort_values(["loss", "name"], ascending=[True, False])

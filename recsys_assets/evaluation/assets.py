@@ -246,7 +246,10 @@ def item_list_metrics(
 
 
 @table_asset(
-    tables.EXAMPLES, group=GROUP, kinds=["python", "pandas"], config=("evaluation", "rules", "seed")
+    tables.EXAMPLES,
+    group=GROUP,
+    kinds=["python", "pandas"],
+    config=("evaluation", "examples", "rules", "seed"),
 )
 def examples(
     user_metrics: Snapshot,
@@ -257,13 +260,15 @@ def examples(
     cutoffs: Snapshot,
     shop: Shop,
 ) -> pd.DataFrame:
-    """A few users of the evaluate target to look at, with product names and without their ids.
+    """A few users of the evaluate target to look at, with product names; nobody unless asked for.
 
-    Where we won most, where we lost most, and ordinary ones; chosen by a seeded rule, compared with
-    the best model that is not ours. Products of sensitive categories are there without their name.
+    Where we won most, where we lost most, and ordinary ones; drawn by a seeded rule and shown by
+    letter, and those the shop file names; compared with the best model that is not ours. Products
+    of sensitive categories are there without their name.
     """
     as_of = measured_cutoff(cutoffs, labels, "evaluate")
-    if as_of is None:
+    wanted = shop.examples
+    if as_of is None or not (wanted.per_kind or wanted.users):
         return no_rows(tables.EXAMPLES)
     scores = user_metrics.to_pandas()
     scores = scores[(scores["target"] == "evaluate") & (scores["seed"] == shop.seed)]
@@ -280,7 +285,13 @@ def examples(
         if "ours" not in wide or not others:
             continue
         rival = str(wide[others].mean().idxmax())
-        chosen = choose_examples(wide["ours"] - wide[rival], seed=shop.evaluation.seed, salt=task)
+        chosen = choose_examples(
+            wide["ours"] - wide[rival],
+            per_kind=wanted.per_kind,
+            named=wanted.users,
+            seed=shop.evaluation.seed,
+            salt=task,
+        )
         mine = known.filter(pc.is_in(known["user_id"], pa.array(chosen["user_id"], pa.string())))
         times = mine.to_pandas().value_counts(["user_id", "item_id"]).rename("times").reset_index()
         times = times.sort_values(

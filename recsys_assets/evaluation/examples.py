@@ -1,27 +1,36 @@
 """A handful of users to look at: where we won, where we lost, and an ordinary one.
 
 Belongs here: choosing users by a seeded rule and laying their lists out with product names. Does
-not belong here: ids of users, which no table of the report needs: an example is called A, B, C.
+not belong here: whether anybody may be looked at (the shop file says so). Who was drawn is called
+A, B, C; only whom the operator named is shown by id.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from recsys_assets.core.metrics import seeded_uniform
 
-KINDS = ("win", "ordinary", "loss")
+KINDS = ("win", "ordinary", "loss", "named")
 _SHARE = 0.1
 """Wins are drawn from the best tenth of the differences, losses from the worst."""
 
 
 def choose_examples(
-    difference: pd.Series, *, per_kind: int = 2, seed: int = 0, salt: str = ""
+    difference: pd.Series,
+    *,
+    per_kind: int = 2,
+    named: Sequence[str] = (),
+    seed: int = 0,
+    salt: str = "",
 ) -> pd.DataFrame:
-    """Users (`user_id, kind`) by what they gained: `difference` is ours - theirs per user_id.
+    """Users (`user_id, kind, example`) by what they gained: `difference` is ours - theirs per
+    user_id.
 
     From the best tenth, the middle tenth and the worst tenth `per_kind` users each, by a seeded
     hash of their id, so that nobody picks a flattering one. A win needs a difference above zero, a
-    loss one below.
+    loss one below. `example` is a letter for them; `named` users come first, under their id.
     """
     order = difference.sort_index().sort_values(ascending=False, kind="stable")
     n = len(order)
@@ -38,7 +47,11 @@ def choose_examples(
         ids = [str(user) for user in pool.index if user not in taken]
         draw = seeded_uniform(ids, seed, f"{salt} {kind}")
         found += [(ids[at], kind) for at in np.argsort(draw, kind="stable")[:per_kind]]
-    return pd.DataFrame(found, columns=["user_id", "kind"])
+    drawn = pd.DataFrame(found, columns=["user_id", "kind"])
+    drawn["example"] = [chr(ord("A") + n) for n in range(len(drawn))]
+    ids = [user for user in dict.fromkeys(named) if user in difference.index]
+    asked = pd.DataFrame({"user_id": ids, "kind": "named", "example": ids})
+    return pd.concat([asked, drawn[~drawn["user_id"].isin(ids)]], ignore_index=True)
 
 
 def lay_out(
@@ -56,7 +69,7 @@ def lay_out(
     `history` is `user_id, item_id, times`, what was taken before, most often first; `titles` maps
     item_id to a product's name. `found` says that the item was then taken.
     """
-    label = {u: chr(ord("A") + n) for n, u in enumerate(chosen["user_id"])}
+    label = dict(zip(chosen["user_id"], chosen["example"], strict=True))
     kind = dict(zip(chosen["user_id"], chosen["kind"], strict=True))
     past = history[history["user_id"].isin(label)].assign(
         column="took before, most often", place=lambda f: f.groupby("user_id").cumcount() + 1

@@ -13,37 +13,55 @@ import numpy as np
 import pandas as pd
 
 from recsys_assets.core.metrics import ACCURACY
+from recsys_assets.evaluation.glossary import (
+    METRICS,
+    TASK_NAMES,
+    kind_of,
+    meaning_of,
+    metric_name,
+    slice_name,
+    slices_in_order,
+)
 from recsys_assets.evaluation.scoreboard import EVERYBODY
 
-TASK_NAMES = {
-    "all": "for you: whatever they take next",
-    "new": "discover: only what they never took before",
-    "again": "buy again: what they take again within 7 days",
-    "cold": "new arrivals: only what nobody had ever taken",
-}
+SMALL_SLICE = 200
+"""Below so many users a slice is shown, in grey, and says little."""
 
 _STYLE = """
-:root { --ink: #1f2a33; --soft: #5d6b76; --line: #dde3e8; --strong: #2f6f9f; --tint: #eef4f8; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2rem auto;
-       max-width: 70rem; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; }
-h2 { font-size: 1.25rem; margin-top: 2.6rem; padding-top: .6rem;
+:root { --ink: #1f2a33; --soft: #5d6b76; --line: #dde3e8; --strong: #2f6f9f; --tint: #eef4f8;
+       --good: #2e7d4f; --bad: #b0413e; }
+* { box-sizing: border-box; }
+body { font: 15px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink);
+       margin: 2rem auto 4rem; max-width: 76rem; padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .6rem; }
+h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-top: .9rem;
      border-top: 2px solid var(--line); }
-h3 { font-size: 1.02rem; margin: 1.6rem 0 .3rem; }
-p { max-width: 46rem; } p.note { color: var(--soft); }
-table { border-collapse: collapse; font-size: 13px; } div.wide { overflow-x: auto; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-       font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { text-align: right; vertical-align: bottom; } td.wrap { white-space: normal; min-width: 16rem; }
+h3 { font-size: 1.02rem; margin: 1.7rem 0 .35rem; }
+p { max-width: 52rem; margin: .45rem 0; } p.note { color: var(--soft); font-size: 13.5px; }
+p.lead { font-size: 1.05rem; max-width: 60rem; }
+nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; padding: .6rem 0;
+      border-bottom: 1px solid var(--line); font-size: 14px; } a { color: var(--strong); }
+table { border-collapse: collapse; font-size: 13px; margin: .5rem 0; }
+div.wide { overflow-x: auto; }
+th, td { padding: .28rem .65rem; border-bottom: 1px solid var(--line); text-align: right;
+       font-variant-numeric: tabular-nums; white-space: nowrap; vertical-align: top; }
+th { vertical-align: bottom; border-bottom: 2px solid var(--line); font-weight: 600; }
+td.wrap { white-space: normal; min-width: 16rem; max-width: 34rem; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 tr.ours td { font-weight: 600; background: var(--tint); }
 td small, th small { color: var(--soft); font-weight: 400; } td.best { color: var(--strong); }
-figure { margin: 1rem 0; display: inline-block; vertical-align: top; }
-figure img { max-width: 100%; } figcaption { color: var(--soft); font-size: 13px; }
-summary { cursor: pointer; color: var(--strong); margin: .8rem 0 .3rem; }
-div.example { display: inline-block; vertical-align: top; margin: .6rem 1.2rem .6rem 0; }
-ol { font-size: 13px; padding-left: 1.6rem; margin: .2rem 0; } li.hit { color: var(--strong); }
-li.hit::after { content: " \\2713"; } nav a { margin-right: 1rem; color: var(--strong); }
+td.kind { text-align: left; color: var(--soft); font-weight: 400; } td.weak { color: var(--soft); }
+td.good { color: var(--good); } td.bad { color: var(--bad); }
+figure { margin: .8rem 1.2rem .8rem 0; display: inline-block; vertical-align: top;
+         max-width: 100%; }
+figure img { max-width: 100%; height: auto; } figcaption { color: var(--soft); font-size: 13px; }
+details { margin: .6rem 0; } summary { cursor: pointer; color: var(--strong); }
+div.user { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr));
+           gap: 0 1.6rem; max-width: 70rem; }
+ol { font-size: 13px; padding-left: 1.6rem; margin: .2rem 0 .8rem; }
+li.hit { color: var(--good); font-weight: 600; } li.hit::after { content: " \\2713"; }
+footer { margin-top: 3rem; padding-top: .8rem; border-top: 2px solid var(--line);
+         color: var(--soft); font-size: 13px; }
 """
 
 
@@ -59,8 +77,9 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.heading.lower())
 
 
-def render_page(title: str, sections: Sequence[Section]) -> str:
+def render_page(title: str, sections: Sequence[Section], footer: str = "") -> str:
     """The page of `sections` that have something in them. The same input gives the same page."""
+    below = f"<footer>{escape(footer)}</footer>\n" if footer else ""
     filled = [s for s in sections if s.blocks]
     links = "".join(f'<a href="#{s.anchor}">{escape(s.heading)}</a>' for s in filled)
     body = "\n".join(
@@ -70,12 +89,12 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n</body></html>\n"
+        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n{below}</body></html>\n"
     )
 
 
-def paragraph(text: str, note: bool = False) -> str:
-    mark = ' class="note"' if note else ""
+def paragraph(text: str, note: bool = False, lead: bool = False) -> str:
+    mark = ' class="note"' if note else ' class="lead"' if lead else ""
     return f"<p{mark}>{escape(text)}</p>"
 
 
@@ -156,30 +175,66 @@ def headline_table(
     return _table(head, lines)
 
 
-def model_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
-    """Models in rows, best first by NDCG; metrics in columns, the accuracy ones first."""
-    metrics = _ordered_metrics(rows["metric"].unique().tolist())
-    first = metrics[0]
-    values = rows.pivot(index="model", columns="metric", values="value")[metrics]
-    values = values.sort_index().sort_values(first, ascending=False, kind="stable")
+def model_table(rows: pd.DataFrame, metrics: Sequence[str], ours: Sequence[str] = ()) -> str:
+    """Models in rows, best first by NDCG; those of `metrics` that were measured in columns.
+
+    NDCG comes with its interval; the best value of an accuracy metric is marked. Nothing when none
+    of `metrics` was measured.
+    """
+    known = {str(m).split("@")[0]: str(m) for m in rows["metric"].unique()}
+    shown = [known[m] for m in metrics if m in known]
+    if not shown:
+        return ""
+    first = known["ndcg"]
+    values = rows.pivot(index="model", columns="metric", values="value")
+    values = values.sort_index().sort_values(first, ascending=False, kind="stable")[shown]
     best = values.max()
     bounds = rows[rows["metric"] == first].set_index("model")
-    head = "".join(f"<th>{escape(metric).replace('_', ' ')}</th>" for metric in metrics)
+    head = "".join(
+        f"<th>{escape(metric_name(m))}{' <small>95% interval</small>' if m == first else ''}</th>"
+        for m in shown
+    )
     lines = []
     for model, line in zip(values.index, values.to_numpy(dtype=float), strict=True):
-        cells = [f"<td>{escape(str(model))}</td>"]
-        for metric, value in zip(metrics, line, strict=True):
+        cells = [f'<td>{escape(str(model))}</td><td class="kind">{kind_of(str(model))}</td>']
+        for metric, value in zip(shown, line, strict=True):
             better_is_more = metric.split("@")[0] in ACCURACY
-            mark = ' class="best"' if better_is_more and value == best[metric] else ""
-            shown = "" if np.isnan(value) else f"{value:.4f}"
+            text = "" if np.isnan(value) else f"{value:.4f}"
             if metric == first:
                 low, high = bounds.loc[model, ["low", "high"]].to_numpy(dtype=float)
-                shown += f" <small>{low:.4f} to {high:.4f}</small>"
-            cells.append(f"<td{mark}>{shown}</td>")
+                text += f" <small>{low:.4f} to {high:.4f}</small>"
+            cells.append(f"<td{_best(better_is_more and value == best[metric])}>{text}</td>")
         lines.append(f"<tr{_mark(model, ours)}>{''.join(cells)}</tr>")
-    n_users = int(rows["n_users"].max())
-    note = f"{n_users:,} users with something to find. After {first}: 95% interval over users."
-    return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
+    return _table(f'<th>model</th><th class="text">kind</th>{head}', lines)
+
+
+def difference_table(differences: pd.DataFrame, models: Sequence[str] = ("ours",)) -> str:
+    """Our NDCG less the best baseline's and the best retriever's, per slice of users, paired."""
+    rows = _ndcg(differences[differences["model"].isin(models)])
+    if rows.empty:
+        return ""
+    lines = []
+    for model in models:
+        own = rows[rows["model"] == model]
+        for rival in sorted(own["baseline"].unique(), key=lambda name: (kind_of(name), name)):
+            of_rival = own[own["baseline"] == rival].set_index("slice")
+            for name in slices_in_order(of_rival.index):
+                row = of_rival.loc[name]
+                weak = ' class="weak"' if row["n_users"] < SMALL_SLICE else ""
+                lines.append(
+                    f"<tr{_mark(name, (EVERYBODY,))}><td>{escape(model)}</td>"
+                    f'<td class="text">{escape(str(rival))}</td>'
+                    f'<td class="text">{escape(slice_name(str(name)))}</td>'
+                    f"<td>{int(row['n_users']):,}</td>"
+                    f"<td{_sure(row) or weak}>{row['value']:+.4f}</td>"
+                    f"<td{weak}>{row['low']:+.4f} to {row['high']:+.4f}</td>"
+                    f"<td{weak}>{_p(row['p_value'])}</td></tr>"
+                )
+    head = (
+        '<th>lists of</th><th class="text">less those of</th><th class="text">users</th>'
+        "<th>how many</th><th>NDCG difference</th><th>95% interval</th><th>p</th>"
+    )
+    return _table(head, lines)
 
 
 def comparison_table(rows: pd.DataFrame) -> str:
@@ -218,27 +273,78 @@ def slice_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
     if rows["slice"].nunique() < 2:
         return ""
     values = rows.pivot(index="model", columns="slice", values="value")
+    values = values[slices_in_order(values.columns)]
     users = rows.groupby("slice")["n_users"].max()
     order = values[EVERYBODY].sort_index().sort_values(ascending=False, kind="stable").index
     head = "".join(
-        f"<th>{escape(str(s)).replace(':', '<br>')}<br><small>{users[s]:,} users</small></th>"
+        f"<th>{escape(slice_name(str(s))).replace(': ', '<br>')}"
+        f"<br><small>{users[s]:,} users</small></th>"
         for s in values.columns
     )
     best = values.max()
     lines = []
     for model in order:
         cells = "".join(
-            "<td></td>" if pd.isna(v) else f"<td{_best(v == best[name])}>{v:.4f}</td>"
+            "<td></td>"
+            if pd.isna(v)
+            else f"<td{_best(v == best[name]) or _weak(users[name])}>{v:.4f}</td>"
             for name, v in values.loc[model].items()
         )
         lines.append(f"<tr{_mark(model, ours)}><td>{escape(str(model))}</td>{cells}</tr>")
-    note = "NDCG by users' history (baskets before the cutoff) and by items' popularity."
-    return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
+    return _table(f"<th>model</th>{head}", lines)
+
+
+def item_list_table(rows: pd.DataFrame) -> str:
+    """The item-to-item lists: hit rates with intervals, and ours less popularity, paired."""
+    lines = []
+    for row in rows.to_dict("records"):
+        hit, gain = "", ""
+        if pd.notna(row["value"]):
+            hit = f"{row['value']:.4f} <small>{row['low']:.4f} to {row['high']:.4f}</small>"
+        if pd.notna(row["difference"]):
+            gain = (
+                f"{row['difference']:+.4f} <small>{row['difference_low']:+.4f} to "
+                f"{row['difference_high']:+.4f}, p {_p(row['p_value'])}</small>"
+            )
+        covered = "" if pd.isna(row["covered"]) else f"{row['covered']:.1%}"
+        lines.append(
+            f"<tr{_mark(row['model'], ('ours',))}><td>{escape(row['list'])}</td>"
+            f'<td class="text">{escape(row["model"])}</td><td>{hit}</td><td>{gain}</td>'
+            f"<td>{covered}</td><td>{row['n_cases']:,}</td></tr>"
+        )
+    head = (
+        '<th>list</th><th class="text">whose</th><th>hit rate <small>95% interval</small></th>'
+        "<th>ours less popularity <small>paired by case</small></th>"
+        "<th>cases with a list</th><th>cases</th>"
+    )
+    return _table(head, lines)
+
+
+def glossary_table(names: Mapping[str, str]) -> str:
+    """Terms and what they mean."""
+    return _table(
+        '<th>term</th><th class="text">what it says</th>',
+        [
+            f'<tr><td>{escape(name)}</td><td class="text wrap">{escape(text)}</td></tr>'
+            for name, text in names.items()
+        ],
+    )
+
+
+def metric_meanings(metrics: Sequence[str]) -> dict[str, str]:
+    """Name -> meaning of the metrics of a scoreboard (`ndcg@10`), in their usual order."""
+    known = {str(m).split("@")[0]: metric_name(str(m)) for m in metrics}
+    return {known[m]: text for m, (_, text) in METRICS.items() if m in known}
+
+
+def model_meanings(models: Sequence[str]) -> dict[str, str]:
+    """Name -> meaning of each model."""
+    return {m: meaning_of(m) for m in sorted(models, key=lambda m: (kind_of(m), m))}
 
 
 def spread_table(rows: pd.DataFrame, first: Sequence[str] = ("ranker",)) -> str:
     """NDCG of each model at each cutoff, from a scoreboard over cutoffs of one task."""
-    rows = rows[rows["metric"] == "ndcg"]
+    rows = _ndcg(rows)
     values = rows.pivot(index="model", columns="as_of", values="value")
     roles = rows.groupby("as_of")["role"].first()
     counted = values[[m for m in values.columns if roles[m] != "tune"]]
@@ -274,9 +380,12 @@ def example_lists(rows: pd.DataFrame) -> str:
                 f'<li class="hit">{escape(t)}</li>' if hit else f"<li>{escape(t)}</li>"
                 for t, hit in zip(lines["title"], lines["found"], strict=True)
             )
-            title = f"<strong>{escape(column)}</strong>"
-            columns.append(f'<div class="example">{title}<ol>{names}</ol></div>')
-        parts.append(heading(f"User {example}: {kind}") + "".join(columns))
+            title = f"<strong>{escape(column)}</strong> <small>{int(lines['found'].sum())} of "
+            title += f"{len(lines)} then taken</small>"
+            columns.append(f"<div>{title}<ol>{names}</ol></div>")
+        parts.append(
+            heading(f"User {example}: {kind}") + f'<div class="user">{"".join(columns)}</div>'
+        )
     return "\n".join(parts)
 
 
@@ -300,7 +409,14 @@ def _best(is_best: bool) -> str:
     return ' class="best"' if is_best else ""
 
 
-def _ordered_metrics(names: Sequence[str]) -> list[str]:
-    """NDCG and recall first, the other accuracy metrics, then what is beyond accuracy."""
-    rank = {name: place for place, name in enumerate((*ACCURACY, "coverage", "diversity"))}
-    return sorted(names, key=lambda name: (rank.get(name.split("@")[0], len(rank)), name))
+def _weak(n_users: int) -> str:
+    return ' class="weak"' if n_users < SMALL_SLICE else ""
+
+
+def _sure(row: pd.Series) -> str:
+    """Marks a difference whose interval does not hold zero."""
+    return ' class="good"' if row["low"] > 0 else ' class="bad"' if row["high"] < 0 else ""
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"

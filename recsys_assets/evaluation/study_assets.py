@@ -31,6 +31,8 @@ from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
 
 GROUP = "studies"
+_LINES = 6
+"""How many models a picture over cutoffs shows: the best in the mean."""
 
 
 def _retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
@@ -171,6 +173,13 @@ def _show_spread(report: Report, table: pd.DataFrame) -> None:
             ("most", rows["value"].max()),
         ):  # fmt: skip
             report.numbers[f"ranker ndcg {task}, {name}"] = float(value)
+    ndcg = table[table["metric"] == "ndcg"]
+    for task, rows in ndcg.groupby("task"):
+        everywhere = rows.groupby("model")["as_of"].transform("nunique") == rows["as_of"].nunique()
+        best = rows[everywhere].groupby("model")["value"].mean().sort_values(ascending=False)
+        shown = rows[rows["model"].isin([held_out.RANKER, *best.index[:_LINES]])]
+        picture = plots.spread(shown, title=f"Task {task}", highlight=(held_out.RANKER,))
+        report.plot(f"spread {task}", picture)
 
 
 def _tune_sample(

@@ -175,11 +175,11 @@ ITEM_LIST_METRICS = Table(
 
 EXAMPLES = Table(
     name="examples",
-    description="A few users, without their ids: what we showed, what the best other model showed.",
+    description="A few users to look at: what we showed, what the best other model showed.",
     columns=(
         _TASK,
-        Column("example", "string", "A, B, C: chosen by a seeded rule"),
-        Column("kind", "string", "How we did", values=("win", "ordinary", "loss")),
+        Column("example", "string", "A, B, C: drawn by a seeded rule; the id of a named user"),
+        Column("kind", "string", "How we did", values=("win", "ordinary", "loss", "named")),
         Column("column", "string", "Their past, our list, or the other model's"),
         Column("place", "int32", "1 = first", minimum=1),
         Column("title", "string", "The product"),

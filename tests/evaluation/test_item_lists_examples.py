@@ -38,7 +38,7 @@ def test_where_everybody_is_equal_nobody_wins_or_loses() -> None:
 
 
 def test_an_example_shows_names_and_what_was_then_taken_but_no_id() -> None:
-    chosen = pd.DataFrame({"user_id": ["secret"], "kind": ["win"]})
+    chosen = pd.DataFrame({"user_id": ["secret"], "kind": ["win"], "example": ["A"]})
     lists = pd.DataFrame(
         {"model": ["ours", "best"], "user_id": "secret", "item_id": ["a", "b"], "rank": 1}
     )
@@ -53,6 +53,17 @@ def test_an_example_shows_names_and_what_was_then_taken_but_no_id() -> None:
     assert laid["title"].tolist() == ["Coffee", "Apple", "Bread"]
     assert laid["found"].tolist() == [False, True, False]
     assert set(laid["example"]) == {"A"} and not laid.isin(["secret"]).any().any()
+
+
+def test_only_whom_the_operator_named_is_called_by_id() -> None:
+    gain = pd.Series({f"u{n:02}": n / 50 - 0.5 for n in range(51)})
+    nobody = choose_examples(gain, per_kind=0, named=["u07", "stranger"])
+    assert nobody.to_dict("records") == [{"user_id": "u07", "kind": "named", "example": "u07"}]
+    drawn = choose_examples(gain, per_kind=2, seed=1)
+    assert drawn["example"].tolist() == list("ABCDEF")
+    both = choose_examples(gain, per_kind=2, named=[drawn["user_id"].iloc[0]], seed=1)
+    assert both["example"].tolist() == [drawn["user_id"].iloc[0], *"BCDEF"]
+    assert not both["user_id"].duplicated().any()
 
 
 def test_a_shop_without_a_case_has_no_hit_rate_and_no_error() -> None:

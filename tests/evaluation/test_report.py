@@ -23,6 +23,21 @@ OURS = METRICS[METRICS["model"] == "<b>ours</b>"]
 DIFFERENCES = pd.concat(
     OURS.assign(baseline=name, p_value=0.002) for name in ("retriever: r", "popular")
 )
+ITEM_LISTS = pd.DataFrame(
+    {
+        "list": "similar_items",
+        "model": ["ours", "popularity"],
+        "value": [0.2, 0.1],
+        "low": [0.15, 0.05],
+        "high": [0.25, 0.15],
+        "covered": [0.5, 1.0],
+        "difference": [0.1, np.nan],
+        "difference_low": [0.02, np.nan],
+        "difference_high": [0.2, np.nan],
+        "p_value": [0.01, np.nan],
+        "n_cases": 1234,
+    }
+)
 POLICIES = pd.DataFrame({"task": ["all"], "placement": ["for_you"], "model": ["<i>ranker</i>"]})
 
 
@@ -39,6 +54,19 @@ def pictures() -> dict[str, bytes]:
         "scores": plots.score_histogram({"taken": rng.normal(size=999), "none": [np.nan]}),
         "curve": plots.learning_curve({"train": [0.1, 0.2], "held out": [0.1, 0.15]}),
         "importance": plots.feature_importance(importance),
+        "spread": plots.spread(
+            pd.DataFrame(
+                {
+                    "model": ["ranker", "ranker", "popular"],
+                    "as_of": pd.to_datetime(["2017-10-09", "2017-12-04", "2017-12-04"], utc=True),
+                    "value": [0.4, 0.5, 0.2],
+                    "low": [0.3, 0.4, 0.1],
+                    "high": [0.5, 0.6, 0.3],
+                }
+            ),
+            title="Cutoffs",
+            highlight=("ranker",),
+        ),
         "losses": plots.losses(
             pd.DataFrame(
                 {"name": ["a", "b"], "loss": [0.1, -0.1], "low": [0.0, -0.2], "high": [0.2, 0.0]}
@@ -89,8 +117,11 @@ def page_of_everything() -> str:
     )
     board = [
         page.headline_table(METRICS, DIFFERENCES, POLICIES, model="<b>ours</b>"),
-        page.model_table(METRICS[METRICS["slice"] == "all"], ["<b>ours</b>"]),
+        page.model_table(METRICS[METRICS["slice"] == "all"], ("ndcg", "hit"), ["<b>ours</b>"]),
         page.slice_table(METRICS),
+        page.difference_table(DIFFERENCES, ["<b>ours</b>"]),
+        page.item_list_table(ITEM_LISTS),
+        page.glossary_table(page.metric_meanings(["ndcg@10"]) | page.model_meanings(["<em>"])),
         page.plain_table(pd.DataFrame({"what": ["<u>"], "n": [1200], "share": [0.5]})),
         page.folded("more <i>", [page.paragraph("A & B")]),
         *(page.figure(name, png) for name, png in pictures().items()),
@@ -104,7 +135,7 @@ def page_of_everything() -> str:
 def test_the_page_needs_nothing_from_outside_and_escapes_names() -> None:
     html = page_of_everything()
     assert not re.search(r"(?:src|href)=\"(?!data:|#)|@import|url\(|<script", html)
-    for name in ("<b>ours", "<i>ranker", "<u>", "more <i>"):
+    for name in ("<b>ours", "<i>ranker", "<u>", "more <i>", "<em>"):
         assert name not in html and name.replace("<", "&lt;").replace(">", "&gt;") in html
     assert html.count("<img") == len(pictures())
     assert html == page_of_everything()
@@ -122,7 +153,35 @@ def test_the_page_lists_the_best_model_first_and_the_users_of_each_slice() -> No
     html = page_of_everything()
     table = html[html.index("<th>model</th>") :]
     assert table.index("&lt;b&gt;ours") < table.index("popular")
-    assert "users<br>none<br><small>100 users</small>" in html
+    assert "no basket before<br><small>100 users</small>" in html
+
+
+def test_the_page_says_on_which_users_a_difference_is_beyond_noise() -> None:
+    rows = pd.DataFrame(
+        {
+            "model": "ours",
+            "baseline": "popular",
+            "slice": ["users:over 20", "all", "users:none"],
+            "metric": "ndcg@10",
+            "value": [0.1, 0.02, -0.1],
+            "low": [0.05, -0.01, -0.2],
+            "high": [0.15, 0.03, 0.2],
+            "p_value": [0.002, 0.2, 0.9],
+            "n_users": [500, 600, 5],
+        }
+    )
+    table = page.difference_table(rows)
+    assert table.index("everybody") < table.index("no basket before") < table.index("heavy")
+    assert '<td class="good">+0.1000</td>' in table
+    assert "<td>+0.0200</td>" in table, "an interval with zero in it is no gain"
+    assert '<td class="weak">-0.1000</td>' in table, "five users say little"
+
+
+def test_an_item_list_is_shown_with_its_paired_gain_and_how_many_cases_it_covers() -> None:
+    row = page.item_list_table(ITEM_LISTS).split("<tr")[2]
+    assert "0.2000 <small>0.1500 to 0.2500</small>" in row
+    assert "+0.1000 <small>+0.0200 to +0.2000, p 0.010</small>" in row
+    assert "<td>50.0%</td><td>1,234</td>" in row
 
 
 def test_a_section_without_content_is_left_out() -> None:

@@ -93,6 +93,16 @@ def test_novelty_counts_what_the_user_never_took() -> None:
     assert got == pytest.approx((0.5 + 1 + 0.5 + 1) / 4)
 
 
+def test_a_variant_of_something_taken_is_a_new_item_but_not_a_new_product() -> None:
+    task = Task(pairs("uc", "vd"), lists("ours", {"u": "ab", "v": "cd"}))
+    items = ITEMS.assign(group_id=["g", "g", "h", "h", "i", "i"])
+    slices = pd.Series(["1-5", "1-5"], index=list("uv"))
+    around = Surroundings(POPULARITY, items, pairs("ua", "vc"), slices)
+    metrics = scoreboard("evaluate", {"new": task}, around, draws=10).metrics
+    assert value(metrics, slice="all", metric="never_taken_items@10") == 0.5
+    assert value(metrics, slice="all", metric="never_taken_groups@10") == 0.0
+
+
 def test_a_model_is_the_mean_of_its_seeds_and_shows_their_spread() -> None:
     rows = board().metrics
     rows = rows[(rows["model"] == "ours") & (rows["slice"] == "all")]

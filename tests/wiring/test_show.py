@@ -46,6 +46,9 @@ def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
 @pytest.fixture
 def measured(tmp_path: Path) -> Lake:
     rows = [
+        ("retriever: ease", "all", "", 0.41), ("retriever: als", "all", "", 0.3),
+        ("retriever: ease", "new", "", 0.04), ("retriever: als", "new", "", 0.05),
+        ("retriever: content", "all", "", 0.2),
         ("ours", "all", "", 0.4321), ("ours", "new", "", 0.06), ("popularity_7d", "all", "", 0.15),
         ("ours", "all", "popularity_7d", 0.2821),
     ]  # fmt: skip
@@ -70,10 +73,24 @@ def test_the_markdown_table_replaces_only_what_is_between_the_marks(
     show.write_into_markdown(measured.served, readme)
     text = readme.read_text()
     assert text.startswith("a\n") and text.endswith("z\n") and "old" not in text
-    assert "| **ours** | 0.4321 |  | 0.0600 |  |" in text
+    assert "| **ours** | 0.4321 (0.4221 to 0.4421) |  | 0.0600 (0.0500 to 0.0700) |  |" in text
     assert "| popularity_7d | 0.1500 |  |  |  |" in text
-    assert "| for_you | frequency | 0.4321 (0.4221 to 0.4421), mean of 3 seeds" in text
-    assert "+0.2821 (+0.2721 to +0.2921) against popularity_7d" in text
+    assert "`for_you` publishes frequency: NDCG@10 0.4321 (0.4221 to 0.4421), mean of 3" in text
+    assert "paired by user +0.2821 (+0.2721 to +0.2921) against popularity_7d" in text
+    show.write_into_markdown(measured.served, readme)
+    assert readme.read_text() == text, "writing it again changes nothing"
+
+
+def test_the_markdown_table_shows_of_the_retrievers_the_best_of_each_task(
+    measured: Lake, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- scoreboard:start --><!-- scoreboard:end -->")
+    show.write_into_markdown(measured.served, readme)
+    text = readme.read_text()
+    assert "| retriever: ease | 0.4100 |  | 0.0400 |  |" in text
+    assert "| retriever: als | 0.3000 |  | 0.0500 |  |" in text
+    assert "content" not in text and "1 more retrievers alone" in text
 
 
 def test_the_printed_scoreboard_says_what_is_published_and_why(measured: Lake) -> None:
