@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 AS_OF, END = pd.Timestamp("2017-12-04"), pd.Timestamp("2018-01-01")  # UTC, as the files are
 DEPTH, K, HALF_LIFE = 100, 10, 90.0
@@ -56,13 +57,13 @@ def raw() -> tuple[pd.DataFrame, pd.Index]:
             "at": lines["transaction_timestamp"],
         }
     )
-    return lines[lines["item_id"].isin(catalogue)], catalogue
+    return lines[lines["item_id"].isin(catalogue) & (lines["at"] < END)], catalogue
 
 
 def relevant_pairs(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Per task what households took after the cutoff: user_id, item_id."""
     before = lines[lines["at"] < AS_OF]
-    first = lines[(lines["at"] >= AS_OF) & (lines["at"] < END)].groupby(PAIR)["at"].min()
+    first = lines[lines["at"] >= AS_OF].groupby(PAIR)["at"].min()
     first = first.reset_index()
     known = pd.MultiIndex.from_frame(first[PAIR]).isin(pd.MultiIndex.from_frame(before[PAIR]))
     soon = first["at"] < AS_OF + pd.Timedelta(days=7)
@@ -77,7 +78,7 @@ def relevant_pairs(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def measure(lists: pd.DataFrame, relevant: pd.DataFrame) -> tuple[float, float]:
     """NDCG@10 and recall@10, means over the users of `relevant`; who has no list counts as 0."""
     wanted = relevant.groupby("user_id").size()
-    hits = lists[lists["rank"] <= K].merge(relevant, on=PAIR)
+    hits = lists.merge(relevant, on=PAIR)
     dcg = (1 / np.log2(hits["rank"] + 1)).groupby(hits["user_id"]).sum()
     best = np.cumsum(1 / np.log2(np.arange(2, K + 2)))
     ideal = pd.Series(best[np.minimum(wanted, K) - 1], wanted.index)
@@ -102,14 +103,15 @@ def incomplete(lists: pd.DataFrame, relevant: dict[str, pd.DataFrame], catalogue
     """What is wrong with the lists themselves."""
     wrong = []
     keys = ["task", "model", "seed", "user_id"]
-    if lists.duplicated([*keys, "item_id"]).any() or lists.duplicated([*keys, "rank"]).any():
-        wrong.append("a list repeats an item or a rank")
-    if not lists["item_id"].isin(catalogue).all():
+    shape = lists.groupby(keys, observed=True)["rank"].agg(["size", "max", "nunique"]).reset_index()
+    if (shape["size"] != shape["max"]).any() or (shape["size"] != shape["nunique"]).any():
+        wrong.append("ranks have gaps or repeat")
+    first = lists[lists["rank"] <= K]
+    if first.duplicated([*keys, "item_id"]).any():
+        wrong.append("a list repeats an item in its first ten")
+    if not lists["item_id"].cat.categories.isin(catalogue).all():
         wrong.append("an item is not in the catalogue")
     everybody = relevant["all"]["user_id"].unique()
-    shape = lists.groupby(keys, observed=True)["rank"].agg(["size", "max"]).reset_index()
-    if (shape["size"] != shape["max"]).any():
-        wrong.append("ranks have gaps")
     print("\nlists that are shorter than a hundred, by model (households, median length)")
     for (task, model), own in shape.groupby(["task", "model"], observed=True):
         seeds = own["seed"].nunique()
@@ -168,9 +170,12 @@ def main() -> None:
     print(f"households; {n_pairs:,} pairs before {AS_OF:%F}")
     for task, pairs in relevant.items():
         print(f"  {task:6}{pairs['user_id'].nunique():6,} households {len(pairs):8,} pairs")
-    lists = pd.read_parquet(arguments.lists)
-    lists = lists.astype({"task": "category", "model": "category"})
+    texts = ["task", "model", "user_id", "item_id"]
+    lists = pq.read_table(
+        arguments.lists, columns=[*texts, "seed", "rank"], read_dictionary=texts
+    ).to_pandas()
     wrong = incomplete(lists, relevant, catalogue)
+    lists = lists[lists["rank"] <= K].astype({"user_id": str, "item_id": str})
     table = measure_all(lists, relevant)
     if arguments.scoreboard is not None:
         board = pd.read_parquet(arguments.scoreboard)
@@ -190,7 +195,7 @@ def main() -> None:
     )
     print()
     for name, again in counting_lists(lines, relevant["all"]["user_id"].unique()).items():
-        own = lists[(lists["task"] == "all") & (lists["model"] == name) & (lists["rank"] <= K)]
+        own = lists[(lists["task"] == "all") & (lists["model"] == name)]
         same = own.merge(again, on=[*PAIR, "rank"])
         print(f"{name}: {len(same):,} of {len(own):,} places are the same when made from raw files")
         if not len(same) == len(own) == len(again):

@@ -61,14 +61,14 @@ _MODELS = {
 }
 SLICES = {
     "all": "everybody",
-    "users:none": "no basket before",
+    "users:none": "none: 0 baskets",
     "users:1-5": "light: 1-5 baskets",
-    "users:6-20": "6-20 baskets",
+    "users:6-20": "medium: 6-20 baskets",
     "users:over 20": "heavy: over 20 baskets",
-    "items:head": "head items",
-    "items:mid": "middle items",
-    "items:tail": "tail items",
-    "items:cold": "cold items",
+    "items:head": "items: head",
+    "items:mid": "items: middle",
+    "items:tail": "items: tail",
+    "items:cold": "items: cold",
 }
 """Slices in the order they are shown."""
 _CAPTIONS = {

@@ -106,7 +106,8 @@ def _summary(
             "be shown after the business rules, 'ours_no_rules' the order before them. A value is "
             "the mean over users, and over the seeds of the ranker; 95% intervals are bootstrapped "
             "over users; differences are paired by user, so they are surer than the intervals of "
-            "two values suggest. One period is one draw: see the other cutoffs below."
+            "two values suggest. One period is one draw: the weekly studies repeat the recipe at "
+            "other cutoffs."
         ),
         page.paragraph(
             "What is published was decided on the tune target, one horizon earlier, and on nothing "

@@ -32,7 +32,7 @@ _STYLE = """
        --good: #2e7d4f; --bad: #b0413e; }
 * { box-sizing: border-box; }
 body { font: 15px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink);
-       margin: 2rem auto 4rem; max-width: 76rem; padding: 0 1.2rem; }
+       margin: 2rem auto 4rem; max-width: 80rem; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .6rem; }
 h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-top: .9rem;
      border-top: 2px solid var(--line); }
@@ -43,7 +43,7 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; padding: .6rem 0;
       border-bottom: 1px solid var(--line); font-size: 14px; } a { color: var(--strong); }
 table { border-collapse: collapse; font-size: 13px; margin: .5rem 0; }
 div.wide { overflow-x: auto; }
-th, td { padding: .28rem .65rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: .28rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
        font-variant-numeric: tabular-nums; white-space: nowrap; vertical-align: top; }
 th { vertical-align: bottom; border-bottom: 2px solid var(--line); font-weight: 600; }
 td.wrap { white-space: normal; min-width: 16rem; max-width: 34rem; }
@@ -203,7 +203,7 @@ def model_table(rows: pd.DataFrame, metrics: Sequence[str], ours: Sequence[str] 
             if metric == first:
                 low, high = bounds.loc[model, ["low", "high"]].to_numpy(dtype=float)
                 text += f" <small>{low:.4f} to {high:.4f}</small>"
-            cells.append(f"<td{_best(better_is_more and value == best[metric])}>{text}</td>")
+            cells.append(f"<td{_best(better_is_more and value == best[metric] > 0)}>{text}</td>")
         lines.append(f"<tr{_mark(model, ours)}>{''.join(cells)}</tr>")
     return _table(f'<th>model</th><th class="text">kind</th>{head}', lines)
 
@@ -287,7 +287,7 @@ def slice_table(rows: pd.DataFrame, ours: Sequence[str] = ()) -> str:
         cells = "".join(
             "<td></td>"
             if pd.isna(v)
-            else f"<td{_best(v == best[name]) or _weak(users[name])}>{v:.4f}</td>"
+            else f"<td{_best(v == best[name] > 0) or _weak(users[name])}>{v:.4f}</td>"
             for name, v in values.loc[model].items()
         )
         lines.append(f"<tr{_mark(model, ours)}><td>{escape(str(model))}</td>{cells}</tr>")

@@ -153,7 +153,7 @@ def test_the_page_lists_the_best_model_first_and_the_users_of_each_slice() -> No
     html = page_of_everything()
     table = html[html.index("<th>model</th>") :]
     assert table.index("&lt;b&gt;ours") < table.index("popular")
-    assert "no basket before<br><small>100 users</small>" in html
+    assert "none<br>0 baskets<br><small>100 users</small>" in html
 
 
 def test_the_page_says_on_which_users_a_difference_is_beyond_noise() -> None:
@@ -171,7 +171,7 @@ def test_the_page_says_on_which_users_a_difference_is_beyond_noise() -> None:
         }
     )
     table = page.difference_table(rows)
-    assert table.index("everybody") < table.index("no basket before") < table.index("heavy")
+    assert table.index("everybody") < table.index("0 baskets") < table.index("heavy")
     assert '<td class="good">+0.1000</td>' in table
     assert "<td>+0.0200</td>" in table, "an interval with zero in it is no gain"
     assert '<td class="weak">-0.1000</td>' in table, "five users say little"
