@@ -330,10 +330,17 @@ def summary(
     seed: int,
 ) -> Iterator[pd.DataFrame]:
     """Means with intervals per model; differences to the model it is held `against`."""
-    for model, values in per_user.items():
-        means = bootstrap(values, draws=draws, seed=seed).assign(model=model, baseline="")
-        yield means.rename_axis("metric").reset_index()
-        if (other := against.get(model)) is not None and other in per_user:
-            differences = paired_bootstrap(values, per_user[other], draws=draws, seed=seed)
-            frame = differences.assign(model=model, baseline=other)
-            yield frame.rename_axis("metric").reset_index()
+    if not per_user:
+        return
+    means = bootstrap(pd.concat(per_user, axis=1), draws=draws, seed=seed)
+    yield means.rename_axis(["model", "metric"]).reset_index().assign(baseline="")
+    pairs = {m: other for m, other in against.items() if m in per_user and other in per_user}
+    if pairs:
+        differences = paired_bootstrap(
+            pd.concat({m: per_user[m] for m in pairs}, axis=1),
+            pd.concat({m: per_user[other] for m, other in pairs.items()}, axis=1),
+            draws=draws,
+            seed=seed,
+        )
+        frame = differences.rename_axis(["model", "metric"]).reset_index()
+        yield frame.assign(baseline=frame["model"].map(pairs))
