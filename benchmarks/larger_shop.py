@@ -11,6 +11,7 @@ which products go together. A product that no other of its category resembles st
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +102,7 @@ def write(folder: Path, factor: int, seed: int = 0, source: Path | None = None) 
         for month, rows in months(copied(events, items, number, seed)):
             rows.to_parquet(folder / "events" / f"{month}-{number:02}.parquet", index=False)
     items.drop(columns="attributes").to_parquet(folder / "items.parquet", index=False)
-    traits = pd.json_normalize(users["attributes"].map(yaml.safe_load).tolist()).astype("str")
+    traits = pd.json_normalize(users["attributes"].map(json.loads).tolist()).astype("str")
     everybody = [
         pd.concat([users[["user_id"]] + (f"-{n}" if n else ""), traits], axis=1)
         for n in range(factor)
@@ -109,14 +110,15 @@ def write(folder: Path, factor: int, seed: int = 0, source: Path | None = None) 
     pd.concat(everybody, ignore_index=True).to_parquet(folder / "users.parquet", index=False)
     shop = yaml.safe_load(file.read_text(encoding="utf-8"))
     shop |= {
-        "name": f"{shop['name']} x {factor}",
+        "name": f"{shop['name']}_x{factor}",
         "source": {
             "kind": "files",
-            "interactions": {"path": "events"},
+            "interactions": {"path": "events", "negative_quantity": "return"},
             "items": {"path": "items.parquet"},
-            "users": {"path": "users.parquet", "attributes": list(traits.columns)},
         },
     }
+    if len(users):
+        shop["source"]["users"] = {"path": "users.parquet", "attributes": list(traits.columns)}
     path = folder / "shop.yaml"
     path.write_text(yaml.safe_dump(shop), encoding="utf-8")
     return path

@@ -1,11 +1,16 @@
 """A multiplied shop is like the real one, and no copy of it."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.larger_shop import copied, months
+from benchmarks.larger_shop import copied, months, write
 from benchmarks.scale import exponent
+from recsys_assets.core.config import load_shop
+from recsys_assets.ingestion.source import open_source
 
 N_ITEMS, N_USERS = 400, 60
 
@@ -92,6 +97,23 @@ def test_a_month_is_delivered_in_order_of_time(events: pd.DataFrame) -> None:
     assert [name for name, _ in delivered] == [f"2024-{n:02}" for n in range(1, 11)]
     assert sum(len(rows) for _, rows in delivered) == len(events)
     assert all(rows["event_time"].is_monotonic_increasing for _, rows in delivered)
+
+
+def test_the_larger_shop_is_read_by_the_ordinary_source(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    small = Path(__file__).parents[1] / "data" / "hofladen" / "shop.yaml"
+
+    def accepted(file: Path) -> pd.DataFrame:
+        source = open_source(load_shop(file))
+        files = [f for f in source.files() if f.role == "interactions"]
+        landed = pd.concat([source.land(f, now) for f in files])
+        return landed[landed["reject_reason"].isna()]
+
+    real, larger = accepted(small), accepted(write(tmp_path, 3, source=small))
+    assert len(larger) == 3 * len(real)
+    assert larger["user_id"].nunique() == 3 * real["user_id"].nunique()
+    types = [f["event_type"].value_counts() for f in (real, larger)]
+    assert (types[0] * 3).to_dict() == types[1].to_dict()
 
 
 @pytest.mark.parametrize(("power", "expected"), [(1, 1.0), (2, 2.0)])
