@@ -16,7 +16,16 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from dagster_project.commands import arrivals, doctor, explain, onboard, releases, search, spend
+from dagster_project.commands import (
+    arrivals,
+    doctor,
+    explain,
+    forget,
+    onboard,
+    releases,
+    search,
+    spend,
+)
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.lake import Lake, LakeError
 from recsys_assets.publishing.serving import Served, exported
@@ -195,6 +204,7 @@ app.command()(explain.explain)
 app.command()(onboard.onboard)
 app.command()(arrivals.arrivals)
 app.command()(doctor.doctor)
+app.command()(forget.forget)
 app.command()(search.search)
 app.command()(spend.spend)
 app.command()(search.index)

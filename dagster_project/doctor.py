@@ -22,14 +22,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from dagster_project import sensors
 from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
+from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
 from recsys_assets.core.lake import Lake, LakeError
 from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.language_model.client import ledger
 from recsys_assets.publishing.releases import SERVED, SHORT, Releases
 
 Level = Literal["error", "warning"]
 
 LEAST_FREE_BYTES = 1_000_000_000
 LEAST_FREE_SHARE = 0.05
+NEAR_CAP = 0.8
 HEARTBEAT = timedelta(minutes=2)
 QUEUED = timedelta(hours=1)
 
@@ -66,6 +69,8 @@ def examine(
         lambda: served(project, now),
         lambda: release(project, deep),
         lambda: arrivals(home),
+        lambda: erasures(project),
+        lambda: spend(project, now),
         lambda: disk(home),
         lambda: leftovers(lake),
         lambda: untold(home),
@@ -181,6 +186,42 @@ def arrivals(home: Path) -> Iterator[Finding]:
     """The ledger of arrivals and its archive."""
     for problem in ledger_of(home).problems():
         yield Finding("error", problem, "See docs/operations.md#the-ledger-of-arrivals-is-damaged")
+
+
+def erasures(project: Project) -> Iterator[Finding]:
+    """Erasures that nothing proved yet, a ledger without its key, and users who came back."""
+    known = Erasures(Path(project.home) / FOLDER)
+    again = "`recsys forget --reapply` (docs/erasure.md)"
+    try:
+        erased, pending = known.erased(), known.pending()
+    except ErasureError as error:
+        yield Finding("error", str(error), "See docs/erasure.md")
+        return
+    if pending:
+        since = min(pending.values())
+        yield Finding("error", f"{len(pending)} erasures are not finished, since {since}", again)
+    if erased is None or not project.lake.entries("users"):
+        return
+    ids = project.lake.served("users").to_arrow(["user_id"])["user_id"].combine_chunks()
+    if (back := int(erased(ids).sum())) and not pending:
+        yield Finding(
+            "error", f"{back} erased users are in the tables: a backup was restored", again
+        )
+
+
+def spend(project: Project, now: datetime) -> Iterator[Finding]:
+    """How much of this month's cap for the language model is left."""
+    settings = project.shop.language_model
+    month = now.strftime("%Y-%m")
+    spending = ledger(Path(project.home), settings).spending()
+    spent, cap = sum(s.dollars for s in spending if s.month == month), settings.dollars_per_month
+    if spent >= NEAR_CAP * cap > 0:
+        yield Finding(
+            "warning",
+            f"the language model cost {spent:.2f} of {cap:.2f} dollars this month",
+            "At the cap nothing is asked any more; see `recsys spend` and "
+            "language_model.dollars_per_month",
+        )
 
 
 def disk(home: Path) -> Iterator[Finding]:

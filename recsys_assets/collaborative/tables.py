@@ -15,6 +15,7 @@ ALS_FACTORS = Table(
     ),
     key=("as_of", "kind", "id"),
     part_by="as_of",
+    user_ids=(("id", "kind", "user"),),
 )
 
 ITEM_NEIGHBOURS = Table(

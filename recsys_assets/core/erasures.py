@@ -102,6 +102,10 @@ class Erasures:
         key = self.key()
         return frozenset(i for i in ids if hash_of(key, i) in hashes)
 
+    def hash(self, user_id: str) -> str:
+        """What stands for an id in the ledger."""
+        return hash_of(self.key(), user_id)
+
     def key(self) -> bytes:
         """The key. Raises ErasureError when it is missing or is not the one of the lines."""
         try:

@@ -27,7 +27,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -309,6 +309,32 @@ class Lake:
         for version in versions:
             self._log(asset, "approved", version, run_id)
 
+    def repoint(
+        self,
+        asset: str,
+        copies: Mapping[str, str],
+        lost: Collection[str],
+        quiet: Callable[[str], str],
+    ) -> None:
+        """Let a pointer name redacted `copies` (old id -> new) with the standing of the old, the
+        reasons made `quiet`, and nothing that is `lost`: a lost candidate leaves what is current.
+        """
+        with self._pointer(asset) as entries:
+            for partition, old in list(entries.items()):
+                current = None if old.current in lost else old.current
+                entry = replace(
+                    old,
+                    candidate=copies.get(old.candidate, old.candidate),
+                    current=copies.get(current, current) if current else None,
+                    reasons=tuple(quiet(r) for r in old.reasons),
+                )
+                if old.candidate not in lost:
+                    entries[partition] = entry
+                elif entry.current:
+                    entries[partition] = PointerEntry(entry.current, entry.current, "approved")
+                else:
+                    del entries[partition]
+
     def reject(
         self,
         version: Version,
@@ -461,6 +487,31 @@ class Lake:
             except BlockingIOError:
                 return stream.read().strip() or "unknown"
             return ""
+
+    def reading(self) -> IO[str]:
+        """As long as the returned file is open, nothing that is readable now is deleted."""
+        stream = (self.root / "locks" / "readers").open("a", encoding="utf-8")
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        return stream
+
+    @contextmanager
+    def undisturbed(self, patience: float) -> Iterator[None]:
+        """Wait until nobody is `reading`, and keep new readers waiting. BusyError after `patience`
+        seconds."""
+        with (self.root / "locks" / "readers").open("a", encoding="utf-8") as stream:
+            end = time.monotonic() + patience
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() >= end:
+                        raise BusyError(
+                            "a process still reads what is to be deleted: end it (`fuser "
+                            f"{stream.name}` names it), then run the same command again"
+                        ) from error
+                    time.sleep(0.05)
+            yield
 
     def orphans(self) -> list[Path]:
         """The unfinished writes of processes that are gone."""

@@ -70,6 +70,8 @@ class Table:
     state (optional inputs); every other table fails its gate when it is empty.
     `part_by` names the key column by which files are split (`as_of`, for tables of all cutoffs).
     `meanings` describes columns that only a pattern declares.
+    `user_ids` names columns that hold ids of users beside any called `user_id`; with a second
+    column and its value, only in rows that have it.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Table:
     min_rows: int = 1
     part_by: str | None = None
     meanings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    user_ids: tuple[tuple[str, str, str], ...] = ()
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:

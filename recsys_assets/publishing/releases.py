@@ -11,8 +11,8 @@ belong here: whether a release is good (`gate.py`), what its rows mean to a pers
 """
 
 import getpass
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,10 @@ SERVED = (
 
 SHORT = 12
 """Characters of an id that people are shown; any unambiguous beginning is understood."""
+
+
+PATIENCE = 60.0
+"""Seconds that a deletion waits for people who read what is to go."""
 
 
 class ReleaseError(LakeError):
@@ -347,7 +351,8 @@ class Releases:
 
         Returns the releases and the bytes (to be) freed. Waits for no run: BusyError if one works.
         """
-        with self.lake.exclusive("retention"):
+        still = nullcontext() if dry_run else self.lake.undisturbed(PATIENCE)
+        with self.lake.exclusive("retention"), still:
             gone = self.expired(keep)
             after = self.state()
             after.known = [k for k in after.known if k.release_id not in gone]
@@ -360,6 +365,50 @@ class Releases:
                     state.log += [_entry(_user(), "expired", r) for r in gone]
                     after = state
             return gone, self.lake.collect_garbage(self.protected(after), dry_run=dry_run)
+
+    def replace(
+        self,
+        before: State,
+        copies: Mapping[str, str],
+        lost: Mapping[str, str],
+        who: str,
+        quiet: Callable[[str], str],
+    ) -> str:
+        """Let everything name the redacted `copies` (old id -> new), and drop the `lost` releases
+        (id -> why), pinned and served ones too. Standing, verdicts and log stay, their texts made
+        `quiet`. Returns what is served then. ReleaseError when the state is not `before` any more.
+        """
+        with self._changing() as state:
+            if state != before:
+                raise ReleaseError("what is served has just changed: run the same command again")
+
+            def new(name: str) -> str:
+                return copies.get(name, name)
+
+            moved = [k.release_id for k in state.known if k.release_id in copies.keys() - lost]
+            state.known = [
+                replace(
+                    k,
+                    release_id=new(k.release_id),
+                    verdict=new(k.verdict),
+                    against=new(k.against),
+                    reasons=[quiet(r) for r in k.reasons],
+                    withdrawn=quiet(k.withdrawn),
+                )
+                for k in state.known
+                if k.release_id not in lost
+            ]
+            state.stack = [new(r) for r in state.stack if r not in lost]
+            state.log = [
+                replace(e, release_id=new(e.release_id), before=new(e.before), why=quiet(e.why))
+                for e in state.log
+            ]
+            state.pinned, state.frozen = quiet(state.pinned), quiet(state.frozen)
+            if before.live in lost:
+                state.pinned = ""
+            state.log += [_entry(who, "redacted", new(r), r) for r in moved]
+            state.log += [_entry(who, "deleted", r, why=why) for r, why in lost.items()]
+            return state.live
 
     # -- inside ------------------------------------------------------------------------------
 

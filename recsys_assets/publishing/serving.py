@@ -4,8 +4,9 @@ Belongs here: finding rows of the served release. Does not belong here: laying t
 line does), changing what is served (`releases.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import IO
 
 import pandas as pd
 import pyarrow as pa
@@ -25,12 +26,15 @@ class Served:
 
     releases: Releases
     manifest: Manifest
+    _reading: IO[str] = field(repr=False, compare=False)
+    """Open for as long as this is used: so long nothing of the release is deleted."""
 
     @classmethod
     def open(cls, lake: Lake) -> "Served":
         """The release that is served now. Raises ReleaseError when there is none."""
+        reading = lake.reading()
         releases = Releases(lake)
-        return cls(releases, releases.live())
+        return cls(releases, releases.live(), reading)
 
     @property
     def release_id(self) -> str:
@@ -106,11 +110,11 @@ def exported(lake: Lake, table: str) -> pa.Table:
 
 def formula_safe(data: pa.Table) -> pa.Table:
     """Texts that a spreadsheet would run get a leading apostrophe; vectors become JSON texts."""
-    for place, field in enumerate(data.schema):
+    for place, described in enumerate(data.schema):
         column = data.column(place)
-        if pa.types.is_list(field.type):
+        if pa.types.is_list(described.type):
             column = pa.chunked_array([pa.array([str(v) for v in column.to_pylist()])])
-        elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+        elif pa.types.is_string(described.type) or pa.types.is_large_string(described.type):
             column = column.cast(pa.string())
             first = pc.utf8_slice_codeunits(column, 0, 1)
             risky = pc.is_in(first, value_set=pa.array(FORMULA_START))
@@ -118,7 +122,7 @@ def formula_safe(data: pa.Table) -> pa.Table:
             column = pc.if_else(risky, quoted, column)
         else:
             continue
-        data = data.set_column(place, field.name, column)
+        data = data.set_column(place, described.name, column)
     return data
 
 

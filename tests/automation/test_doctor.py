@@ -14,8 +14,10 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_project import doctor
 from dagster_project.doctor import Finding
 from recsys_assets.core.assets import Project
+from recsys_assets.core.erasures import Erasures
 from recsys_assets.core.lake import Lake, VersionKey, part_name
 from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.language_model.client import ledger
 from recsys_assets.publishing import manifest
 from recsys_assets.publishing.releases import RELEASE, Known, Releases
 
@@ -248,3 +250,35 @@ def test_a_stopped_schedule_is_a_warning(project: Project, home: Path, tmp_path:
         instance.add_instigator_state(state)
         found = only(look(project, instance, daemon=True))
         assert found.what == "schedule daily is stopped"
+
+
+def test_an_erasure_that_is_not_proved_is_an_error_and_one_that_came_back_too(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    erasures = Erasures(home / "erasure")
+    name = erasures.ask("u1", "", NOW)
+    assert "1 erasures are not finished" in only(look(project, instance)).what
+    erasures.done([name], NOW)
+    assert look(project, instance) == []
+    put(project.lake, "users", pa.table({"user_id": ["u1", "u2"]}))
+    assert "1 erased users are in the tables" in only(look(project, instance)).what
+    erasures.key_path.unlink()
+    assert "restore the key" in only(look(project, instance)).what
+
+
+def test_spending_near_its_cap_is_a_warning(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    settings = project.shop.language_model
+    books = ledger(home, settings)
+    path = home / "language_model" / "ledger.jsonl"
+    assert books.spending() == []
+    cap = settings.dollars_per_month
+    line = {"kind": "reserve", "id": "a", "at": "", "month": f"{NOW:%Y-%m}", "run": "r",
+            "asset": "x", "model": "m", "requests": 1, "dollars": 0.5 * cap}  # fmt: skip
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    assert look(project, instance) == []
+    path.write_text(json.dumps({**line, "dollars": 0.9 * cap}) + "\n", encoding="utf-8")
+    finding = only(look(project, instance))
+    assert finding.level == "warning" and "of 10.00 dollars" in finding.what

@@ -1,0 +1,210 @@
+"""Forgetting users in a whole home, in the order that survives a kill, and proving it.
+
+1. the ledger: from here on nothing of them is ingested;
+2. texts: Dagster's storage, logs, alerts, readings kept by the language model's journal;
+3. the lake: redacted copies, then what is served, then pointers (`erasure.retained`);
+4. delivered files that are kept; 5. what nothing names any more is deleted; 6. the search.
+
+A kill anywhere leaves everything readable; the same command again goes on. The old tables go last,
+because from them the ids are known again when only the ledger's hashes are at hand (`--reapply`).
+
+Belongs here: that order, and the report. Does not belong here: how any store is rewritten.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.core.config import FilesSource
+from recsys_assets.core.erasures import FOLDER, Erased, Erasures
+from recsys_assets.core.lake import LakeError
+from recsys_assets.erasure import texts
+from recsys_assets.erasure.names import Names
+from recsys_assets.erasure.retained import Moved, Retained
+from recsys_assets.erasure.search import Searched, search
+from recsys_assets.erasure.tables import LANDED, Redactor
+from recsys_assets.ingestion.blanking import blanker, rows_of
+from recsys_assets.ingestion.files import files_source, ledger_of
+from recsys_assets.ingestion.parsing import ERASED
+from recsys_assets.ingestion.source import SourceError, open_source
+from recsys_assets.publishing.releases import PATIENCE
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What was done (in a dry run: would be), and what is left."""
+
+    users: int
+    """found in the stores, or asked for"""
+    rows: dict[str, int] = field(default_factory=dict)
+    """table -> rows removed from all its versions"""
+    moved: Moved = field(default_factory=Moved)
+    texts: dict[str, int] = field(default_factory=dict)
+    """file -> mentions replaced"""
+    readings: int = 0
+    blanked: dict[str, int] = field(default_factory=dict)
+    """delivered file -> rows blanked"""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    learned: list[str] = field(default_factory=list)
+    """tables that were learned from everybody: made again by the next run"""
+    searched: Searched | None = None
+    named_in_shop: bool = False
+
+    @property
+    def proved(self) -> bool:
+        """Whether the search found nothing, and everything could be read."""
+        return self.searched is not None and not self.searched.left and not self.unreadable
+
+
+def forget(
+    project: Project,
+    gated: Sequence[GatedAsset],
+    users: Collection[str],
+    why: str,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Erase `users`, and everybody in the ledger whom the stores know again. See the module.
+
+    Holds the lake: BusyError while a run works. ErasureError when the ledger has no key.
+    """
+    home, lake = Path(project.home), project.lake
+    erasures = Erasures(home / FOLDER)
+    with lake.exclusive("recsys forget"):
+        if not dry_run:
+            for user in users:
+                erasures.ask(user, why, now)
+        lake.sweep()
+        texts.sweep(home)
+        retained = Retained(lake)
+        columns = {g.table.name: g.table.user_ids for g in gated if g.table.user_ids}
+        ids = set(users)
+        if erasures.hashes():
+            erasures.key()
+            looker = Redactor(lake, Names(ids), "", columns)
+            for version in retained.versions():
+                try:
+                    ids |= erasures.among(looker.ids_of(version))
+                except LakeError:
+                    continue  # cannot be read: `redact` names and drops it
+        names = Names(ids)
+        mark = hashlib.sha256("".join(sorted(erasures.hashes())).encode()).hexdigest()
+        redactor = Redactor(lake, names, mark, columns, places=set(_entity_places(project, ids)))
+        outcome = Outcome(len(ids), learned=learned(gated))
+        outcome.named_in_shop = names.count(project.shop.file.read_bytes()) > 0
+        _quiet(home, names, outcome, retained, redactor, dry_run)
+        if dry_run:
+            _count(retained, redactor, outcome)
+            return outcome
+        say("writing redacted copies")
+        outcome.moved = retained.redact(redactor)
+        outcome.rows = redactor.removed
+        say("moving what is served, and every pointer")
+        retained.swap("recsys forget", names.replaced)
+        blank = blanker(project.shop, home)
+        if blank is not None:
+            outcome.blanked, outcome.unreadable = ledger_of(home).erase(blank)
+        say("deleting the old files")
+        retained.delete(PATIENCE)
+        shutil.rmtree(home / "spill", ignore_errors=True)
+        say("searching")
+        outcome.searched = search(home, names, _delivered(project, ids))
+        if outcome.proved:
+            # Without a name, whoever is still pending is in no table and in no kept file.
+            erasures.done([erasures.hash(i) for i in ids] if users else erasures.pending(), now)
+    return outcome
+
+
+def learned(gated: Sequence[GatedAsset]) -> list[str]:
+    """Tables below the interactions that are about everybody at once: they hold no row of anyone,
+    but what anyone did is in their numbers until they are made again."""
+    below = {"interactions"}
+    found = []
+    for asset in gated:
+        if below & set(asset.producer.inputs):
+            below.add(asset.table.name)
+            if not any(c.name == "user_id" for c in asset.table.columns):
+                found.append(asset.table.name)
+    return found
+
+
+def _is_one_of(ids: Collection[str]) -> Erased:
+    wanted = pa.array(sorted(ids), pa.large_string())
+
+    def mask(array: pa.Array) -> np.ndarray:
+        found = pa.compute.is_in(array.cast(pa.large_string()), value_set=wanted)
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+
+    return mask
+
+
+def _entity_places(project: Project, ids: Collection[str]) -> list[tuple[str, str, int]]:
+    """Where rows of these users stand in files of users, exposures and answers."""
+    source = open_source(project.shop, Path(project.home))
+    source.erased = _is_one_of(ids)  # type: ignore[attr-defined]
+    far = datetime(9000, 1, 1, tzinfo=UTC)
+    found: list[tuple[str, str, int]] = []
+    for read in (source.users, source.exposures, source.onboarding_answers):
+        try:
+            rejects = read(far)[1]
+        except SourceError:
+            continue  # the file is gone or bad: no row of it can be told from another
+        mine = rejects[rejects["reject_reason"] == ERASED]
+        found += list(zip(mine["batch"], mine["file"], mine["row"].tolist(), strict=True))
+    return found
+
+
+def _quiet(
+    home: Path, names: Names, outcome: Outcome, retained: Retained, redactor: Redactor, dry: bool
+) -> None:
+    for path in texts.texts_of(home):
+        if times := texts.quiet_text(path, names, dry_run=dry):
+            outcome.texts[path.relative_to(home).as_posix()] = times
+    for path in texts.bases_of(home):
+        if times := texts.quiet_base(path, names, dry_run=dry):
+            outcome.texts[path.relative_to(home).as_posix()] = times
+    typed = [v for v in retained.versions() if v.asset == "onboarding_answers"]
+    if any(redactor.touched(v) for v in typed):
+        outcome.readings = texts.drop_readings(home, dry_run=dry)
+
+
+def _count(retained: Retained, redactor: Redactor, outcome: Outcome) -> None:
+    for version in retained.versions():
+        try:
+            if version.asset == LANDED:
+                redactor.find_places(version)
+            if rows := redactor.touched(version):
+                outcome.rows[version.asset] = outcome.rows.get(version.asset, 0) + rows
+                tables = outcome.moved.tables
+                tables[version.asset] = tables.get(version.asset, 0) + 1
+        except LakeError as error:
+            outcome.moved.lost[version.id] = str(error)
+
+
+def _delivered(project: Project, ids: Collection[str]) -> Callable[[Path], int]:
+    """How many rows of a kept file are these users'."""
+    shop, ledger = project.shop, ledger_of(Path(project.home))
+    mine = _is_one_of(ids)
+    known = {ledger.archived(a): (a.role, a.name) for a in ledger.arrivals()}
+
+    def count(path: Path) -> int:
+        if path not in known or not isinstance(shop.source, FilesSource):
+            return 0
+        role, name = known[path]
+        spec = files_source(shop, shop.source).spec_of(role, name)
+        if role == "items" or spec is None:
+            return 0
+        return len(rows_of(spec, path, mine))
+
+    return count

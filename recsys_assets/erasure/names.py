@@ -1,0 +1,78 @@
+"""How the id of a user is recognised in texts and table cells.
+
+Belongs here: the rule, and replacing what it finds. Does not belong here: where to look.
+
+An id of 16 characters or more is found anywhere. A shorter one with something else than digits, or
+of ten digits and more, is found as a whole word. What is left (17, 4711, ab) is a number or a word
+that means other things elsewhere: it is found where the text says that it is a user.
+"""
+
+import re
+from collections.abc import Collection
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+INSTEAD = "[erased]"
+LONG, WORD, DIGITS = 16, 4, 10
+_PERSON = r"(?:user|customer|household|visitor|member|who)(?:[_ ]?id)?"
+
+
+class Names:
+    """The ids of users, as they may stand in a text."""
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self.ids = frozenset(ids)
+        self.plain = [i for i in sorted(self.ids) if not self.is_weak(i)]
+
+    @staticmethod
+    def is_weak(user_id: str) -> bool:
+        """Whether the id alone, in a text, does not tell a user from anything else."""
+        return len(user_id) < (DIGITS if user_id.isdigit() else WORD)
+
+    def count(self, text: bytes) -> int:
+        """How often any of them stands in `text` (UTF-8, or bytes that hold it)."""
+        return sum(len(p.findall(text)) for p in self._bytes)
+
+    def replaced(self, text: str) -> str:
+        """`text` with `INSTEAD` for each."""
+        for pattern in self._texts:
+            text = pattern.sub(lambda m: m.group("before") + INSTEAD, text)
+        return text
+
+    def cells(self, column: pa.ChunkedArray, mine: bool) -> pa.ChunkedArray:
+        """Which cells hold one of them: `mine`, a column of user ids, as their value, any other as
+        a text."""
+        equal = pc.is_in(column, value_set=pa.array(sorted(self.ids), column.type))
+        if mine:
+            return equal
+        found = pa.chunked_array([pa.array([False] * len(column), pa.bool_())])
+        for user_id in self.plain:  # cheap first: few cells hold the characters at all
+            hit = pc.fill_null(pc.match_substring(column, user_id), False)
+            if pc.any(hit).as_py():
+                rough = column.to_pylist()
+                exact = [bool(h) and self.count(c.encode()) > 0
+                         for h, c in zip(hit.to_pylist(), rough, strict=True)]  # fmt: skip
+                found = pc.or_(found, pa.chunked_array([pa.array(exact, pa.bool_())]))
+        return found
+
+    @cached_property
+    def _texts(self) -> list[re.Pattern[str]]:
+        return [re.compile(_rule(i, self.is_weak(i))) for i in sorted(self.ids)]
+
+    @cached_property
+    def _bytes(self) -> list[re.Pattern[bytes]]:
+        found = []
+        for pattern in self._texts:
+            found.append(re.compile(pattern.pattern.encode("utf-8", "surrogatepass")))
+        return found
+
+
+def _rule(user_id: str, weak: bool) -> str:
+    exact = re.escape(user_id)
+    if weak:
+        return rf"(?P<before>(?i:\b{_PERSON})\\?[\"']?[\s:=]{{0,3}}\\?[\"']?){exact}(?![\w-])"
+    if len(user_id) >= LONG:
+        return f"(?P<before>){exact}"
+    return rf"(?P<before>(?<![\w-])){exact}(?![\w-])"

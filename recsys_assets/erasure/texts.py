@@ -1,0 +1,132 @@
+"""Users' ids taken out of logs, journals and databases that are not tables of the lake.
+
+Belongs here: rewriting a text file in one step, and a database without leaving old pages. Does not
+belong here: tables (`tables.py`), and delivered files (`ingestion.blanking`).
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from recsys_assets.core.erasures import FOLDER as LEDGER
+from recsys_assets.core.lake import LakeError
+from recsys_assets.erasure.names import Names
+from recsys_assets.erasure.search import SIDE_FILES, tables_of
+
+_OTHERS = ("objects", "manifests", "pointers", "locks", "tmp", "releases.json")
+"""Of the lake: what `retained.py` rewrites."""
+UNFINISHED = ".quiet-tmp"
+"""Suffix of a text that is being written."""
+_WAIT = 30.0
+_TEXTS = 'SELECT rowid, "{1}" FROM "{0}" WHERE typeof("{1}") = \'text\''
+_UPDATE = 'UPDATE "{0}" SET "{1}" = ? WHERE rowid = ?'
+"""Names come from the database itself; values are bound."""
+_SQLITE = b"SQLite format 3"
+_WISHES = {"queries", "avoid"}
+"""What a kept reading of somebody's own words consists of (`onboarding.reading`)."""
+
+
+def sweep(home: Path) -> None:
+    """Remove what a killed erasure left half-written."""
+    for path in list(home.rglob(f"*{UNFINISHED}")):
+        path.unlink()
+
+
+def texts_of(home: Path) -> Iterator[Path]:
+    """Text files of a home that nothing else rewrites: logs, alerts, journals, compute logs."""
+    skipped = [home / "lake" / n for n in _OTHERS]
+    skipped += [home / LEDGER, home / "arrivals" / "files", home / "index", home / "spill"]
+    for path in sorted(p for p in home.rglob("*") if p.is_file() and not p.is_symlink()):
+        apart = any(path.is_relative_to(s) for s in skipped)
+        if not apart and not path.name.endswith(SIDE_FILES) and not is_base(path):
+            yield path
+
+
+def bases_of(home: Path) -> list[Path]:
+    """Databases of a home: Dagster's storage."""
+    return sorted(p for p in home.rglob("*.db") if p.is_file() and is_base(p))
+
+
+def is_base(path: Path) -> bool:
+    """Whether a file is a SQLite database."""
+    with path.open("rb") as stream:
+        return stream.read(len(_SQLITE)) == _SQLITE
+
+
+def quiet_text(path: Path, names: Names, *, dry_run: bool = False) -> int:
+    """Replace what `names` finds in a text file, in one step; returns how often it did."""
+    data = path.read_bytes()
+    times = names.count(data)
+    if times and not dry_run:
+        text = names.replaced(data.decode("utf-8", "surrogateescape"))
+        temporary = path.with_name(path.name + UNFINISHED)
+        shutil.copymode(path, _written(temporary, text.encode("utf-8", "surrogateescape")))
+        temporary.replace(path)
+    return times
+
+
+def quiet_base(path: Path, names: Names, *, dry_run: bool = False) -> int:
+    """Replace what `names` finds in every text of a database and leave no old page of it.
+
+    Returns how often. Raises LakeError while somebody else has it locked.
+    """
+    sides = [path, *(path.with_name(path.name + s) for s in ("-wal", "-journal"))]
+    times = sum(names.count(p.read_bytes()) for p in sides if p.exists())
+    if not times or dry_run:
+        return times
+    base = sqlite3.connect(path, timeout=_WAIT, isolation_level=None)
+    try:
+        base.execute("PRAGMA secure_delete = ON")
+        base.execute("BEGIN IMMEDIATE")
+        for table, columns in tables_of(base).items():
+            for column in columns:
+                rows = base.execute(_TEXTS.format(table, column))
+                changed = [
+                    (new, rowid)
+                    for rowid, text in rows
+                    if (new := names.replaced(text)) != text
+                ]  # fmt: skip
+                base.executemany(_UPDATE.format(table, column), changed)
+        base.execute("COMMIT")
+        base.execute("VACUUM")
+        base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError as error:
+        raise LakeError(
+            f"{path}: {error}. Stop `recsys ui` (or the daemon), then run the same command again"
+        ) from error
+    finally:
+        base.close()
+    return times
+
+
+def drop_readings(home: Path, *, dry_run: bool = False) -> int:
+    """Forget every kept reading of what people typed: they are kept by a hash of the words, so
+    nobody can say whose they are. Asking again costs cents."""
+    path = home / "language_model" / "answers.jsonl"
+    if not path.exists():
+        return 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    stay = [line for line in lines if not _is_reading(line)]
+    if len(stay) < len(lines) and not dry_run:
+        _written(temporary := path.with_name(path.name + UNFINISHED), b"".join(stay))
+        temporary.replace(path)
+    return len(lines) - len(stay)
+
+
+def _is_reading(line: bytes) -> bool:
+    try:
+        content = json.loads(line).get("content")
+    except ValueError:
+        return False
+    return isinstance(content, dict) and set(content) == _WISHES
+
+
+def _written(path: Path, data: bytes) -> Path:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return path

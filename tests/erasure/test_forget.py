@@ -1,0 +1,303 @@
+"""A forgotten user is in no store any more, the others are as they were, and a search says so."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from dagster_project import forget as forgetting
+from dagster_project.definitions import gated_assets
+from dagster_project.forget import Outcome, forget
+from recsys_assets.core.assets import Project
+from recsys_assets.core.erasures import Erasures
+from recsys_assets.core.lake import BusyError, Lake
+from recsys_assets.erasure import retained, tables, texts
+from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.publishing.releases import Manifest, Releases
+from recsys_assets.publishing.serving import Served
+from tests.erasure.home import GONE, NOW, build
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return build(tmp_path / "shop")
+
+
+def erase(project: Project, *users: str, dry_run: bool = False) -> Outcome:
+    return forget(project, gated_assets(project), users, "asked", NOW, dry_run=dry_run)
+
+
+def release_tables(lake: Lake, manifest: Manifest) -> dict[str, pa.Table]:
+    """Every table of a release, as one."""
+    releases = Releases(lake)
+    return {n: releases.table(manifest, n).to_arrow() for n in manifest.tables}
+
+
+def others(table: pa.Table) -> pa.Table:
+    """The rows that are not the forgotten user's."""
+    for name in ("user_id", "id"):
+        if name in table.column_names:
+            table = table.filter(pc.fill_null(pc.not_equal(table[name], GONE), True))
+    return table
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    skipped = ("lake/log", "lake/locks", "lake/releases.json", "erasure", "spill")
+    return {
+        name: p.read_bytes()
+        for p in home.rglob("*")
+        if p.is_file()
+        and not (name := p.relative_to(home).as_posix()).startswith(skipped)
+        and not name.endswith((".db", "-wal", "-shm"))
+    }
+
+
+def test_nothing_of_a_forgotten_user_is_left_and_others_rows_are_what_they_were(
+    project: Project,
+) -> None:
+    lake, releases = project.lake, Releases(project.lake)
+    before = releases.state()
+    old = [release_tables(lake, releases.manifest(k.release_id)) for k in before.known]
+    pointers = {a: lake.entries(a) for a in lake.assets()}
+    found = erase(project, GONE)
+    assert found.proved, found.searched
+    grep = subprocess.run(["grep", "-rlaF", GONE, project.home], capture_output=True, check=False)
+    assert grep.stdout == b""
+
+    after = releases.state()
+    assert len(after.known) == len(after.stack) + 1 == 2
+    assert after.pinned == "[erased] complained"
+    assert not {k.release_id for k in after.known} & {k.release_id for k in before.known}
+    for known, was in zip(after.known, old, strict=True):
+        releases.check(known.release_id, deep=True)
+        now = release_tables(lake, releases.manifest(known.release_id))
+        for name in ("interactions", "recommendations", "items", "als_factors"):
+            assert now[name].equals(others(was[name])), name
+        landed = now["landed_rows"]
+        kept = landed.filter(pc.is_valid(landed["user_id"]))
+        assert kept.equals(
+            others(was["landed_rows"]).filter(pc.is_valid(others(was["landed_rows"])["user_id"]))
+        )
+        assert landed.num_rows == was["landed_rows"].num_rows
+        gone = landed.filter(pc.equal(landed["reject_reason"], "erased"))
+        assert sorted(gone["row"].to_pylist()) == [2, 4]
+        assert now["quarantine"].num_rows == now["examples"].num_rows == 0
+        assert now["rejected_entities"]["reject_reason"].to_pylist() == ["erased"]
+        assert "soup" not in now["report_page"]["html"][0].as_py()
+    verdict = lake.of_version(lake.version(after.known[0].verdict)).to_pandas().iloc[0]
+    assert verdict["release_id"] == after.known[0].release_id
+    assert verdict["text"] == "golden user [erased] has a list"
+
+    for asset, entries in pointers.items():
+        new = lake.entries(asset)
+        assert {p: e.verdict for p, e in new.items()} == {p: e.verdict for p, e in entries.items()}
+    assert lake.entries("interactions")[""].reasons == ("user [erased] came twice",)
+    assert lake.entries("items") == pointers["items"]  # nothing of them in it: as it was
+    lists, known_user = Served.open(lake).lists("bob")
+    assert known_user and len(lists) == 1
+    with pytest.raises(Exception, match="popular_recommendations"):  # as somebody unknown
+        Served.open(lake).lists(GONE)
+
+
+def test_a_redacted_table_is_made_again_and_landed_rows_are_not(project: Project) -> None:
+    lake = project.lake
+    landed = {f.part: f.key for f in lake.candidates("landed_rows")[0].files}
+    erase(project, GONE)
+    assert lake.candidates("landed_rows")[0].key.inputs == {"x": "y"}
+    assert {f.part: f.key for f in lake.candidates("landed_rows")[0].files} == landed
+    assert set(lake.candidates("recommendations")[0].key.inputs) == {"x", "erased"}
+    assert lake.candidates("items")[0].key.inputs == {"x": "y"}
+    keys = {f.part: f.key for f in lake.candidates("als_factors")[0].files}
+    assert keys == {"a": "", "b": "key of b"}
+
+
+def test_a_dry_run_counts_and_changes_nothing(project: Project) -> None:
+    before = contents(Path(project.home))
+    found = erase(project, GONE, dry_run=True)
+    assert contents(Path(project.home)) == before
+    assert not Erasures(Path(project.home) / "erasure").hashes()
+    done = erase(project, GONE)
+    assert {n: r for n, r in found.rows.items() if r} == {n: r for n, r in done.rows.items() if r}
+
+
+def test_a_release_that_cannot_be_redacted_is_deleted_and_named(project: Project) -> None:
+    lake, releases = project.lake, Releases(project.lake)
+    served, newest = releases.state().live, releases.state().known[-1].release_id
+    (version,) = releases.manifest(served).tables["interactions"]
+    file = lake.version(version).files[0]
+    lake.object_path(file.sha256, "parquet").write_bytes(b"damaged")
+    found = erase(project, GONE)
+    assert found.proved
+    assert set(found.moved.releases_lost) == {served}
+    assert "was altered" in found.moved.releases_lost[served]
+    state = releases.state()
+    assert [e.before for e in state.log if e.action == "redacted"] == [newest]
+    assert len(state.known) == 1 and served not in state.stack
+
+
+def test_a_restored_backup_is_redacted_again_from_the_ledger_alone(
+    project: Project, tmp_path: Path
+) -> None:
+    home = Path(project.home)
+    shutil.copytree(home, tmp_path / "backup")
+    erase(project, GONE)
+    shutil.copytree(home / "erasure", tmp_path / "apart")
+    shutil.rmtree(home)
+    shutil.copytree(tmp_path / "backup", home)
+    erasures = Erasures(home / "erasure")
+    assert erasures.take_over(tmp_path / "apart") == 1
+    found = erase(project)
+    assert found.users == 1 and found.proved
+    assert subprocess.run(["grep", "-rqaF", GONE, str(home)], check=False).returncode == 1
+
+
+def nothing(*_: object, **__: object) -> int:
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "instead", "where"),
+    [
+        (texts, "quiet_base", nothing, "runs.db"),
+        (texts, "quiet_text", nothing, "alerts.jsonl"),
+        (forgetting, "blanker", lambda shop, home: None, "arrivals/files"),
+        (retained.Retained, "delete", nothing, "lake/objects"),
+        (tables.Redactor, "redacted", lambda self, version: version, "column user_id"),
+    ],
+)  # fmt: skip
+def test_a_store_that_is_left_out_is_found_by_the_search(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    module: object,
+    name: str,
+    instead: Callable[..., object],
+    where: str,
+) -> None:
+    monkeypatch.setattr(module, name, instead)
+    found = erase(project, GONE)
+    assert not found.proved and found.searched is not None
+    assert any(where in str(left) for left in found.searched.left), found.searched.left
+    assert Erasures(Path(project.home) / "erasure").pending()
+    monkeypatch.undo()
+    assert erase(project, GONE).proved
+
+
+def test_a_run_that_works_is_not_disturbed(project: Project) -> None:
+    before = contents(Path(project.home))
+    with project.lake.exclusive("run 7"), pytest.raises(BusyError, match="run 7"):
+        erase(project, GONE)
+    assert contents(Path(project.home)) == before
+
+
+def test_who_reads_the_old_release_reads_it_to_its_end(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "PATIENCE", 0.1)
+    reader = Served.open(project.lake)
+    with pytest.raises(BusyError, match="still reads"):
+        erase(project, GONE)
+    assert reader.lists("bob")[1]  # files that it had not opened yet are still there
+    del reader
+    assert erase(project, GONE).proved
+
+
+_KILLED = """\
+import os, shutil, signal, sys
+from pathlib import Path
+from dagster_project.definitions import gated_assets
+from dagster_project.forget import forget
+from recsys_assets.core.assets import Project
+from tests.erasure.home import GONE, NOW
+template, folder = Path(sys.argv[1]), Path(sys.argv[2])
+gated = gated_assets(Project(home=str(template / "home"), shop_file=str(template / "shop.yaml")))
+
+def attempt(place, last):
+    project = Project(home=str(place / "home"), shop_file=str(place / "shop.yaml"))
+    calls = 0
+    def counted(real):
+        def call(*given, **more):
+            nonlocal calls
+            calls += 1
+            if calls == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given, **more)
+        return call
+    for name in ("replace", "unlink"):
+        setattr(Path, name, counted(getattr(Path, name)))
+    os.fsync = counted(os.fsync)
+    forget(project, gated, [GONE], "asked", NOW)
+    print(calls, flush=True)
+
+points = [0, *(int(p) for p in sys.argv[3:])]
+for point in points:
+    place = folder / f"at-{point}"
+    shutil.copytree(template, place)
+    child = os.fork()
+    if child == 0:
+        attempt(place, point)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def killed_at(template: Path, folder: Path, points: list[int]) -> int:
+    """Forget in copies of `template`, killed at these calls; returns how many calls there are."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _KILLED, str(template), str(folder),
+         *map(str, points)],
+        cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ},
+    )  # fmt: skip
+    return int(done.stdout.split()[0])
+
+
+def converges(template: Path, folder: Path, points: list[int]) -> int:
+    earlier = Erasures(template / "home" / "erasure")  # one key for all copies
+    earlier.done([earlier.ask("zoe", "", NOW)], NOW)
+    calls = killed_at(template, folder, points)
+    whole = contents(folder / "at-0" / "home")
+    served = Releases(Lake(folder / "at-0" / "home" / "lake")).state()
+    for point in points:
+        place = folder / f"at-{point}"
+        project = Project(home=str(place / "home"), shop_file=str(place / "shop.yaml"))
+        lake, releases = project.lake, Releases(project.lake)
+        releases.check(releases.state().live, deep=True)
+        for known in releases.state().known:
+            releases.check(known.release_id, deep=True)
+        for asset in lake.assets():
+            lake.served(asset).to_arrow()
+        assert ledger_of(place / "home").problems() == [], point
+        assert erase(project, GONE).proved, point
+        assert contents(place / "home") == whole, point
+        state = releases.state()
+        assert (state.stack, state.known) == (served.stack, served.known), point
+        ledger = (place / "home" / "erasure" / "ledger.jsonl").read_text(encoding="utf-8")
+        kinds = [json.loads(line)["kind"] for line in ledger.splitlines()]
+        assert kinds in (["asked", "done"] * 2, ["asked", "done"] * 3), point
+        shutil.rmtree(place)
+    return calls
+
+
+def test_forget_killed_at_a_sample_of_its_steps_is_finished_by_the_next(
+    project: Project, tmp_path: Path
+) -> None:
+    template = Path(project.shop_file).parent
+    calls = converges(template, tmp_path, [3, 60, 140, 180])
+    assert calls > 180
+
+
+@pytest.mark.faults
+def test_forget_killed_at_every_step_is_finished_by_the_next(
+    project: Project, tmp_path: Path
+) -> None:
+    template = Path(project.shop_file).parent
+    calls = killed_at(template, tmp_path / "count", [])
+    converges(template, tmp_path / "all", list(range(1, calls + 1)))
