@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
+from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import automation, jobs
 from dagster_project.alerts import Alert, Alerts
@@ -157,20 +158,40 @@ def failures(instance: dg.DagsterInstance, now: datetime) -> Iterator[Alert]:
 
 
 def first_error(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
-    """(asset, text) of the first failed step of a run, or ('', why the run failed as a whole)."""
-    failed = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    text = "it failed without saying why"
-    for record in instance.get_records_for_run(run_id, of_type=failed, ascending=True).records:
+    """(asset, text) of the first failed step of a run, or ('', why the run failed as a whole).
+
+    A run that failed before its first step, because its code could not be loaded for example, says
+    why in an event of Dagster's own.
+    """
+    wanted = {
+        dg.DagsterEventType.STEP_FAILURE,
+        dg.DagsterEventType.RUN_FAILURE,
+        dg.DagsterEventType.ENGINE_EVENT,
+    }
+    before = ""
+    for record in instance.get_records_for_run(run_id, of_type=wanted, ascending=True).records:
         event = record.event_log_entry.dagster_event
         if event is None:
             continue
-        if event.event_type == dg.DagsterEventType.RUN_FAILURE:
-            return "", event.message or text
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        return event.step_key or "", error.message.strip() if error else text
-    return "", text
+        match event.event_type:
+            case dg.DagsterEventType.ENGINE_EVENT:
+                before = before or _root(event.engine_event_data.error)
+            case dg.DagsterEventType.RUN_FAILURE:
+                return "", before or event.message or _SILENT
+            case _:
+                error = _root(event.step_failure_data.error)
+                return event.step_key or "", error or _SILENT
+    return "", before or _SILENT
+
+
+_SILENT = "it failed without saying why"
+
+
+def _root(error: SerializableErrorInfo | None) -> str:
+    """The text of the error that all others came of, '' for none."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else ""
 
 
 def stale_after(shop: Shop) -> timedelta:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.events import EngineEventData
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from dagster_project import sensors
 from dagster_project.alerts import WEBHOOK, Alert, Alerts
@@ -140,3 +143,22 @@ def test_a_failed_run_is_told_with_the_first_error_of_its_first_failed_step(
         assert "the first error" in alert.what
         assert alert.run == done.run_id
         assert list(sensors.failures(instance, now + timedelta(days=3))) == []
+
+
+def test_a_run_whose_code_cannot_be_loaded_is_told_with_that_error(project: Project) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTING)
+        try:
+            raise ImportError("cannot import name 'x'")
+        except ImportError:
+            error = serializable_error_info_from_exc_info(sys.exc_info())
+        instance.report_engine_event(
+            "Could not load job definition.", run, EngineEventData(error=error)
+        )
+        instance.report_run_failed(run)
+        (alert,) = sensors.failures(instance, datetime.now(UTC))
+    assert alert.subject == "job nothing"
+    assert alert.what == "ImportError: cannot import name 'x'"
