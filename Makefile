@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED = false
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: run ui test test-weaviate faults bench lint clean
+.PHONY: run ui test test-weaviate faults bench lint clean month
 .DEFAULT_GOAL := run
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -45,6 +45,11 @@ test: lint $(DAGSTER_HOME)/dagster.yaml
 # Every kill point and failure, one after the other; `make test` runs a sample of them.
 faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults
+
+# A month of a small shop in compressed time, through the real daemon. The machine must have nothing
+# else to do: every run is a process of its own.
+month: $(VENV)/.installed
+	$(BIN)/python -W ignore -m tests.month
 
 # The contract of the vector index against the Weaviate server that WEAVIATE_URL, WEAVIATE_GRPC_PORT
 # and WEAVIATE_API_KEY name. It works under names of its own and removes what it made.
