@@ -29,7 +29,7 @@ _EGGS = ["egg", "mayonnaise", "mayo", "omelet", "quiche"]
 _GLUTEN = """
     wheat bread bun roll bagel pasta spaghetti macaroni noodle flour cracker cookie cake pastry
     barley rye beer ale pretzel pizza waffle pancake muffin doughnut donut croissant biscuit
-    tortilla stuffing crouton
+    tortilla stuffing crouton breading crumb
 """.split()
 _NUTS = ["nut", "peanut", "almond", "cashew", "walnut", "pecan", "hazelnut", "pistachio", "praline"]
 _ALCOHOL = """

@@ -44,7 +44,7 @@ GLUE = frozenset(
     explained fact far find fit fits for found from get gets give given go goes good great habit
     habits had happy has have here history hope how i if in into is it item items its itself
     just keep know known last let like list look looking looks made make makes match matches may
-    me might mind more much must need of on onto or order ordered our ours out over own
+    me might mind more much must need of on onto or order ordered our ours out own
     particular pick picked place please product products purchase purchased purchases put reason
     reasons recent recommend recommendation recommended routine said same say says see seem
     seems shall shop shopping should show shown shows so some something still such suggest
