@@ -8,6 +8,8 @@ import pytest
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+# Threads that wait must not spin: two workers share the processors.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from recsys_assets.core.assets import Project
 

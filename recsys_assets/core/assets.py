@@ -557,6 +557,14 @@ def approved_files(lake: Lake, asset: str) -> frozenset[File]:
     return frozenset(f for f in lake.version(entry.current).files if f.key)
 
 
+def proved_before(candidate: Snapshot, part: str) -> bool:
+    """Whether a part is, byte for byte, one that passed under the same code, settings and inputs:
+    then there is nothing to prove again."""
+    passed = approved_files(candidate.lake, candidate.asset)
+    files = [f for v in candidate.versions for f in v.files if f.part == part]
+    return bool(files) and all(f in passed for f in files)
+
+
 def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, Any]) -> Any:
     """Call `function` with what its parameters ask for by name."""
     arguments: dict[str, Any] = {}

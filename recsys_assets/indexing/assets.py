@@ -9,7 +9,7 @@ from recsys_assets.content.profiles import profiles
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.cutoffs import cut_off, cutoff_of, interactions_as_of
 from recsys_assets.core.lake import LakeError, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.catalogue import catalogue_objects
@@ -144,13 +144,21 @@ def _release_is_verified(
     shop: Shop,
     project: Project,
 ) -> Iterator[Failure]:
-    contents = _Contents(items, item_texts, text_embeddings, interactions, cutoffs, shop)
+    as_of = cutoff_of(cutoffs, "live")
+    assert as_of is not None
+    known = cut_off(interactions, as_of)
+    contents = _Contents(items, item_texts, text_embeddings, known, cutoffs, shop)
+    listed = candidate.to_arrow(["item_id", "content_hash"])
+    if not _same(listed["content_hash"].to_pylist(), contents.objects):
+        yield Failure(
+            "differs from what the catalogue and the events before the cutoff say: it is outdated, "
+            "or it saw the future",
+            "content_hash",
+        )
+        return
     if release_of(candidate) != contents.release.id:
         yield Failure(f"is release {release_of(candidate)}, not {contents.release.id}", "release")
         return
-    listed = candidate.to_arrow(["item_id", "content_hash"])
-    if not _same(listed["content_hash"].to_pylist(), contents.objects):
-        yield Failure("differs from what the catalogue says", "content_hash")
     index = open_index(project)
     try:
         for problem in contents.verified(index).failures:

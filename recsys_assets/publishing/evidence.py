@@ -10,10 +10,14 @@ import pyarrow.compute as pc
 
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.metrics import within_user_auc
 from recsys_assets.core.settings.releases import Task
 from recsys_assets.evaluation.scoreboard import history_slices, user_metrics
 from recsys_assets.publishing.gate import BEST_RETRIEVER, RETRIEVER, Measured
 from recsys_assets.publishing.releases import Manifest, Releases
+from recsys_assets.ranking.features import feature_names, query_codes
+from recsys_assets.ranking.gates import NOT_FEATURES
+from recsys_assets.ranking.ranker import RankerModel, spec_faults
 
 TASKS: tuple[Task, ...] = ("all", "new")
 
@@ -67,6 +71,55 @@ class Evidence:
         as_of = self.manifest.facts["as_of"]
         scores = self.table("scored_candidates").to_arrow(["score_all"], as_of)["score_all"]
         return scores.to_numpy()
+
+    def strongest_feature(self, users: int = 300) -> tuple[str, float, int] | None:
+        """The feature that alone orders the rows of the last label window best, for any task: its
+        name, its within-user AUC, and of how many users. None without a label window."""
+        plan = self.table("fits").to_pandas()
+        windows = plan.loc[plan["target"] == "evaluate", "window_as_of"]
+        if windows.empty:
+            return None
+        rows = self.table("training_rows").to_arrow(part=part_name(windows.max()))
+        codes = query_codes(rows["user_id"])
+        rows = rows.filter(pa.array(codes < users))
+        if not rows.num_rows:
+            return None
+        user, label = codes[codes < users], rows["label"].to_numpy()
+        unseen = rows["ui_seen"].to_numpy() == 0
+        best = ("", 0.0)
+        for name in (n for n in rows.column_names if n not in NOT_FEATURES):
+            value = rows[name].to_numpy()
+            auc = within_user_auc(user, value, label)
+            if unseen.any():
+                auc = max(auc, within_user_auc(user[unseen], value[unseen], label[unseen]))
+            best = max(best, (name, auc), key=lambda found: found[1])
+        return best[0], best[1], int(user[-1]) + 1
+
+    def cold_taken(self) -> tuple[int, int]:
+        """Of the items on offer at the evaluate cutoff that had no event before it: how many there
+        are, and how many were taken within the horizon."""
+        as_of = cutoff_of(self.table("cutoffs"), "evaluate")
+        assert as_of is not None
+        items = self.table("items").to_pandas(["item_id", "available_from"])
+        known = interactions_as_of(self.table("interactions"), as_of, ["item_id"])["item_id"]
+        cold = items[
+            ~items["item_id"].isin(pc.unique(known).to_pandas())
+            & ~(items["available_from"] > as_of)
+        ]
+        taken = self.table("labels").to_pandas(["item_id"], part_name(as_of))["item_id"]
+        return len(cold), int(cold["item_id"].isin(taken).sum())
+
+    def feature_faults(self) -> list[str]:
+        """What is wrong with the features the rankers read, beside those the candidates have."""
+        served = feature_names(self.table("candidates").columns)
+        found = []
+        for row in self.table("rankers").to_pandas().to_dict("records"):
+            model = RankerModel.from_json(row["model"])
+            found += [
+                f"ranker {row['target']}/{row['task']}: {fault}"
+                for fault in spec_faults(model, row["feature_spec"], served)
+            ]
+        return found
 
     def lists(self) -> pd.DataFrame:
         """What people would be shown."""

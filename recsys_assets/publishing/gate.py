@@ -125,18 +125,79 @@ def against_incumbent(
     return found
 
 
-def implausible(share: float, reference: str, gate: Gate, users: int) -> Criterion:
+def implausible(
+    share: float, reference: str, gate: Gate, users: int, *, limit: float | None = None
+) -> Criterion:
     """A gain too good to be true is a leak until proven otherwise."""
+    limit = gate.implausible_gain if limit is None else limit
     text = (
-        f"all: {share:+.1%} against {reference}; a gain above {gate.implausible_gain:.0%} is "
-        "held back until somebody has found out why"
+        f"all: {share:+.1%} against {reference}; a gain above {limit:.0%} is held back until "
+        "somebody has found out why"
     )
     found = Criterion(
-        f"gain is plausible, {reference}", "all",
-        "passed" if share <= gate.implausible_gain else "failed", text,
-        value=share, limit=gate.implausible_gain, users=users,
+        f"gain is plausible, {reference}", "all", "passed" if share <= limit else "failed", text,
+        value=share, limit=limit, users=users,
     )  # fmt: skip
     return _decided(found, gate)
+
+
+PERSONAL = "personal_frequency"
+
+
+def lead_is_plausible(measured: Measured, gate: Gate, *, repeats: bool) -> list[Criterion]:
+    """Our lists beside what is simpler, on task all: a first release has nothing else to be held
+    against, and a leak into the ranker shows here. Where things are taken again, what somebody took
+    before is hard to beat by much; a retriever that peeks shows beside that."""
+    references = [measured.best_retriever, PERSONAL if repeats else None]
+    found = []
+    for name in references:
+        if name is None or name not in measured.models or not measured.models[name].mean() > 0:
+            continue
+        share = float(measured.ours.mean() / measured.models[name].mean() - 1)
+        found.append(
+            implausible(share, name, gate, len(measured.ours), limit=gate.implausible_lead)
+        )
+    return found
+
+
+def feature_is_plausible(feature: str, auc: float, users: int, gate: Gate) -> Criterion:
+    """The one feature that orders the ranker's rows best, on its own."""
+    text = (
+        f"feature {feature} alone orders a user's candidates with an AUC of {auc:.3f}; above "
+        f"{gate.implausible_auc:g} is held back until somebody has found out why"
+    )
+    outcome: Outcome = "passed" if auc <= gate.implausible_auc else "failed"
+    found = Criterion(
+        "single feature is plausible", "all", outcome, text,
+        value=auc, limit=gate.implausible_auc, users=users,
+    )  # fmt: skip
+    return _decided(found, gate)
+
+
+_COLD = 20
+"""With fewer items that nobody had taken, their share says nothing."""
+
+
+def catalogue_is_plausible(cold: int, taken: int, gate: Gate) -> Criterion:
+    """`taken` of `cold` items on offer that nobody had ever taken were taken within the horizon."""
+    share = taken / cold if cold else 0.0
+    text = (
+        f"{taken:,} of {cold:,} items that nobody had ever taken were taken within the horizon "
+        f"({share:.0%}); above {gate.max_cold_taken:.0%} the catalogue was made of what sold: "
+        "bring the whole product table, or say available_from"
+    )
+    outcome: Outcome = "passed" if share <= gate.max_cold_taken else "failed"
+    if cold < _COLD:
+        outcome, text = "reported", f"{text} (fewer than {_COLD}: reported only)"
+    return Criterion(
+        "catalogue knows no future", "all", outcome, text, value=share, limit=gate.max_cold_taken
+    )
+
+
+def features_are_served(faults: Sequence[str]) -> Criterion:
+    """Whether every ranker reads the features that its candidates come with, in their order."""
+    text = "; ".join(faults) or "every ranker reads the features that candidates come with"
+    return Criterion("feature spec", "all", "failed" if faults else "passed", text)
 
 
 SLICE = "slice is not worse"

@@ -45,6 +45,10 @@ def judge(
         )
     for task, own in measured.items():
         found += gate.against_simpler(task, own, rules, first=incumbent is None, seed=seed)
+    if measured:
+        found += _plausible(challenger, measured, shop)
+    if "rankers" in challenger.manifest.tables:
+        found.append(gate.features_are_served(challenger.feature_faults()))
     lists = challenger.lists()
     users = challenger.table("users").to_pandas(["user_id"])["user_id"]
     found += gate.lists_are_fit(lists, users, placements, rules)
@@ -61,6 +65,21 @@ def judge(
         )
     )
     return gate.corrected(found, rules)
+
+
+def _plausible(
+    challenger: Evidence, measured: Mapping[Task, Measured], shop: Shop
+) -> list[Criterion]:
+    """What holds for every release, the first one too: nothing looks as if it knew the future."""
+    rules, found = shop.releases.gate, []
+    if "all" in measured:
+        found += gate.lead_is_plausible(measured["all"], rules, repeats=shop.repeats)
+    if "training_rows" in challenger.manifest.tables:
+        strongest = challenger.strongest_feature()
+        if strongest is not None:
+            found.append(gate.feature_is_plausible(*strongest, rules))
+        found.append(gate.catalogue_is_plausible(*challenger.cold_taken(), rules))
+    return found
 
 
 def _beside(

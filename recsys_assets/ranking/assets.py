@@ -21,10 +21,10 @@ from recsys_assets.core.cutoffs import (
     serving_cutoff,
     taken_pairs,
 )
-from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
-from recsys_assets.ranking import features, ranker, reasons, rules, stated, tables, training
+from recsys_assets.ranking import features, gates, ranker, reasons, rules, stated, tables, training
 from recsys_assets.ranking.placements import placements, published, rules_of
 from recsys_assets.ranking.recipe import Recipe, tasks_of
 from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
@@ -46,7 +46,13 @@ def _horizon(cutoffs: Snapshot, as_of: pd.Timestamp) -> pd.Timestamp:
     return frame.loc[frame["as_of"] == as_of, "horizon_end"].iloc[0]
 
 
-@table_asset(tables.LABELS, group=GROUP, kinds=["duckdb", "sql"], sql=["ranking/labels"])
+@table_asset(
+    tables.LABELS,
+    group=GROUP,
+    kinds=["duckdb", "sql"],
+    sql=["ranking/labels"],
+    rules=[gates.no_event_on_both_sides],
+)
 def labels(
     interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse, report: Report
 ) -> Iterator[tuple[str, pa.Table]]:
@@ -74,6 +80,7 @@ def _log(interactions: Snapshot, cutoffs: Snapshot) -> dict[str, str]:
     group="features",
     kinds=["duckdb", "sql"],
     sql=["ranking/user_item_days"],
+    rules=[gates.days_know_nothing_later],
     units=_log,
 )
 def user_item_days(
@@ -130,34 +137,6 @@ def _grain(name: str) -> GatedAsset:
 
         yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), compute)
 
-    def knows_nothing_later(
-        candidate: Snapshot,
-        interactions: Snapshot,
-        items: Snapshot,
-        users: Snapshot,
-        cutoffs: Snapshot,
-        shop: Shop,
-        warehouse: Warehouse,
-    ) -> Iterator[Failure]:
-        """Cut the log at a cutoff, recompute: every byte must be the same."""
-        as_of = cutoff_of(cutoffs, "evaluate")
-        if as_of is None:
-            return
-        cut = interactions_as_of(interactions, as_of)
-        again = features.feature_table(
-            name,
-            warehouse,
-            user_item_days=features.user_item_days(warehouse, cut, as_of),
-            interactions=cut,
-            items=items.paths(),
-            users=users.paths(),
-            as_of=as_of,
-            horizon_days=shop.cutoffs.horizon_days,
-        )
-        stored = candidate.to_arrow(part=part_name(as_of))
-        if not tables.GRAIN_TABLES[name].conform(again).equals(stored):
-            yield Failure("changes when the events after the cutoff are cut off: it saw the future")
-
     compute_all.__doc__ = tables.GRAIN_TABLES[name].description
     return table_asset(
         tables.GRAIN_TABLES[name],
@@ -165,7 +144,7 @@ def _grain(name: str) -> GatedAsset:
         kinds=["duckdb", "sql"],
         config=("cutoffs",),
         sql=[f"ranking/{name}"],
-        rules=[knows_nothing_later],
+        rules=[gates.grain_knows_nothing_later(name)],
         units=_log_items_and_users,
     )(compute_all)
 
@@ -183,6 +162,7 @@ def _grain_tables(as_of: pd.Timestamp, grains: dict[str, Snapshot]) -> dict[str,
     kinds=["duckdb", "sql"],
     config=("ranker", "seed"),
     sql=["ranking/ranking_features", "ranking/candidate_rows", "ranking/item_features"],
+    rules=[gates.learns_from_what_is_served, gates.no_feature_only_tells_windows_apart],
 )
 def training_rows(
     candidates: Snapshot,
@@ -267,13 +247,22 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot, shop: Shop) -> Itera
             )
 
 
+def _read_what_is_served(candidate: Snapshot, candidates: Snapshot) -> Iterator[Failure]:
+    """Every ranker reads the features that candidates come with, all of them and in their order."""
+    served = features.feature_names(candidates.columns)
+    for row in candidate.to_pandas().to_dict("records"):
+        model = ranker.RankerModel.from_json(row["model"])
+        for fault in ranker.spec_faults(model, row["feature_spec"], served):
+            yield Failure(f"ranker {row['target']}/{row['task']}: {fault}", "feature_spec")
+
+
 @table_asset(
     tables.RANKERS,
     group=GROUP,
     kinds=["lightgbm", "python"],
     pool="ranker",
     config=("ranker", "repeats", "seed"),
-    rules=[_models_have_trees],
+    rules=[_models_have_trees, _read_what_is_served],
 )
 def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report) -> pd.DataFrame:
     """LightGBM rankers, one per target, task and seed, each trained on its own label windows.
@@ -306,6 +295,7 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
                         "task": task,
                         "seed": settings.seed,
                         "model": model.to_json(),
+                        "feature_spec": ranker.feature_spec(model.features),
                         "rows": int(model.metrics["rows"]),
                     }
                 )
@@ -316,7 +306,7 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
                     _show_importance(report, task, model)
                 if target == "evaluate":
                     _show_learning_curve(report, task, model)
-    columns = ["target", "task", "seed", "model", "rows"]
+    columns = ["target", "task", "seed", "model", "feature_spec", "rows"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -363,7 +353,7 @@ def _scores_vary(candidate: Snapshot) -> Iterator[Failure]:
     kinds=["lightgbm", "duckdb"],
     config=("ranker",),
     sql=["ranking/ranking_features", "ranking/candidate_history"],
-    rules=[_scores_vary],
+    rules=[_scores_vary, gates.features_vary_when_served],
 )
 def scored_candidates(
     candidates: Snapshot,
@@ -405,6 +395,14 @@ def scored_candidates(
             for line in own.to_dict("records")
         }
         proposed = candidates.to_arrow(part=part_name(as_of))
+        for line in own.to_dict("records"):
+            model = chosen[score_column(line["task"], line["seed"], served)]
+            names = features.feature_names(proposed.column_names)
+            for fault in ranker.spec_faults(model, line["feature_spec"], names):
+                raise LakeError(
+                    f"the ranker {target}/{line['task']} cannot score these candidates: {fault}; "
+                    "materialize rankers"
+                )
         tables_at = _grain_tables(as_of, grains)
         history = warehouse.query(
             "ranking/candidate_history",

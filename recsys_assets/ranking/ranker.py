@@ -7,6 +7,7 @@ A model is LightGBM's own text, never a pickle. Whoever stores it checks its sha
 a torn model text kills the process. Same frame, same settings -> the same text, byte for byte.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -101,6 +102,29 @@ class RankerModel:
         raw["texts"] = tuple(raw["texts"])
         raw["features"] = tuple(raw["features"])
         return RankerModel(**raw)
+
+
+def feature_spec(features: Sequence[str]) -> str:
+    """What a ranker reads, as a short hash: the names of its features, in their order."""
+    return hashlib.sha256("\n".join(features).encode()).hexdigest()[:16]
+
+
+def spec_faults(model: RankerModel, stated: str, served: Sequence[str]) -> list[str]:
+    """Why a model must not score candidates that come with the features `served`; empty if it may.
+    `stated` is the hash that was stored beside it."""
+    if feature_spec(model.features) != stated:
+        return [f"its features are not those of its feature spec {stated}"]
+    if stated == feature_spec(served):
+        return []
+    lacks = [n for n in served if n not in model.features]
+    strange = [n for n in model.features if n not in served]
+    if lacks or strange:
+        return [
+            f"feature spec {stated} lacks {len(lacks)} of the features served ({lacks[:3]}) and "
+            f"has {len(strange)} others ({strange[:3]})"
+        ]
+    moved = next(n for n, m in zip(served, model.features, strict=True) if n != m)
+    return [f"feature spec {stated} has the features in another order, from {moved} on"]
 
 
 @dataclass(frozen=True, eq=False)

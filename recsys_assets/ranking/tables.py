@@ -105,6 +105,7 @@ RANKERS = Table(
         ),
         Column("seed", "int32", "Seed it was grown from; the smallest is the one that is served"),
         Column("model", "string", "The model and its feature list, as JSON"),
+        Column("feature_spec", "string", "Hash of the names of its features, in order"),
         Column("rows", "int64", "Rows it learned from", minimum=1),
     ),
     key=("target", "task", "seed"),

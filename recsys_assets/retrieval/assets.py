@@ -11,9 +11,16 @@ import pyarrow.compute as pc
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
 from recsys_assets.content.vectors import item_vectors
-from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
+from recsys_assets.core.assets import GatedAsset, Project, Report, proved_before, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import by_cutoff, cutoff_units, cutoffs_of, interactions_as_of
+from recsys_assets.core.cutoffs import (
+    by_cutoff,
+    cut_off,
+    cutoff_units,
+    cutoffs_of,
+    interactions_as_of,
+    proof_cutoff,
+)
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.stores import open_index
@@ -26,9 +33,11 @@ from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 
 GROUP = "retrieval"
+SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
+PROOF_USERS = 200
+"""So many users' candidates are made again from a log that was cut."""
 _NO_WINDOW = ""
 """The one part of a table by window where the data are too short for any."""
-
 ALS = "als"
 """Name of the one retriever whose vectors are stored as an asset and shared."""
 
@@ -50,6 +59,35 @@ def _factors_are_sound(candidate: Snapshot) -> Iterator[Failure]:
             yield Failure("every item vector is zero: nothing was learned", "vector", part=part)
 
 
+def _als(shop: Shop) -> Als:
+    member = registry.members(retriever_config(shop)).get(ALS)
+    model = member.retriever if member else Als()
+    if not isinstance(model, Als):
+        raise LakeError("retrieval.als must be of kind als: its vectors are an asset of their own")
+    return model
+
+
+def _factorize(
+    model: Als, interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp, seed: int
+) -> pa.Table:
+    log = event_log(interactions, items, as_of)
+    found = model.factorize(log, seed)
+    table = factors.to_table(found, as_of, log.users, log.items[log.columns[: log.n_warm]])
+    return table.sort_by([("kind", "ascending"), ("id", "ascending")])
+
+
+def _factors_know_nothing_later(
+    candidate: Snapshot, interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop
+) -> Iterator[Failure]:
+    """Cut the log at a cutoff, factorize again: every byte must be the same."""
+    as_of = proof_cutoff(cutoffs)
+    if as_of is None or proved_before(candidate, part_name(as_of)):
+        return
+    again = _factorize(_als(shop), cut_off(interactions, as_of), items, as_of, shop.seed)
+    if not ALS_FACTORS.conform(again).equals(candidate.to_arrow(part=part_name(as_of))):
+        yield Failure(SAW_THE_FUTURE, part=part_name(as_of))
+
+
 def _log_and_items(interactions: Snapshot, items: Snapshot, cutoffs: Snapshot) -> dict[str, str]:
     return cutoff_units(cutoffs, interactions, whole=[items])
 
@@ -59,7 +97,7 @@ def _log_and_items(interactions: Snapshot, items: Snapshot, cutoffs: Snapshot) -
     group="collaborative",
     kinds=["implicit", "python"],
     config=("retrieval", "seed"),
-    rules=[_factors_are_sound],
+    rules=[_factors_are_sound, _factors_know_nothing_later],
     units=_log_and_items,
 )
 def als_factors(
@@ -74,19 +112,32 @@ def als_factors(
 
     The dot product of a user's and an item's vector says how well they fit.
     """
-    member = registry.members(retriever_config(shop)).get(ALS)
-    model = member.retriever if member else Als()
-    if not isinstance(model, Als):
-        raise LakeError("retrieval.als must be of kind als: its vectors are an asset of their own")
+    model = _als(shop)
 
     def fit(as_of: pd.Timestamp) -> pa.Table:
-        log = event_log(interactions, items, as_of)
-        found = model.factorize(log, shop.seed)
-        table = factors.to_table(found, as_of, log.users, log.items[log.columns[: log.n_warm]])
-        return table.sort_by([("kind", "ascending"), ("id", "ascending")])
+        return _factorize(model, interactions, items, as_of, shop.seed)
 
     report.numbers |= {"factors": model.factors, "cutoffs": len(cutoffs_of(cutoffs))}
     yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), fit)
+
+
+def _neighbours(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> pa.Table:
+    log = event_log(interactions, items, as_of)
+    found = SimilarItems().neighbours(log)
+    ids = log.items[log.columns[: found.links.shape[0]]]
+    return neighbours.to_table(found, as_of, pd.Index(ids))
+
+
+def _neighbours_know_nothing_later(
+    candidate: Snapshot, interactions: Snapshot, items: Snapshot, cutoffs: Snapshot
+) -> Iterator[Failure]:
+    """Cut the log at the first target, find them again: every byte must be the same."""
+    as_of = next(iter(cutoffs_of(cutoffs, targets=True)), None)
+    if as_of is None:
+        return
+    again = _neighbours(cut_off(interactions, as_of), items, as_of)
+    if not ITEM_NEIGHBOURS.conform(again).equals(candidate.to_arrow(part=part_name(as_of))):
+        yield Failure(SAW_THE_FUTURE, part=part_name(as_of))
 
 
 @table_asset(
@@ -94,6 +145,7 @@ def als_factors(
     group="collaborative",
     kinds=["python", "scipy"],
     config=("retrieval",),
+    rules=[_neighbours_know_nothing_later],
 )
 def item_neighbours(
     interactions: Snapshot, items: Snapshot, cutoffs: Snapshot
@@ -101,12 +153,51 @@ def item_neighbours(
     """For each item the items that the same users take, at the cutoff of each target."""
 
     def find(as_of: pd.Timestamp) -> pa.Table:
-        log = event_log(interactions, items, as_of)
-        found = SimilarItems().neighbours(log)
-        ids = log.items[log.columns[: found.links.shape[0]]]
-        return neighbours.to_table(found, as_of, pd.Index(ids))
+        return _neighbours(interactions, items, as_of)
 
     yield from by_cutoff(cutoffs_of(cutoffs, targets=True), find)
+
+
+def _candidates_know_nothing_later(
+    candidate: Snapshot,
+    interactions: Snapshot,
+    items: Snapshot,
+    users: Snapshot,
+    cutoffs: Snapshot,
+    als_factors: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
+    shop: Shop,
+    project: Project,
+) -> Iterator[Failure]:
+    """Cut the log at a cutoff, fit every retriever again: what some users are proposed, and every
+    score of it, must be the same. Names the retrievers that differ."""
+    as_of = proof_cutoff(cutoffs)
+    if as_of is None or proved_before(candidate, part_name(as_of)):
+        return
+    ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
+    some = sorted(np.random.default_rng(shop.seed).permutation(ids)[:PROOF_USERS].tolist())
+    vectors = item_vectors(items, item_texts, text_embeddings)
+    chosen = registry.members(retriever_config(shop), vectors.matrix)
+    log = event_log(cut_off(interactions, as_of), items, as_of)
+    fitted = fit_members(log, chosen, als_factors, shop.seed)
+    with indexed(project, log, fitted, chosen) as ready:
+        again = tables.CANDIDATES.conform(generator.generate(log, ready, chosen, some))
+    stored = candidate.to_arrow(part=part_name(as_of))
+    stored = stored.filter(pc.is_in(stored["user_id"], value_set=pa.array(some, pa.string())))
+    if again.equals(stored):
+        return
+    guilty = [n for n in chosen if not _same_list(again, stored, n)]
+    named = f" (retrievers: {', '.join(guilty)})" if guilty else ""
+    yield Failure(SAW_THE_FUTURE + named, part=part_name(as_of))
+
+
+def _same_list(left: pa.Table, right: pa.Table, retriever: str) -> bool:
+    """Whether a retriever's own lists are the same in both, scores included."""
+    score, rank = f"score_{retriever}", f"rank_{retriever}"
+    own = [t.filter(pc.is_valid(t[rank])) for t in (left, right)]
+    columns = ["user_id", "item_id", score, rank]
+    return bool(own[0].select(columns).equals(own[1].select(columns)))
 
 
 def _every_user_has_candidates(candidate: Snapshot, users: Snapshot) -> Iterator[Failure]:
@@ -144,7 +235,11 @@ def _all_that_retrievers_see(
     group=GROUP,
     kinds=["python", "numpy"],
     config=("retrieval", "seed"),
-    rules=[_every_user_has_candidates, _candidates_are_catalogue_items],
+    rules=[
+        _every_user_has_candidates,
+        _candidates_are_catalogue_items,
+        _candidates_know_nothing_later,
+    ],
     units=_all_that_retrievers_see,
 )
 def candidates(

@@ -22,7 +22,29 @@ from recsys_assets.staging.cutoffs import Grid, end_of_data, plan
 GROUP = "staging"
 
 
-@table_asset(tables.ITEMS, group=GROUP, kinds=["duckdb", "sql"], sql=["staging/items"])
+def _the_catalogue_is_the_product_table(
+    candidate: Snapshot, raw_items: Snapshot
+) -> Iterator[Failure]:
+    """Every product of the source and nothing else: which of them sold is not for it to say."""
+    ours = candidate.to_arrow(["item_id"])["item_id"].combine_chunks()
+    theirs = pc.unique(raw_items.to_arrow(["item_id"])["item_id"])
+    for missing, known, text in (
+        (theirs, ours, "products of the source are left out: a catalogue made of what sold knows "
+         "which products will sell"),
+        (ours, theirs, "items are not in the product table of the source"),
+    ):  # fmt: skip
+        rows = int(pc.sum(pc.invert(pc.is_in(missing, value_set=known))).as_py() or 0)
+        if rows:
+            yield Failure(text, "item_id", rows)
+
+
+@table_asset(
+    tables.ITEMS,
+    group=GROUP,
+    kinds=["duckdb", "sql"],
+    sql=["staging/items"],
+    rules=[_the_catalogue_is_the_product_table],
+)
 def items(raw_items: Snapshot, warehouse: Warehouse) -> pa.Table:
     """The complete catalogue with every gap filled by a stated rule.
 

@@ -19,6 +19,7 @@ from recsys_assets.core.metrics import (
     recall_at,
     seeded_uniform,
     time_share_split,
+    within_user_auc,
 )
 from recsys_assets.core.vectors import ItemVectors
 
@@ -265,3 +266,13 @@ def test_a_users_draw_does_not_depend_on_who_else_is_drawn() -> None:
 def test_vectors_that_are_not_of_length_one_are_refused(bad: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="length 1"):
         ItemVectors(np.array(["a"], dtype=object), np.array(bad, dtype=np.float32))
+
+
+def test_the_auc_within_users_counts_pairs_of_one_user_only_and_ties_half() -> None:
+    user = np.array([0, 0, 0, 1, 1, 2])
+    label = np.array([1, 0, 0, 1, 0, 1])
+    value = np.array([5.0, 5.0, np.nan, 1.0, 0.0, 9.0])
+    # user 0: one tie (half) and one pair right; user 1: one pair right; user 2 has no negative
+    assert within_user_auc(user, value, label) == pytest.approx((0.5 + 1 + 1) / 3)
+    assert within_user_auc(user, -np.nan_to_num(value), label) == pytest.approx(2.5 / 3)
+    assert within_user_auc(user[:0], value[:0], label[:0]) == 0.5

@@ -160,3 +160,28 @@ def test_shifted_scores_block_the_same_recipe_and_are_reported_of_another() -> N
 def test_equal_retrains_are_refused_at_most_rarely() -> None:
     refused = sum(bool(beside(BASE + metric(0, seed=100 + n, spread=0.08))) for n in range(30))
     assert refused <= 2
+
+
+def test_a_first_release_that_leads_what_is_simpler_by_too_much_is_held() -> None:
+    models = {"ours": BASE * 2, "retriever: good": BASE * 1.9, "personal_frequency": BASE}
+    measured = Measured(models, SLICES)
+    plausible = gate.blocking(gate.lead_is_plausible(measured, RULES, repeats=False))
+    assert plausible == [], "where nothing repeats, personal frequency is no yardstick"
+    held = gate.blocking(gate.lead_is_plausible(measured, RULES, repeats=True))
+    assert len(held) == 1 and "against personal_frequency" in held[0]
+    models["retriever: good"] = BASE
+    held = gate.blocking(gate.lead_is_plausible(Measured(models, SLICES), RULES, repeats=False))
+    assert len(held) == 1 and "against retriever: good" in held[0]
+
+
+def test_a_single_feature_that_tells_the_label_is_held_and_named() -> None:
+    assert gate.feature_is_plausible("score_ease", 0.81, 300, RULES).outcome == "passed"
+    held = gate.feature_is_plausible("score_peek", 0.99, 300, RULES)
+    assert held.outcome == "failed" and "score_peek" in held.text
+    assert gate.feature_is_plausible("score_peek", 0.99, 30, RULES).outcome == "reported"
+
+
+def test_a_catalogue_of_what_sold_is_held() -> None:
+    assert gate.catalogue_is_plausible(26_000, 2_639, RULES).outcome == "passed"
+    assert gate.catalogue_is_plausible(2_639, 2_639, RULES).outcome == "failed"
+    assert gate.catalogue_is_plausible(3, 3, RULES).outcome == "reported"

@@ -27,6 +27,15 @@ class Gate(Part):
     """Models of the scoreboard; `best_retriever` is the best single retriever of the shop."""
     implausible_gain: float = Field(default=0.3, gt=0)
     """A gain on task all of this share is held back until somebody has found out why."""
+    implausible_lead: float = Field(default=0.5, gt=0)
+    """The same for a lead over what is simpler (the best single retriever; where things repeat,
+    personal frequency), which a first release has to pass too."""
+    implausible_auc: float = Field(default=0.95, gt=0.5, le=1)
+    """A single feature that orders a user's candidates so well is a leak until somebody has found
+    out why. On the default data the best one reaches .81."""
+    max_cold_taken: float = Field(default=0.5, gt=0, le=1)
+    """Of the items on offer that nobody had ever taken, the share that is taken within the horizon.
+    Above it the catalogue was made of what sold. On the default data it is .10."""
     golden_users: list[str] = []
     """Users who must have lists that come from the ranker."""
     min_served: float = Field(default=0.99, ge=0, le=1)

@@ -1,0 +1,329 @@
+"""What the gates of the ranking stage ask of time: does a table know what came after its cutoff,
+and does the ranker learn from what a server will have?
+
+Belongs here: rules over stored tables, each a generator of failures. Does not belong here: how any
+table is made.
+
+Proofs are made at one cutoff (`core.cutoffs.proof_cutoff`): the code is the same at all of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_assets.core.assets import proved_before
+from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import (
+    cut_off,
+    cutoff_of,
+    cutoffs_of,
+    proof_cutoff,
+)
+from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.quality import Failure
+from recsys_assets.core.tables import Table
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ranking import features, tables, training
+from recsys_assets.retrieval.hidden import hidden_at
+
+SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
+NOT_FEATURES = (*features.KEYS, "label", "label_again")
+PROOF_USERS = 200
+"""So many users' rows are made again."""
+TWICE = 0.01
+"""Share of a horizon's events that may stand before its cutoff too."""
+_SAME_BASKET = 0.9
+"""A basket of which so much was delivered again, at another time, is one basket."""
+
+
+def days_know_nothing_later(
+    candidate: Snapshot, interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse
+) -> Iterator[Failure]:
+    """Cut the log at a cutoff, recompute: every byte must be the same."""
+    for as_of in _proof_cutoffs(candidate, cutoffs):
+        cut = cut_off(interactions, as_of).to_arrow()
+        again = features.user_item_days(warehouse, cut, as_of)
+        yield from _same(candidate, tables.USER_ITEM_DAYS, again, as_of)
+
+
+def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
+    """The same for a feature group; the days it is made of have proved themselves."""
+
+    def knows_nothing_later(
+        candidate: Snapshot,
+        interactions: Snapshot,
+        user_item_days: Snapshot,
+        items: Snapshot,
+        users: Snapshot,
+        cutoffs: Snapshot,
+        shop: Shop,
+        warehouse: Warehouse,
+    ) -> Iterator[Failure]:
+        for as_of in _proof_cutoffs(candidate, cutoffs):
+            again = features.feature_table(
+                name,
+                warehouse,
+                user_item_days=user_item_days.paths(part_name(as_of)),
+                interactions=cut_off(interactions, as_of).to_arrow(),
+                items=items.paths(),
+                users=users.paths(),
+                as_of=as_of,
+                horizon_days=shop.cutoffs.horizon_days,
+            )
+            yield from _same(candidate, tables.GRAIN_TABLES[name], again, as_of)
+
+    return knows_nothing_later
+
+
+def _proof_cutoffs(candidate: Snapshot, cutoffs: Snapshot) -> list[pd.Timestamp]:
+    """The earliest cutoff with labels, and the one that everything is measured at."""
+    moments = {proof_cutoff(cutoffs), cutoff_of(cutoffs, "evaluate")} - {None}
+    return sorted(m for m in moments if m and not proved_before(candidate, part_name(m)))
+
+
+def _same(
+    candidate: Snapshot, contract: Table, again: pa.Table, as_of: pd.Timestamp
+) -> Iterator[Failure]:
+    part = part_name(as_of)
+    stored, again = candidate.to_arrow(part=part), contract.conform(again)
+    if again.equals(stored):
+        return
+    columns = [n for n in again.column_names if again.num_rows != stored.num_rows
+               or not again[n].equals(stored[n])]  # fmt: skip
+    yield Failure(SAW_THE_FUTURE, ", ".join(columns[:5]), part=part)
+
+
+def no_event_on_both_sides(
+    candidate: Snapshot, interactions: Snapshot, cutoffs: Snapshot
+) -> Iterator[Failure]:
+    """A basket that was delivered again under other times and ids must not lie on both sides of a
+    cutoff: what is to be predicted would be known.
+
+    Such a basket is known by its session id and its lines (item, quantity, value), at least a day
+    apart. Without session ids a repeated purchase and a repeated delivery look the same.
+    """
+    repeated = _repeated_lines(interactions)
+    if repeated.empty:
+        return
+    times = interactions.to_arrow(["event_time"])["event_time"]
+    frame = cutoffs.to_pandas()
+    for row in frame[frame["complete"]].to_dict("records"):
+        as_of, end = row["as_of"], row["horizon_end"]
+        inside = pc.and_(pc.greater_equal(times, as_of), pc.less(times, end))
+        total = int(pc.sum(inside).as_py() or 0)
+        late = (repeated["event_time"] >= as_of) & (repeated["event_time"] < end)
+        twice = int((late & (repeated["first"] < as_of)).sum())
+        if total and twice / total > TWICE:
+            yield Failure(
+                f"{twice / total:.0%} of the events in the horizon stand before the cutoff too, "
+                "under the same basket and other times: duplicates across the split",
+                rows=twice,
+                part=part_name(as_of),
+            )
+            return
+
+
+def _repeated_lines(interactions: Snapshot) -> pd.DataFrame:
+    """event_time and first (time of the same line's first delivery) of the lines of baskets that
+    came again, a day or more later."""
+    basket, line = ["user_id", "session_id"], ["item_id", "quantity", "value"]
+    log = interactions.to_arrow([*basket, *line, "event_time", "counts_as_taken"])
+    log = log.filter(pc.and_(log["counts_as_taken"], pc.is_valid(log["session_id"])))
+    span = log.group_by(basket).aggregate([("event_time", "min"), ("event_time", "max")])
+    lasted = pc.subtract(span["event_time_max"], span["event_time_min"])
+    long = span.filter(pc.greater_equal(lasted, pa.scalar(pd.Timedelta(days=1).to_pytimedelta())))
+    nothing = pd.DataFrame({"event_time": [], "first": []})
+    if not long.num_rows:
+        return nothing
+    rows = log.join(long.select(basket), basket, join_type="inner").to_pandas()
+    key = [*basket, *line]
+    first = rows.groupby(key, dropna=False)["event_time"].transform("min")
+    last = rows.groupby(key, dropna=False)["event_time"].transform("max")
+    again = last - first >= pd.Timedelta(days=1)
+    share = again.groupby([rows[b] for b in basket]).transform("mean")
+    found = (share >= _SAME_BASKET) & again
+    return pd.DataFrame({"event_time": rows["event_time"], "first": first})[found]
+
+
+def learns_from_what_is_served(
+    candidate: Snapshot,
+    candidates: Snapshot,
+    hidden_candidates: Snapshot,
+    user_item_days: Snapshot,
+    items: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    shop: Shop,
+    warehouse: Warehouse,
+) -> Iterator[Failure]:
+    """The features of some users' rows, made again the way they are made when there is no label:
+    every value must be the same. A feature that looks at labels, or at the rows that were chosen by
+    them, is another one there."""
+    parts = [p for p in candidate.parts if p]
+    if not parts:
+        return
+    part = parts[0]
+    grains = {
+        "item_features": item_features,
+        "user_features": user_features,
+        "user_item_features": user_item_features,
+        "user_category_features": user_category_features,
+        "store_item_features": store_item_features,
+    }
+    expected = features.feature_names(candidates.columns)
+    own = [n for n in candidate.columns if n not in NOT_FEATURES]
+    for name in sorted(set(own) - set(expected)):
+        yield Failure("a server does not have this feature", name)
+    if set(own) == set(expected) and own != expected:
+        yield Failure("the features are in another order than a server has them")
+    rows = candidate.to_arrow(part=part)
+    some = pa.array(_spread(rows["user_id"], PROOF_USERS), pa.string())
+    rows = rows.filter(pc.is_in(rows["user_id"], value_set=some))
+
+    def of_some(table: Snapshot) -> pa.Table:
+        proposed = table.to_arrow(part=part)
+        return proposed.filter(pc.is_in(proposed["user_id"], value_set=some))
+
+    as_of = rows["as_of"][0].as_py()
+    shown, tables_at = training.hide(
+        warehouse,
+        of_some(candidates),
+        items.paths(),
+        {name: s.to_arrow(part=part) for name, s in grains.items()},
+        user_item_days=user_item_days.to_arrow(part=part),
+        hidden=list(
+            hidden_at(
+                items.to_arrow(["item_id"])["item_id"].to_pylist(), pd.Timestamp(as_of), shop.seed
+            )
+        ),
+        proposed=of_some(hidden_candidates),
+    )
+    served = features.join_features(warehouse, shown, items.paths(), tables_at)
+    served = served.filter(pc.is_in(_pairs(served), value_set=_pairs(rows).combine_chunks()))
+    if served.num_rows != rows.num_rows:
+        missing = rows.num_rows - served.num_rows
+        yield Failure("rows that no retriever proposed", rows=missing, part=part)
+        return
+    for name in own:
+        if name not in expected:
+            continue
+        learned, shown = _floats(rows, name), _floats(served, name)
+        differ = int((~((learned == shown) | (np.isnan(learned) & np.isnan(shown)))).sum())
+        if differ:
+            yield Failure(
+                "is not what a server would have: it depends on the label or on the rows drawn",
+                name, differ, part,
+            )  # fmt: skip
+
+
+def _pairs(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(rows["user_id"], rows["item_id"], "\0")
+
+
+def _floats(rows: pa.Table, name: str) -> np.ndarray:
+    return rows[name].cast(pa.float32()).to_numpy()
+
+
+def _spread(ids: pa.ChunkedArray, n: int) -> Sequence[str]:
+    """At most `n` of the ids, evenly over them."""
+    known = pc.unique(ids)
+    step = max(1, len(known) // n)
+    return known[::step][:n].to_pylist()
+
+
+def no_feature_only_tells_windows_apart(candidate: Snapshot) -> Iterator[Failure]:
+    """A feature with one value per window (the month, say) says nothing about a candidate, and its
+    value at serving is one that no window had."""
+    ranges = _ranges(candidate)
+    if len(ranges) < 2:
+        return
+    for name in (n for n in candidate.columns if n not in NOT_FEATURES):
+        own = [r[name] for r in ranges.values()]
+        if all(r is not None and r[0] == r[1] for r in own) and len(set(own)) > 1:
+            yield Failure("is constant within every window and differs between them", name)
+
+
+def _ranges(snapshot: Snapshot) -> dict[str, Mapping[str, tuple[float, float] | None]]:
+    """Part -> column -> smallest and largest value, None where all is null. From the statistics
+    that Parquet keeps, so nothing is read."""
+    found: dict[str, Mapping[str, tuple[float, float] | None]] = {}
+    for part in snapshot.parts:
+        own: dict[str, tuple[float, float] | None] = {}
+        for path in snapshot.paths(part):
+            data = pq.ParquetFile(path).metadata
+            for group in range(data.num_row_groups):
+                for at in range(data.num_columns):
+                    column = data.row_group(group).column(at)
+                    name, known = column.path_in_schema, column.statistics
+                    has = known is not None and known.has_min_max
+                    before = own.get(name)
+                    now = (known.min, known.max) if has else None
+                    if before and now:
+                        now = (min(before[0], now[0]), max(before[1], now[1]))
+                    own[name] = now or before
+        if own:
+            found[part] = own
+    return found
+
+
+def features_vary_when_served(
+    candidate: Snapshot,
+    training_rows: Snapshot,
+    candidates: Snapshot,
+    items: Snapshot,
+    cutoffs: Snapshot,
+    item_features: Snapshot,
+    user_features: Snapshot,
+    user_item_features: Snapshot,
+    user_category_features: Snapshot,
+    store_item_features: Snapshot,
+    warehouse: Warehouse,
+) -> Iterator[Failure]:
+    """What differs between candidates in every window must differ at a target too: a context that
+    is known of the past and has one value (or none) when lists are made teaches what cannot be
+    asked."""
+    learned = _ranges(training_rows)
+    varied = [
+        name
+        for name in training_rows.columns
+        if name not in NOT_FEATURES
+        and learned
+        and all((r := own[name]) is not None and r[0] < r[1] for own in learned.values())
+    ]
+    if not varied:
+        return
+    grains = {
+        "item_features": item_features,
+        "user_features": user_features,
+        "user_item_features": user_item_features,
+        "user_category_features": user_category_features,
+        "store_item_features": store_item_features,
+    }
+    flat = set(varied)
+    moments = {part_name(m) for m in cutoffs_of(cutoffs, targets=True)} - set(learned)
+    for part in sorted(moments):
+        rows = candidates.to_arrow(part=part)
+        some = pa.array(_spread(rows["user_id"], PROOF_USERS), pa.string())
+        rows = rows.filter(pc.is_in(rows["user_id"], value_set=some))
+        tables_at = {name: s.to_arrow(part=part) for name, s in grains.items()}
+        served = features.join_features(warehouse, rows, items.paths(), tables_at)
+        flat &= {n for n in flat if n in served.column_names and _one_value(_floats(served, n))}
+        if not flat:
+            return
+    for name in sorted(flat) if moments else ():
+        yield Failure(
+            "differs in every label window and has one value, or none, for all candidates "
+            "that are served: constant at serving", name,
+        )  # fmt: skip
+
+
+def _one_value(values: np.ndarray) -> bool:
+    known = values[~np.isnan(values)]
+    return len(known) == 0 or (len(known) == len(values) and known.min() == known.max())

@@ -1,0 +1,255 @@
+"""Leaks planted in the code that makes the tables: the gate of the graph refuses each by name.
+
+Every plant changes a function of the product, and the table goes through its own asset and gate.
+The control is the same path without the plant: `base` is made by it, and every gate passed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from recsys_assets.core import warehouse
+from recsys_assets.core.cutoffs import cutoff_of
+from recsys_assets.core.lake import Snapshot
+from recsys_assets.indexing import assets as indexing
+from recsys_assets.ranking import features, training
+from recsys_assets.retrieval import assets as retrieval
+from recsys_assets.retrieval.contract import EventLog
+from recsys_assets.staging import assets as staging
+from tests.redteam.shop import CHAIN, RETRIEVERS, RedShop, as_interactions, events
+
+UNTRAINED = tuple(n for n in CHAIN if n not in ("training_rows", "rankers", "scored_candidates"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> RedShop:
+    """The shop up to its training rows, without any plant: every gate passes."""
+    shop = RedShop.build(tmp_path_factory.mktemp("base") / "home")
+    assert shop.refusal(*UNTRAINED, "training_rows") == ""
+    return shop
+
+
+@pytest.fixture
+def again(base: RedShop, tmp_path: Path) -> Callable[..., str]:
+    """Makes tables anew in a copy of the shop; gives the reason why the last one is refused."""
+
+    def make(*names: str) -> str:
+        return base.copy(tmp_path / "copy", without=names).refusal(*names)
+
+    return make
+
+
+def in_sql(patch: pytest.MonkeyPatch, folder: Path, file: str, old: str, new: str) -> None:
+    """A copy of `sql/` in which one file reads otherwise."""
+    root = folder / "sql"
+    copytree(warehouse.sql_root(), root)
+    text = (root / file).read_text(encoding="utf-8")
+    assert old in text
+    (root / file).write_text(text.replace(old, new), encoding="utf-8")
+    patch.setattr(warehouse, "sql_root", lambda: root)
+
+
+def in_group(
+    patch: pytest.MonkeyPatch, group: str, leak: Callable[[pa.Table, dict[str, Any]], pa.Table]
+) -> None:
+    """A feature group whose table goes through `leak` (table, arguments) before it is stored."""
+    real = features.feature_table
+
+    def planted(name: str, store: warehouse.Warehouse, **given: Any) -> pa.Table:
+        table = real(name, store, **given)
+        return leak(table, given) if name == group else table
+
+    patch.setattr(features, "feature_table", planted)
+
+
+def in_training(patch: pytest.MonkeyPatch, leak: Callable[[pa.Table], pa.Table]) -> None:
+    """Training rows that go through `leak` before they are stored."""
+    real = training.training_frame
+    patch.setattr(training, "training_frame", lambda *a, **k: leak(real(*a, **k)))
+
+
+def put(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """`table` with a column replaced, as float32."""
+    column = pa.array(np.asarray(values, dtype=np.float32), from_pandas=True)
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+def test_a_feature_that_reads_the_label_window_is_refused(
+    again: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_sql(
+        monkeypatch, tmp_path, "ranking/user_item_features.sql",
+        "FROM interactions_as_of($as_of)", "FROM interactions",
+    )  # fmt: skip
+    assert "saw the future" in again("user_item_features")
+
+
+def test_a_popularity_count_over_the_whole_table_is_refused_and_named(
+    again: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(table: pa.Table, given: dict[str, Any]) -> pa.Table:
+        log = warehouse.Warehouse().run(
+            "SELECT item_id, count(*) AS n FROM log GROUP BY item_id",
+            {"log": given["interactions"]},
+        )
+        n = dict(zip(log["item_id"].to_pylist(), log["n"].to_pylist(), strict=True))
+        return put(table, "item_users_84", [n.get(i, 0) for i in table["item_id"].to_pylist()])
+
+    in_group(monkeypatch, "item_features", count)
+    assert "item_users_84: changes when the events after the cutoff" in again("item_features")
+
+
+def test_features_that_look_at_the_label_or_the_month_are_refused_and_each_is_named(
+    again: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leak(rows: pa.Table) -> pa.Table:
+        frame = rows.select(["item_id", "label"]).to_pandas()
+        encoded = frame.groupby("item_id")["label"].transform("mean")
+        rows = put(rows, "item_price", np.where(frame["label"] > 0, 1.0, np.nan))
+        rows = put(rows, "item_gap_mean", encoded)
+        return rows.append_column("basket_price", rows["item_price"])
+
+    in_training(monkeypatch, leak)
+    in_group(
+        monkeypatch, "user_features",
+        lambda table, given: put(
+            table, "user_store_share", np.full(table.num_rows, given["as_of"].dayofyear)
+        ),
+    )  # fmt: skip
+    reasons = again("user_features", "training_rows")
+    for name, why in {
+        "item_price": "is not what a server would have",  # exists only for positives
+        "item_gap_mean": "is not what a server would have",  # ids encoded by their own label
+        "basket_price": "a server does not have this feature",
+        "user_store_share": "is constant within every window and differs between",  # the month
+    }.items():
+        assert f"{name}: {why}" in reasons
+    assert len(reasons.split("; ")) == 4, "no other feature is accused"
+
+
+def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
+    again: Callable[..., str], base: RedShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = cutoff_of(base.project.lake.read("cutoffs"), "live")
+
+    def promoted(table: pa.Table, given: dict[str, Any]) -> pa.Table:
+        chance = np.random.default_rng(1).random(table.num_rows) < 0.3
+        empty = np.full(table.num_rows, np.nan)
+        return put(table, "item_discount_share_14", empty if given["as_of"] == live else chance)
+
+    in_group(monkeypatch, "item_features", promoted)
+    reasons = again("item_features", "training_rows", "rankers", "scored_candidates")
+    assert "item_discount_share_14: differs in every label window" in reasons
+    assert "constant at serving" in reasons
+
+
+def peeking(through: Callable[[Snapshot], Snapshot]) -> Callable[..., EventLog]:
+    """The log of a cutoff with the next fortnight in it, read `through` a view of the events."""
+
+    def log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
+        later = as_of + pd.Timedelta(days=14)
+        found = EventLog.from_frames(through(interactions).to_arrow(), items.to_arrow(), later)
+        return replace(found, as_of=as_of)
+
+    return log
+
+
+@pytest.mark.parametrize("table", RETRIEVERS)
+def test_a_retriever_that_peeks_is_refused(
+    table: str, again: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "event_log", peeking(lambda given: given))
+    reasons = again(table)
+    assert "saw the future" in reasons
+    if table == "candidates":
+        assert "retrievers: als, content, frequency, popularity_28d" in reasons
+
+
+def test_an_index_built_from_later_data_is_refused(
+    base: RedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert base.copy(tmp_path / "control").refusal("vector_index") == ""
+    monkeypatch.setattr(
+        indexing, "interactions_as_of", lambda log, as_of, columns: log.to_arrow(columns)
+    )
+    reasons = base.copy(tmp_path / "planted").refusal("vector_index")
+    assert "content_hash: differs" in reasons and "saw the future" in reasons
+
+
+def test_a_catalogue_derived_from_the_interactions_is_refused(
+    again: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sold = warehouse.Warehouse.query, pa.array(events()["item_id"].unique())
+
+    def planted(self: warehouse.Warehouse, name: str, *given: Any) -> pa.Table:
+        table = real(self, name, *given)
+        if name == "staging/items":
+            table = table.filter(pc.is_in(table["item_id"], value_set=sold))
+        return table
+
+    monkeypatch.setattr(warehouse.Warehouse, "query", planted)
+    assert "products of the source are left out" in again("items")
+
+
+def with_labels(folder: Path, log: pd.DataFrame) -> str:
+    return RedShop.build(folder, log=log).refusal("cutoffs", "labels")
+
+
+def test_baskets_that_were_delivered_on_both_sides_of_a_cutoff_are_refused(
+    base: RedShop, tmp_path: Path
+) -> None:
+    as_of = cutoff_of(base.project.lake.read("cutoffs"), "evaluate")
+    log = events()
+    late = log[(log["event_time"] >= as_of) & (log["user_id"] < "u030")]
+    shifted = late.assign(event_time=late["event_time"] - pd.Timedelta(days=20))
+    reasons = with_labels(tmp_path / "twice", as_interactions(pd.concat([log, shifted])))
+    assert "duplicates across the split" in reasons
+    # The same lines under baskets of their own are a habit.
+    habit = shifted.assign(session_id=shifted["session_id"] + "-earlier")
+    assert with_labels(tmp_path / "habit", as_interactions(pd.concat([log, habit]))) == ""
+
+
+def test_a_label_window_that_reaches_into_its_target_is_refused(
+    again: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = staging.plan
+
+    def overlapping(*given: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+        calendar, fits = real(*given)
+        more = pd.Timedelta(days=3)
+        return calendar, fits.assign(window_horizon_end=fits["window_horizon_end"] + more)
+
+    monkeypatch.setattr(staging, "plan", overlapping)
+    assert "a label window ends after its target's cutoff" in again("fits")
+
+
+@pytest.mark.parametrize("rule", ["grain", "parity"])
+def test_without_its_rule_a_plant_gets_through(
+    rule: str, again: Callable[..., str], base: RedShop, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    names: Sequence[str]
+    if rule == "grain":
+        names = ["user_item_features"]
+        in_sql(
+            monkeypatch, tmp_path, "ranking/user_item_features.sql",
+            "FROM interactions_as_of($as_of)", "FROM interactions",
+        )  # fmt: skip
+    else:
+        names = ["training_rows"]
+        in_training(monkeypatch, lambda rows: put(rows, "item_price", rows["label"].to_numpy()))
+    producer = base.assets[names[0]].producer
+    rules = producer.rules
+    object.__setattr__(producer, "rules", ())
+    try:
+        assert again(*names) == ""
+    finally:
+        object.__setattr__(producer, "rules", rules)
