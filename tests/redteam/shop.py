@@ -47,7 +47,7 @@ ranker:
   new: {rounds: 5, min_data_in_leaf: 10}
   again: {rounds: 5, min_data_in_leaf: 10}
 evaluation: {bootstrap: 50}
-releases: {gate: {min_users: 30}}
+releases: {gate: {min_users: 30, margin: {all: 0.05, new: 0.05}}}
 placements: {for_you: {length: 10}, discover: {length: 10}, buy_again: {length: 10}}
 """
 
@@ -75,13 +75,13 @@ def raw_items() -> pd.DataFrame:
     )
 
 
-def events(seed: int = 7) -> pd.DataFrame:
+def events(seed: int = 7, users: int = USERS_N) -> pd.DataFrame:
     """Baskets every few days: people like two kinds of things, and go back to what they had."""
     random = np.random.default_rng(seed)
     rows = []
     sold = ITEMS_N - UNSOLD
     popular = 1 / (1 + np.arange(sold)) ** 0.6
-    for user in range(USERS_N):
+    for user in range(users):
         liked = random.choice(KINDS, 2, replace=False)
         weight = popular * np.where(np.isin(np.arange(sold) % KINDS, liked), 8.0, 1.0)
         known: list[int] = []
