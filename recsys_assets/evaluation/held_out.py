@@ -5,7 +5,7 @@ here: metrics (`core.metrics`), fitting (retrieval does), and the choice of what
 (`policy.py`).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -137,20 +137,26 @@ def all_lists(cutoff: Cutoff, k: int, only: Collection[tuple[str, str]] | None =
                 yield task, model, lists
 
 
-def seeds_of(scored: pa.Table, served: int) -> dict[int, pa.Table]:
+def seeds_of(
+    scored: pa.Table, served: int, tasks: Sequence[str]
+) -> Iterator[tuple[int, list[str], pa.Table]]:
     """The scored candidates of one cutoff once per seed, each with its scores as the served ones.
 
-    `served` is the seed behind `score_all` and `score_new`.
+    `served` is the seed behind `score_all` and the like. With each seed come the tasks that were
+    ranked with it: tasks whose rankers are the mean of several seeds count theirs in longer steps,
+    and scores of another seed must not be measured twice.
     """
     plain = [name for name in scored.column_names if "_seed_" not in name]
-    found = {served: scored.select(plain)}
+    found: dict[int, tuple[list[str], pa.Table]] = {served: (list(tasks), scored.select(plain))}
     for column in scored.column_names:
         task, _, seed = column.removeprefix("score_").partition("_seed_")
-        if seed and scored[column].null_count < scored.num_rows:
-            table = found.setdefault(int(seed), scored.select(plain))
+        if seed and task in tasks and scored[column].null_count < scored.num_rows:
+            ranked, table = found.get(int(seed), ([], scored.select(plain)))
             at = plain.index(f"score_{task}")
-            found[int(seed)] = table.set_column(at, f"score_{task}", scored[column])
-    return dict(sorted(found.items()))
+            table = table.set_column(at, f"score_{task}", scored[column])
+            found[int(seed)] = ([*ranked, task], table)
+    for number, (ranked, table) in sorted(found.items()):
+        yield number, ranked, table
 
 
 def top(rows: pd.DataFrame, k: int) -> pd.DataFrame:

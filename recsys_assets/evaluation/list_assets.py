@@ -366,9 +366,10 @@ def evaluation_lists(
     catalogue, taken = items.to_pandas(), cutoff.taken
     vectors = item_vectors(items, item_texts, text_embeddings)
     nobody = instead.iloc[:0]
-    for seed, table in held_out.seeds_of(_scored_of(cutoff.scored, people), shop.seed).items():
+    everybody = _scored_of(cutoff.scored, people)
+    for seed, ranked, table in held_out.seeds_of(everybody, shop.seed, tasks):
         scored = table.to_pandas()
-        for task in tasks:
+        for task in ranked:
             placement = held_out.PLACEMENT_OF_TASK[task]
             own = rules_of(shop, placement)
             own = replace(own, length=DEPTH, pool=2 * DEPTH)

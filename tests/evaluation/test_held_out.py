@@ -47,6 +47,25 @@ def test_each_seed_is_read_as_if_it_were_the_served_one() -> None:
             "score_new_seed_8": pa.array([None], pa.float64()),
         }
     )
-    found = seeds_of(scored, served=7)
-    assert {seed: t["score_all"].to_pylist() for seed, t in found.items()} == {7: [0.1], 8: [0.2]}
-    assert all(t.column_names == ["user_id", "score_all", "score_new"] for t in found.values())
+    found = {seed: (ranked, t) for seed, ranked, t in seeds_of(scored, 7, ["all", "new"])}
+    assert {seed: t["score_all"].to_pylist() for seed, (_, t) in found.items()} == {
+        7: [0.1],
+        8: [0.2],
+    }
+    assert all(t.column_names == ["user_id", "score_all", "score_new"] for _, t in found.values())
+
+
+def test_a_seed_counts_only_for_the_tasks_that_were_ranked_with_it() -> None:
+    """`new` is the mean of two rankers, so its second seed is the third of `all`."""
+    scored = pa.table(
+        {
+            "score_all": [0.1],
+            "score_all_seed_8": [0.2],
+            "score_all_seed_9": [0.3],
+            "score_new": [0.4],
+            "score_new_seed_9": [0.5],
+            "score_new_seed_11": [0.6],
+        }
+    )
+    found = [(seed, ranked) for seed, ranked, _ in seeds_of(scored, 7, ["all", "new"])]
+    assert found == [(7, ["all", "new"]), (8, ["all"]), (9, ["all", "new"]), (11, ["new"])]
