@@ -6,13 +6,17 @@ short to measure). Does not belong here: the rules themselves (`gate.py`), readi
 
 from collections.abc import Callable, Mapping, Sequence
 
+import pandas as pd
+
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.settings.releases import Task
+from recsys_assets.evaluation.held_out import PLACEMENT_OF_TASK
 from recsys_assets.publishing import gate
-from recsys_assets.publishing.evidence import Evidence
+from recsys_assets.publishing.evidence import TASKS, Evidence
 from recsys_assets.publishing.gate import Criterion, Measured
 from recsys_assets.publishing.refit import RefitError
+from recsys_assets.ranking.rules import STAND_IN
 
 LISTS = "evaluation_lists"
 RECIPE = "recipe beside what is served"
@@ -43,13 +47,16 @@ def judge(
                 "the lists themselves are judged",
             )
         )
+    lists = challenger.lists()
+    simpler = _published_instead(lists)
     for task, own in measured.items():
-        found += gate.against_simpler(task, own, rules, first=incumbent is None, seed=seed)
+        found += gate.against_simpler(
+            task, own, rules, first=incumbent is None, stands_in=task in simpler, seed=seed
+        )
     if measured:
         found += _plausible(challenger, measured, shop)
     if "rankers" in challenger.manifest.tables:
         found.append(gate.features_are_served(challenger.feature_faults()))
-    lists = challenger.lists()
     users = challenger.table("users").to_pandas(["user_id"])["user_id"]
     found += gate.lists_are_fit(lists, users, placements, rules)
     if incumbent is None:
@@ -61,10 +68,17 @@ def judge(
     found += gate.lists_beside_served(lists, incumbent.lists(), rules)
     found.append(
         gate.scores_beside_served(
-            challenger.live_scores(), incumbent.live_scores(), rules, changed=changed
+            challenger.live_scores(), incumbent.live_scores(), rules, changed=changed,
+            stands_in="all" in simpler,
         )
-    )
+    )  # fmt: skip
     return gate.corrected(found, rules)
+
+
+def _published_instead(lists: pd.DataFrame) -> frozenset[Task]:
+    """The tasks whose lists are those of something simpler than the ranker."""
+    instead = set(lists.loc[lists["policy"] == STAND_IN, "placement"])
+    return frozenset(t for t in TASKS if PLACEMENT_OF_TASK[t] in instead)
 
 
 def _plausible(

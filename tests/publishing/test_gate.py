@@ -117,6 +117,15 @@ def test_the_best_of_many_retrievers_blocks_a_later_release_and_is_reported_of_a
     assert gate.blocking(gate.against_simpler("new", measured, RULES, first=False)) == []
 
 
+def test_what_is_published_instead_of_the_ranker_need_not_be_better_than_itself() -> None:
+    measured = Measured({"ours": BASE, "retriever: good": BASE, "popularity_7d": BASE}, SLICES)
+    found = gate.against_simpler("all", measured, RULES, first=False, stands_in=True)
+    assert gate.blocking(found) == []
+    assert len(gate.blocking(gate.against_simpler("all", measured, RULES, first=False))) > 0
+    worse = Measured({"ours": BASE, "popularity_7d": BASE + 0.05}, SLICES)
+    assert gate.blocking(gate.against_simpler("all", worse, RULES, first=False, stands_in=True))
+
+
 def test_baselines_that_a_shop_does_not_have_are_not_asked_for() -> None:
     assert gate.against_simpler("new", Measured({"ours": BASE}, SLICES), RULES, first=False) == []
 
@@ -155,6 +164,8 @@ def test_shifted_scores_block_the_same_recipe_and_are_reported_of_another() -> N
     assert gate.scores_beside_served(old, old, RULES, changed=False).value == 0
     assert gate.scores_beside_served(new, old, RULES, changed=False).outcome == "failed"
     assert gate.scores_beside_served(new, old, RULES, changed=True).outcome == "reported"
+    unseen = gate.scores_beside_served(new, old, RULES, changed=False, stands_in=True)
+    assert unseen.outcome == "reported" and "no list goes by them" in unseen.text
 
 
 def test_equal_retrains_are_refused_at_most_rarely() -> None:
