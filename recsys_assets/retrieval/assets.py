@@ -34,8 +34,8 @@ from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 
 GROUP = "retrieval"
 SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
-PROOF_USERS = 200
-"""So many users' candidates are made again from a log that was cut."""
+PROOF_BATCHES = 2
+"""So many batches of users get their candidates made again from a log that was cut."""
 _NO_WINDOW = ""
 """The one part of a table by window where the data are too short for any."""
 ALS = "als"
@@ -176,7 +176,7 @@ def _candidates_know_nothing_later(
     if as_of is None or proved_before(candidate, part_name(as_of)):
         return
     ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
-    some = sorted(np.random.default_rng(shop.seed).permutation(ids)[:PROOF_USERS].tolist())
+    some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
     vectors = item_vectors(items, item_texts, text_embeddings)
     chosen = registry.members(retriever_config(shop), vectors.matrix)
     log = event_log(cut_off(interactions, as_of), items, as_of)

@@ -24,13 +24,17 @@ from recsys_assets.retrieval.contract import (
 )
 from recsys_assets.retrieval.registry import Member
 
+USER_BATCH = 128
+"""Users scored together. The last bit of a matrix product can depend on a row's place in its
+batch, so the same users in the same batches are what makes the same bytes."""
+
 
 def generate(
     log: EventLog,
     fitted: Mapping[str, Fitted],
     chosen: Mapping[str, Member],
     users: Sequence[str] | pd.Index,
-    user_batch: int = 128,
+    user_batch: int = USER_BATCH,
     eligible: BoolArray | None = None,
 ) -> pa.Table:
     """Candidates of `users` (ids; those without history included) at `log.as_of`.
@@ -41,7 +45,7 @@ def generate(
     retriever r by name score_<r> float32 (of every pair the retriever can score, null otherwise)
     and rank_<r> int32 (1 = first of its list, null if the pair is not in it). Sorted by user_id,
     item_id. `eligible` (by item code) keeps items out of the lists. Batches are padded to
-    `user_batch` so that a user's row does not depend on company.
+    `user_batch`, so that the last one is computed like every other.
     """
     ids = pd.Index(sorted(set(users)), dtype=object)
     codes = log.user_codes(ids)
@@ -57,6 +61,14 @@ def generate(
             )
             parts.append((row + start, item, scores, ranks))
     return _table(log, ids, names, parts)
+
+
+def whole_batches(users: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+    """The users of up to `n` random batches of those that `generate` makes of `users`."""
+    ids = sorted(set(users))
+    starts = np.arange(0, len(ids), USER_BATCH)
+    drawn = sorted(rng.permutation(starts)[:n].tolist())
+    return [user for start in drawn for user in ids[start : start + USER_BATCH]]
 
 
 def _batch(

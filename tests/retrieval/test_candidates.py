@@ -145,3 +145,15 @@ def test_the_union_is_as_deep_as_the_rankers_order_says() -> None:
     assert out.loc[("all", "x"), ["recall_1", "recall_2"]].tolist() == [0.5, 1]
     margins = candidates.union_margins(out.loc["all"].reset_index())
     assert margins == {"recall_1": -0.5, "recall_2": -0.5}
+
+
+def test_a_sample_of_users_keeps_the_batches_that_they_were_scored_in() -> None:
+    users = [f"u{n:03d}" for n in range(3 * candidates.USER_BATCH + 5)]
+    drawn = candidates.whole_batches(users[::-1], 2, np.random.default_rng(7))
+    assert drawn == sorted(set(drawn))
+    for start in range(0, len(drawn), candidates.USER_BATCH):
+        batch = drawn[start : start + candidates.USER_BATCH]
+        at = users.index(batch[0])
+        assert at % candidates.USER_BATCH == 0
+        assert batch == users[at : at + candidates.USER_BATCH]
+    assert candidates.whole_batches(users, 9, np.random.default_rng(7)) == users
