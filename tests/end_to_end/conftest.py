@@ -76,10 +76,11 @@ class ShopRun:
             "COLUMNS": "200",
         }
 
-    def recsys(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def recsys(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "dagster_project.cli", *arguments],
-            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
+            cwd=ROOT, env={**self.environment, **environment}, capture_output=True, text=True,
+            check=False,
         )  # fmt: skip
 
 

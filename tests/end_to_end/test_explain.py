@@ -1,5 +1,7 @@
 """Explanations of what is served, through the command line and in bulk."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -8,6 +10,7 @@ from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import evidence
 from recsys_assets.ranking.grounding import check, name_keys
 from tests.end_to_end.conftest import ShopRun
+from tests.language_model.server import FakeAnthropic
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +75,56 @@ def test_for_somebody_nobody_knows_the_popular_list_is_explained(shop_run: ShopR
     shown = shop_run.recsys("explain", "nobody", first)
     assert shown.returncode == 0, shown.stderr
     assert "nobody knows this user" in shown.stdout
+
+
+KEY = "sk-ant-canary-51ab"
+
+
+def asked(shop_run: ShopRun, fake: FakeAnthropic, *arguments: str) -> str:
+    """What the command prints when a language model is there to be asked."""
+    shown = shop_run.recsys(*arguments, ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=fake.url)
+    assert shown.returncode == 0, shown.stderr
+    assert KEY not in shown.stdout + shown.stderr
+    return shown.stdout
+
+
+def test_an_invented_sentence_gives_way_to_the_plain_one_and_no_user_is_sent(
+    shop_run: ShopRun, lists: pd.DataFrame
+) -> None:
+    said = lists[(lists["placement"] == "for_you") & (lists["reason_code"] == "repeat")].iloc[0]
+
+    def invent(sent: dict[str, Any], schema: dict[str, Any], body: dict[str, Any]) -> Any:
+        return {"id": sent["id"], "sentence": "You bought it 999 times, with caviar."}
+
+    with FakeAnthropic(invent) as fake:
+        shown = asked(shop_run, fake, "explain", said["user_id"], said["item_id"])
+        assert len(fake.posted()) == 1
+        assert said["user_id"] not in str(fake.requests)
+    assert "In our own words: not grounded" in shown and said["reason"] in shown
+
+
+def test_discover_follows_the_models_order_only_if_it_is_one_of_what_was_sent(
+    shop_run: ShopRun, lists: pd.DataFrame
+) -> None:
+    sent_titles: list[list[str]] = []
+
+    def backwards(sent: dict[str, Any], schema: dict[str, Any], body: dict[str, Any]) -> Any:
+        sent_titles.append(next(v for v in sent.values() if isinstance(v, list)))
+        return {"id": sent["id"], "order": list(range(len(sent_titles[-1]), 0, -1))}
+
+    def first_twice(sent: dict[str, Any], schema: dict[str, Any], body: dict[str, Any]) -> Any:
+        return {"id": sent["id"], "order": [1, 1]}
+
+    discover = lists[(lists["placement"] == "discover") & (lists["policy"] == "ranker")]
+    one, other = sorted(discover["user_id"].unique())[3:5]
+    with FakeAnthropic(backwards) as fake:
+        shown = asked(shop_run, fake, "recommend", one, "--placement", "discover", "--rerank")
+        assert one not in str(fake.requests)
+    items = discover[discover["user_id"] == one].sort_values("rank")["item_id"].tolist()
+    places = [shown.find(item) for item in items]
+    assert min(places) >= 0 and places != sorted(places)
+    if len(sent_titles[0]) == len(items):
+        assert places == sorted(places, reverse=True)
+    with FakeAnthropic(first_twice) as fake:
+        shown = asked(shop_run, fake, "recommend", other, "--placement", "discover", "--rerank")
+    assert "not an order of what was sent" in shown

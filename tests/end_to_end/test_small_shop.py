@@ -36,8 +36,7 @@ def test_every_user_with_or_without_history_gets_every_complete_placement(
 def test_discover_holds_nothing_that_was_taken_and_buy_again_nothing_else(
     lists: pd.DataFrame, sales: pd.DataFrame
 ) -> None:
-    bought = sales[sales["how_many"] > 0]
-    pairs = pd.MultiIndex.from_frame(bought[["who", "what"]])
+    pairs = pd.MultiIndex.from_frame(sales[["who", "what"]])
     keys = pd.MultiIndex.from_frame(lists[["user_id", "item_id"]])
     taken = keys.isin(pairs)
     assert not taken[lists["placement"] == "discover"].any()
@@ -45,11 +44,11 @@ def test_discover_holds_nothing_that_was_taken_and_buy_again_nothing_else(
 
 
 def test_a_reason_that_counts_counts_right(lists: pd.DataFrame, sales: pd.DataFrame) -> None:
-    bought = sales[sales["how_many"] > 0]
-    times = bought.groupby(["who", "what"])["receipt"].nunique()
+    # A line of quantity 0 is a purchase too: the shop file gives such lines no type of their own.
+    times = sales.groupby(["who", "what"])["receipt"].nunique()
     rows = lists[lists["reason_code"] == "repeat"]
     assert len(rows) > 100
-    for row in rows.sample(100, random_state=1).to_dict("records"):
+    for row in rows.to_dict("records"):
         stated = json.loads(row["reason_evidence"])["n_taken"]
         assert stated == times[(row["user_id"], row["item_id"])]
         assert str(stated) in row["reason"] or "once" in row["reason"] or "twice" in row["reason"]
