@@ -37,6 +37,7 @@ RETRIEVERS = {
     "frequency": "your own history with it",
     "next_basket": "what your baskets usually hold",
     "next_item": "what often follows the things you took last",
+    "newcomers": "new things like those you take",
     "popularity": "how popular it is lately",
     "repeat_interval": "your own rhythm with it",
     "similar_items": "what people take who take the same things as you",
