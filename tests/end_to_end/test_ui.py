@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from recsys_assets.core.lake import BusyError, Lake
 from tests.end_to_end.conftest import ROOT, ShopRun
 
 LAUNCH = """
@@ -151,6 +152,17 @@ def test_poison_does_not_pass_materialize_all_and_a_repair_does(ui: Ui, shop: Sh
     assert shop.lake.served("recommendations").content_id == before
 
 
+def wait_until_free(lake: Lake, seconds: float = 60) -> None:
+    """A run that the UI started is over before its process has let go of the lake."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with lake.exclusive("a test"):
+                return
+        except BusyError:
+            time.sleep(0.5)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -171,6 +183,7 @@ def test_emptiness_keeps_the_previous_state_and_says_so(
         path.write_text(content, encoding="utf-8")
         if name == "sales.csv":
             resent.write_text(content, encoding="utf-8")
+        wait_until_free(shop.lake)
         done = shop.recsys("run")
         assert done.returncode == 1
         assert words in done.stderr, done.stderr
