@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 MAX_LENGTH = 300
@@ -142,8 +143,9 @@ def check(
 
     Refused: a number, number word or rhythm ("weekly") that the evidence does not state with the
     same unit; a word that is neither `GLUE` nor in the evidence; words of the evidence run together
-    as it never has them; "you bought this" where the evidence has no such fact; hidden characters,
-    other symbols, more than `MAX_LENGTH` characters.
+    as it never has them; "you bought this" where the evidence has no such fact; a comparison or a
+    bound ("5 times more", "the most", "up to 40") in other words than the evidence's; hidden
+    characters, other symbols, more than `MAX_LENGTH` characters.
     """
     form = list(_form(sentence))
     if form:
@@ -153,6 +155,7 @@ def check(
     problems = list(_counts(words, facts))
     problems += _names(words, facts, names)
     problems += _claims(words, facts)
+    problems += _comparisons(words, facts)
     return list(dict.fromkeys(problems))
 
 
@@ -211,6 +214,9 @@ def _key(word: str) -> str:
 _GLUE_KEYS = frozenset(_key(word) for word in GLUE)
 _CLAIM_KEYS = frozenset(_key(word) for word in CLAIMS)
 _ORDINARY = _GLUE_KEYS | _CLAIM_KEYS
+_START = _Word(".", ".", glued=False)
+_COMPARED = _CLAIM_KEYS | frozenset(_UNITS) | {"so", "than"}
+_MULTIPLIED = frozenset({"times", "twice", "thrice"})
 _VAGUE_KEYS = frozenset(_key(word) for word in _VAGUE)
 _CONTRACTIONS = frozenset(
     f"{word}'{end}"
@@ -443,6 +449,22 @@ def _says_taken(words: Sequence[_Word]) -> bool:
             if len(rest) >= 2 and rest[0] in _TAKING and rest[1] in ("this", "it"):
                 return True
     return False
+
+
+def _comparisons(words: Sequence[_Word], facts: Sequence[Sequence[_Word]]) -> Iterator[Problem]:
+    """Words that together compare or bound, where no fact has them side by side."""
+    known = {(a.key, b.key) for fact in facts for a, b in pairwise([_START, *fact])}
+    for a, b in pairwise([_START, *words]):
+        compares = (
+            b.key == "most"
+            or a.key == "than"
+            or (a.key == "more" and b.key in _COMPARED)
+            or (a.text.casefold() in _MULTIPLIED and b.key in ("more", "as", "the"))
+            or (b.key == "more" and _number(a) is not None)
+            or (a.key == "to" and _number(b) is not None)
+        )
+        if compares and (a.key, b.key) not in known:
+            yield Problem("claim", f"{a.text} {b.text}" if a is not _START else b.text)
 
 
 def _contains(whole: Key, part: Key) -> bool:

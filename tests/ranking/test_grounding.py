@@ -145,3 +145,10 @@ def test_half_a_name_is_refused_where_it_is_all_of_another() -> None:
     names = name_keys(["Chocolate", "Chocolate Milk 1 Gal", "Chocolate Milk"])
     assert not is_grounded("Chocolate fits you.", evidence, names)
     assert is_grounded("Chocolate Milk fits you.", evidence, names)
+
+
+def test_a_bound_may_be_said_as_the_evidence_says_it() -> None:
+    evidence = ["You bought this 3 times; last time less than a day ago"]
+    assert is_grounded("You bought this 3 times, the last time less than a day ago.", evidence)
+    assert not is_grounded("You bought this less than 3 times.", evidence)
+    assert not is_grounded("You bought this 3 times, more than a day ago.", evidence)
