@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import jobs, resources
 from dagster_project.reaper import reap
@@ -201,10 +202,17 @@ def _progress(record: dg.EventLogEntry) -> Progress | None:
                 detail=result.description or "",
             )
         case dg.DagsterEventType.STEP_FAILURE:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            return Progress("failed", event.step_key or "", detail=error.message if error else "")
+            detail = root_cause(event.step_failure_data.error)
+            return Progress("failed", event.step_key or "", detail=detail)
         case dg.DagsterEventType.RUN_FAILURE:
-            return Progress("failed", "", detail=event.message or "")
+            # before any step: the lake was held by another run, for example
+            detail = root_cause(event.job_failure_data.error) or event.message or ""
+            return Progress("failed", "", detail=detail)
     return None
+
+
+def root_cause(error: SerializableErrorInfo | None) -> str:
+    """The text of the error that all others came of, '' for none."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else ""

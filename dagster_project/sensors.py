@@ -12,11 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import automation, jobs
 from dagster_project.alerts import Alert, Alerts
 from dagster_project.reaper import reap
+from dagster_project.runs import root_cause
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
@@ -175,23 +175,17 @@ def first_error(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
             continue
         match event.event_type:
             case dg.DagsterEventType.ENGINE_EVENT:
-                before = before or _root(event.engine_event_data.error)
+                before = before or root_cause(event.engine_event_data.error)
             case dg.DagsterEventType.RUN_FAILURE:
-                return "", before or event.message or _SILENT
+                why = before or root_cause(event.job_failure_data.error)
+                return "", why or event.message or _SILENT
             case _:
-                error = _root(event.step_failure_data.error)
+                error = root_cause(event.step_failure_data.error)
                 return event.step_key or "", error or _SILENT
     return "", before or _SILENT
 
 
 _SILENT = "it failed without saying why"
-
-
-def _root(error: SerializableErrorInfo | None) -> str:
-    """The text of the error that all others came of, '' for none."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error else ""
 
 
 def stale_after(shop: Shop) -> timedelta:
