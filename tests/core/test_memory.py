@@ -2,6 +2,7 @@
 
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -40,3 +41,15 @@ def test_a_step_that_fails_is_measured_up_to_its_failure():
         time.sleep(0.01)
         raise ValueError
     assert cost.seconds >= 0.01
+
+
+def test_what_is_garbage_is_found_before_and_after_more_was_imported() -> None:
+    class Node:
+        other: "Node"
+
+    for _ in range(2):
+        node = Node()
+        node.other, gone = node, weakref.ref(node)
+        del node
+        release_memory()
+        assert gone() is None
