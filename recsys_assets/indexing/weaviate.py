@@ -206,9 +206,9 @@ class WeaviateIndex:
         self, release_id: str, queries: Vectors, k: int, where: Filter = EVERYTHING
     ) -> list[Hits]:
         """See `VectorIndex.nearest`."""
-        check_depth(k)
         from weaviate.classes.query import MetadataQuery
 
+        check_depth(k)
         name = self._collection(release_id)
         self._described(name)[0].refuse(queries)
         collection = self._client.collections.use(name)
@@ -234,9 +234,9 @@ class WeaviateIndex:
 
     def matching(self, release_id: str, text: str, k: int, where: Filter = EVERYTHING) -> Hits:
         """See `VectorIndex.matching`."""
-        check_depth(k)
         from weaviate.classes.query import MetadataQuery
 
+        check_depth(k)
         collection = self._client.collections.use(self._collection(release_id))
         asked = words(text)
         if not asked:
@@ -290,9 +290,9 @@ class WeaviateIndex:
 
     def _forget_deleted(self) -> None:
         """Remove the aliases of releases whose collection somebody deleted."""
-        living = self._living_aliases()
-        for alias in self._aliases():
-            if alias not in living and self._release_of(alias):
+        there = set(self._collections())
+        for alias, collection in self._aliases().items():
+            if collection not in there and self._release_of(alias):
                 self._unalias(alias)
 
     def _collections(self) -> list[str]:

@@ -166,8 +166,6 @@ class FakeWeaviate:
                     return 200, None
                 case ["GET", "aliases"]:
                     return 200, {"aliases": [self._alias(a) for a in sorted(self.aliases)]}
-                case ["GET", "aliases", name]:
-                    return (200, self._alias(name)) if name in self.aliases else (404, None)
                 case ["POST", "aliases"]:
                     self.before_change("create alias")
                     name, target = body["alias"], body["class"]

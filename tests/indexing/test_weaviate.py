@@ -280,6 +280,16 @@ def test_a_spare_collection_is_reused_and_the_served_one_is_never_written(
     assert len(server.schema) == 2
 
 
+def test_a_collection_longer_than_one_page_is_read_to_its_end(
+    index: WeaviateIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weaviate, "_SCAN", 20)  # 60 objects: three full pages and an empty one
+    once, twice = shop.crowd(60, changed=[3]), shop.crowd(59, changed=[3])
+    assert index.build(release_of(once), once).written == 60
+    made = index.build(release_of(twice), twice)
+    assert (made.written, made.deleted, made.unchanged) == (0, 1, 59)
+
+
 class _Stopped(Exception):  # noqa: N818
     pass
 
