@@ -214,8 +214,8 @@ class Batches:
         for line in lines:
             if isinstance(line, Mapping) and isinstance(line.get("result"), Mapping):
                 by_key.setdefault(str(line.get("custom_id")), line["result"])
-        if missing := sum(key not in by_key for key in batch.keys):
-            raise ServiceError("unreadable", again=bool(missing), sent=True)
+        if not by_key.keys() >= set(batch.keys):
+            raise ServiceError("unreadable", again=True, sent=True)
         answers: dict[str, Answer] = {}
         usage, dollars = Usage(), 0.0
         prices, model = self._model.ledger.prices, self._model.settings.model
@@ -229,7 +229,7 @@ class Batches:
                 usage, dollars = usage + used, dollars + prices.cost(model, used, batch=True)
                 if key not in wanted:
                     continue
-                answer = read_message(wanted[key], result["message"])[0]
+                answer = read_message(wanted[key], result.get("message"))[0]
             if key in wanted:
                 answers[key] = answer
         return answers, usage, dollars

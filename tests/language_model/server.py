@@ -126,6 +126,8 @@ class FakeAnthropic:
                 result = {"type": "expired"}
             if fault == "batch errored":
                 result = {"type": "errored", "error": {"type": "error", "error": {"type": "x"}}}
+            if fault == "batch bare":
+                result = {"type": "succeeded"}
             lines.append({"custom_id": request["custom_id"], "result": result})
         if fault == "batch stranger":
             lines += [{**lines[0], "custom_id": "nobody"}, lines[0]]

@@ -133,6 +133,7 @@ def test_a_batch_that_is_not_done_in_time_is_collected_by_a_later_run(
         ("batch expired", ["expired"] * 4, 4),
         ("batch half expired", ["expired", "", "expired", ""], 2),
         ("batch errored", ["rejected"] * 4, 4),
+        ("batch bare", ["unreadable"] * 4, 4),
     ],
 )
 def test_only_what_a_batch_did_not_answer_is_asked_again(
