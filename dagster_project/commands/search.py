@@ -6,7 +6,7 @@ Belongs here: arguments, which release is asked, layout. Does not belong here: s
 
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -57,7 +57,7 @@ def search(
     if text != asked:
         out.print(f"No item says {asked!r}: searching for {text!r}.", markup=False)
     model = project.shop.encoder.model
-    query = Vectors(embed.model_id(model), embed.embed(_encoder(model), [text]))
+    query = Vectors(embed.model_id(model), embed.embed(embed.load_encoder(model), [text]))
     with closing(_open(project)) as index:
         taste = _taste(project, index, release, user) if user else None
         if user and taste is None:
@@ -118,15 +118,6 @@ def index(
             inputs = ", ".join(f"{k} {v[:8]}" for k, v in sorted(release.built_from.items()))
             grid.add_row(release.id, state, f"{release.objects:,}", release.model, inputs)
     out.print(grid)
-
-
-def _encoder(model: str | None) -> Any:
-    from transformers.utils import logging
-
-    from recsys_assets.content import embed
-
-    logging.disable_progress_bar()
-    return embed.load_encoder(model)
 
 
 def _reranked(

@@ -38,7 +38,9 @@ def load_encoder(model: str | None) -> Any:
     """A sentence-transformers model: a path or name, or None for the bundled one."""
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # for loading the weights, in every command and log
     torch.set_num_threads(1)  # 2 threads per text are 3 to 6 times slower on a busy machine
     return SentenceTransformer(model or str(bundled_model()), device="cpu")
 
