@@ -1,7 +1,7 @@
 """From what somebody says they like to search queries and to what must not be shown.
 
 Belongs here: reading one text by its words, against the catalogue's own vocabulary. Does not belong
-here: vectors and items (`first_list.py`), asking a language model (`reading.py`).
+here: vectors and items (`shelf.py`), asking a language model (`reading.py`).
 
 No model is needed: clauses are cut at punctuation, what follows a negation is avoided, diets rule
 out what they stand for, and what is left between ordinary words are the queries.

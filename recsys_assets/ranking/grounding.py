@@ -42,7 +42,7 @@ GLUE = frozenset(
     a about above add addition after again all along already also although am an and any are as
     at back based basket be because been before being below both bought but buy buying by can
     choice chose chosen come comes could did do does down due each else enjoy every explain
-    explained fact far find fit fits for found from get gets give given go goes good great habit
+    explained fact far find fit fits for found from get gets give given go goes habit
     habits had happy has have here history hope how i if in into is it item items its itself
     just keep know known last let like list look looking looks made make makes match matches may
     me might mind more much must need of on onto or order ordered our ours out own
