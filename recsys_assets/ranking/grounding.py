@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from recsys_assets.onboarding.preferences import stem
+
 MAX_LENGTH = 300
 """A longer sentence is refused, in characters."""
 
@@ -193,31 +195,18 @@ def _words(text: str) -> list[_Word]:
     for match in _TOKEN.finditer(unicodedata.normalize("NFKC", text)):
         piece = match.group()
         glued = match.start() == end and bool(found) and found[-1].is_word and piece[0].isalnum()
-        found.append(_Word(piece, _key(piece), glued))
+        found.append(_Word(piece, stem(piece), glued))
         end = match.end()
     return found
 
 
-def _key(word: str) -> str:
-    """Lower case, without the possessive, singular."""
-    word = word.casefold().replace("’", "'")
-    word = word.removesuffix("'s")
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes", "oes")):
-        return word[:-2]
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
-
-
-_GLUE_KEYS = frozenset(_key(word) for word in GLUE)
-_CLAIM_KEYS = frozenset(_key(word) for word in CLAIMS)
+_GLUE_KEYS = frozenset(stem(word) for word in GLUE)
+_CLAIM_KEYS = frozenset(stem(word) for word in CLAIMS)
 _ORDINARY = _GLUE_KEYS | _CLAIM_KEYS
 _START = _Word(".", ".", glued=False)
 _COMPARED = _CLAIM_KEYS | frozenset(_UNITS) | {"so", "than"}
 _MULTIPLIED = frozenset({"times", "twice", "thrice"})
-_VAGUE_KEYS = frozenset(_key(word) for word in _VAGUE)
+_VAGUE_KEYS = frozenset(stem(word) for word in _VAGUE)
 _CONTRACTIONS = frozenset(
     f"{word}'{end}"
     for word in ("you", "it", "that", "this", "we", "i", "they", "there", "here", "what", "who")
