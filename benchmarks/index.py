@@ -146,7 +146,9 @@ def main() -> None:
     arguments = parser.parse_args()
     vectors, texts = material()
     for size in arguments.sizes:
-        folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+        if arguments.folder:
+        Path(arguments.folder).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
             run(size, vectors, texts, folder)
         finally:
