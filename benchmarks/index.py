@@ -145,10 +145,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to build (default: a temporary folder)")
     arguments = parser.parse_args()
     vectors, texts = material()
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     for size in arguments.sizes:
-        if arguments.folder:
-        Path(arguments.folder).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+        folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
             run(size, vectors, texts, folder)
         finally:
