@@ -14,7 +14,6 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import at_cutoff, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import per_user_metrics
-from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.enrichment.relations import type_relations as relations_of
 from recsys_assets.enrichment.vocabulary import type_level
 from recsys_assets.evaluation import cold_items, held_out, tables
@@ -26,11 +25,7 @@ from recsys_assets.evaluation.cold_items import (
     Enrichment,
     Verdict,
 )
-from recsys_assets.evaluation.reading import (
-    first_places,
-    measured_cutoff,
-    no_rows,
-)
+from recsys_assets.evaluation.reading import first_places, measured_cutoff, no_rows
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, hidden_items
 from recsys_assets.retrieval.newcomers import Newcomers
@@ -71,8 +66,8 @@ def enrichment_lift(
     """
     texts = item_texts.to_pandas(["text_hash", "text"])
     enrichment = item_enrichment.to_pandas().merge(texts, on="text_hash")
-    catalogue, people = items.to_pandas(), users.to_pandas()
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    catalogue, people, stored = items.to_pandas(), users.to_pandas(), items.to_arrow()
+    content = Content(item_vectors(items, item_texts, text_embeddings).matrix)
     decided: list[Verdict] | None = None
     frames: list[pd.DataFrame] = []
     for target, lists in (("tune", tune_lists), ("evaluate", evaluation_lists)):
@@ -80,35 +75,37 @@ def enrichment_lift(
         if as_of is None:
             continue
         known = interactions_as_of(interactions, as_of)
-        log = EventLog.from_frames(known, items.to_arrow(), as_of)
+        log = EventLog.from_frames(known, stored, as_of)
         later = labels.to_pandas(part=part_name(as_of))
         where = ColdSet.of(log, later)
         if where.relevant.empty:
             continue
         given = Enrichment.of(log, catalogue, enrichment, at_cutoff(type_relations, as_of), people)
+        newcomers, uses = Newcomers().fit(log), given.fit(log)
         if target == "tune":
-            tried, _ = cold_items.measure(
-                where, Newcomers().fit(log), given.fit(log), cold_items.grid(), depths=(20,)
-            )
+            tried, _ = cold_items.measure(where, newcomers, uses, cold_items.grid(), depths=(20,))
             decided = cold_items.verdicts(tried, shop.evaluation.bootstrap, shop.seed)
         if decided is None:
             continue
         mixes = cold_items.chosen_mixes(decided)
-        found, cold = _measured(where, given, mixes, vectors)
+        found, cold = cold_items.measure(where, newcomers, uses, mixes, content.fit(log))
         summed = partial(_summed, shop=shop, target=target)
         frames += summed(found, cold_items.NO_HISTORY)
         frames += summed(_in_lists(lists, later, where, cold, shop), cold_items.IN_LISTS)
 
         warm = log.items[log.columns[: log.n_warm]]
         gone = hidden_items(warm, HIDDEN_SHARE, shop.seed)
-        less = EventLog.from_frames(known, items.to_arrow(), as_of, gone)
+        less = EventLog.from_frames(known, stored, as_of, gone)
         hidden = ColdSet.of(less, later[later["is_new"]], gone)
         if len(hidden.relevant):
-            rows = known.to_pandas()
+            rows = known.select(["user_id", "item_id", "session_id", "counts_as_taken"]).to_pandas()
             rows = rows[~rows["item_id"].isin(gone)]
             relations = relations_of(rows, catalogue, people, type_level(catalogue))
             given = Enrichment.of(less, catalogue, enrichment, relations, people)
-            frames += summed(_measured(hidden, given, mixes, vectors)[0], cold_items.HIDDEN)
+            found, _ = cold_items.measure(
+                hidden, Newcomers().fit(less), given.fit(less), mixes, content.fit(less)
+            )
+            frames += summed(found, cold_items.HIDDEN)
     if decided is None:
         return no_rows(tables.ENRICHMENT_LIFT)
     table = pd.concat(frames, ignore_index=True)
@@ -118,17 +115,6 @@ def enrichment_lift(
     return table.reindex(columns=columns).sort_values(
         list(tables.ENRICHMENT_LIFT.key), ignore_index=True
     )
-
-
-def _measured(
-    where: ColdSet,
-    given: Enrichment,
-    mixes: Mapping[str, Mapping[str, float]],
-    vectors: ItemVectors,
-) -> tuple[Frames, Frames]:
-    log = where.log
-    content = Content(vectors.matrix).fit(log)
-    return cold_items.measure(where, Newcomers().fit(log), given.fit(log), mixes, content)
 
 
 def _in_lists(
