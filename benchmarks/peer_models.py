@@ -8,7 +8,7 @@ Usage (by `peers.py`): python peer_models.py FOLDER TARGET MODEL SETTINGS DEPTH
 reads  FOLDER/TARGET-events.parquet  user_id, item_id, event_time, as_of: what was taken before
        FOLDER/TARGET-users.parquet   user_id: for whom lists are wanted
 writes FOLDER/lists.parquet          task, user_id, item_id, rank
-       FOLDER/cost.json              seconds, peak_megabytes
+       FOLDER/cost.json              seconds, cpu_seconds, peak_megabytes
 """
 
 import json
@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import lightgbm
 import numpy as np
@@ -35,6 +36,7 @@ from rectools.models.ranking import (
 from scipy import sparse
 
 THREADS = 2
+SEED = 0
 HALF_LIFE_DAYS = 90.0
 WINDOW = "28D"
 TASKS = {"all": False, "new": True}
@@ -44,15 +46,14 @@ TASKS = {"all": False, "new": True}
 class Trees:
     """LightGBM as RecTools' reranker wants it, without scikit-learn."""
 
-    def __init__(self, seed: int) -> None:
-        self.params = {
-            "objective": "binary",
-            "learning_rate": 0.05,
-            "min_data_in_leaf": 100,
-            "num_threads": THREADS,
-            "seed": seed,
-            "verbosity": -1,
-        }
+    params: ClassVar[dict[str, object]] = {
+        "objective": "binary",
+        "learning_rate": 0.05,
+        "min_data_in_leaf": 100,
+        "num_threads": THREADS,
+        "seed": SEED,
+        "verbosity": -1,
+    }
 
     def fit(self, X: pd.DataFrame, y: pd.Series) -> "Trees":
         self.booster = lightgbm.train(self.params, lightgbm.Dataset(X, y), 150)
@@ -62,8 +63,15 @@ class Trees:
         return self.booster.predict(X)
 
 
+def als(settings: dict) -> AlternatingLeastSquares:
+    """ALS with the given factors, regularization and alpha, not yet fitted."""
+    return AlternatingLeastSquares(
+        **settings, iterations=15, num_threads=THREADS, random_state=SEED
+    )
+
+
 def implicit_als(events: pd.DataFrame, users: pd.Series, settings: dict, depth: int):
-    """ALS alone, on log(1 + fading counts): the strongest single model of `implicit` here."""
+    """ALS alone, on log(1 + fading counts)."""
     age = (events["as_of"] - events["event_time"]) / pd.Timedelta(days=1)
     row, people = pd.factorize(events["user_id"], sort=True)
     column, items = pd.factorize(events["item_id"], sort=True)
@@ -73,14 +81,7 @@ def implicit_als(events: pd.DataFrame, users: pd.Series, settings: dict, depth: 
     )
     matrix.sum_duplicates()
     matrix.data = np.log1p(matrix.data)
-    model = AlternatingLeastSquares(
-        factors=settings["factors"],
-        regularization=settings["regularization"],
-        alpha=settings["alpha"],
-        iterations=15,
-        num_threads=THREADS,
-        random_state=settings.get("seed", 0),
-    )
+    model = als(settings)
     model.fit(matrix, show_progress=False)
     known = pd.Index(people).get_indexer(users)
     known = known[known >= 0]
@@ -114,16 +115,8 @@ def rectools_two_stage(events: pd.DataFrame, users: pd.Series, settings: dict, d
     dataset = Dataset.construct(rows)
     wanted = users[users.isin(rows[Columns.User])].to_numpy()
     for task, without_seen in TASKS.items():
-        als = AlternatingLeastSquares(
-            factors=settings["factors"],
-            regularization=settings["regularization"],
-            alpha=settings["alpha"],
-            iterations=15,
-            num_threads=THREADS,
-            random_state=settings.get("seed", 0),
-        )
         sources = (
-            (ImplicitALSWrapperModel(als), 200),
+            (ImplicitALSWrapperModel(als(settings)), 200),
             (ImplicitItemKNNWrapperModel(TFIDFRecommender(K=100, num_threads=THREADS)), 200),
             (PopularModel(popularity="n_users", period=pd.Timedelta(days=28)), 100),
         )
@@ -134,8 +127,8 @@ def rectools_two_stage(events: pd.DataFrame, users: pd.Series, settings: dict, d
             splitter=TimeRangeSplitter(
                 WINDOW, n_splits=1, filter_already_seen=without_seen, filter_cold_items=True
             ),
-            sampler=PerUserNegativeSampler(n_negatives=100, random_state=settings.get("seed", 0)),
-            reranker=Reranker(Trees(settings.get("seed", 0))),
+            sampler=PerUserNegativeSampler(n_negatives=100, random_state=SEED),
+            reranker=Reranker(Trees()),
         )
         model.fit(dataset)
         found = model.recommend(wanted, dataset, k=depth, filter_viewed=without_seen)

@@ -46,7 +46,9 @@ GRID = [
     ),
 ]
 TUNED = {"all": GRID[0], "new": GRID[0]}
-"""What `--search` finds on the tune target of the default data (docs/benchmarks.md)."""
+"""Settings used without `--search`, which finds the same on the tune target of the default data
+(docs/benchmarks.md). They came into `GRID` from the tuning of our own retriever `als`, also there;
+the rest of the grid surrounds them."""
 MODELS = ("implicit ALS", "RecTools two-stage")
 SCRIPT = Path(__file__).parent / "peer_models.py"
 
