@@ -22,7 +22,7 @@ from recsys_assets.evaluation.baselines_blend import (
     popularity_lists,
 )
 from recsys_assets.ranking.features import query_codes
-from recsys_assets.ranking.placements import PlacementName
+from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval.contract import EventLog, Fitted, position_in_run
 from recsys_assets.retrieval.registry import Member
@@ -44,11 +44,6 @@ ranker of its own."""
 RETRIEVER = "retriever: "
 """What the name of a retriever's own list begins with."""
 
-PLACEMENT_OF_TASK: dict[str, PlacementName] = {
-    "all": "for_you",
-    "new": "discover",
-    "again": "buy_again",
-}
 COLD = "cold"
 """Task within the items nobody had taken: their only way in is what is known about them."""
 TASKS = (*PLACEMENT_OF_TASK, COLD)

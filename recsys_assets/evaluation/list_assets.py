@@ -35,7 +35,13 @@ from recsys_assets.evaluation.reading import (
 )
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import rules
-from recsys_assets.ranking.placements import competing, placements, published, rules_of
+from recsys_assets.ranking.placements import (
+    PLACEMENT_OF_TASK,
+    competing,
+    placements,
+    published,
+    rules_of,
+)
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted
 from recsys_assets.retrieval.factorization import FittedFactors
@@ -221,7 +227,7 @@ def tune_lists(
     lists = [
         *(
             (task, held_out.RANKER, shop.seed, held_out.top(competing(scored, placement), k))
-            for task, placement in held_out.PLACEMENT_OF_TASK.items()
+            for task, placement in PLACEMENT_OF_TASK.items()
             if task in tasks
         ),
         *((task, model, shop.seed, rows) for task, model, rows in held_out.all_lists(cutoff, k)),
@@ -260,7 +266,7 @@ def policies(
                 draws=shop.evaluation.bootstrap,
                 seed=shop.evaluation.seed,
             )
-        placement = held_out.PLACEMENT_OF_TASK[task]
+        placement = PLACEMENT_OF_TASK[task]
         rows.append({"task": task, "placement": placement, **asdict(chosen)})
         report.texts[placement] = f"published: {chosen.model}; {chosen.reason}"
     return pd.DataFrame(rows)
@@ -309,9 +315,7 @@ def stand_ins(
         )  # fmt: skip
         found = [
             tables.STAND_INS.conform(
-                rows.drop(columns="rank").assign(
-                    as_of=as_of, placement=held_out.PLACEMENT_OF_TASK[task]
-                )
+                rows.drop(columns="rank").assign(as_of=as_of, placement=PLACEMENT_OF_TASK[task])
             )
             for task, _, rows in held_out.all_lists(cutoff, depth, wanted)
         ]
@@ -370,7 +374,7 @@ def evaluation_lists(
     for seed, ranked, table in held_out.seeds_of(everybody, shop.seed, tasks):
         scored = table.to_pandas()
         for task in ranked:
-            placement = held_out.PLACEMENT_OF_TASK[task]
+            placement = PLACEMENT_OF_TASK[task]
             own = rules_of(shop, placement)
             own = replace(own, length=DEPTH, pool=2 * DEPTH)
             replaced = placement in set(instead["placement"])

@@ -14,7 +14,7 @@ from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.tables import Table
 from recsys_assets.evaluation import held_out
-from recsys_assets.ranking.placements import placements
+from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, placements
 
 OURS = ("ours", "ours_no_rules")
 """`ours`: what would be shown in the placement of the task; `ours_no_rules`: its raw order."""
@@ -25,7 +25,7 @@ WITHOUT_US = ("ranker", "ranker_with_rules")
 def tasks_of(shop: Shop) -> list[str]:
     """The tasks of the shop's placements: nothing is taken again where nothing repeats."""
     named = placements(shop)
-    return [task for task, placement in held_out.PLACEMENT_OF_TASK.items() if placement in named]
+    return [task for task, placement in PLACEMENT_OF_TASK.items() if placement in named]
 
 
 def measured_cutoff(cutoffs: Snapshot, labels: Snapshot, target: str) -> pd.Timestamp | None:

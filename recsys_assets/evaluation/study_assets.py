@@ -26,7 +26,7 @@ from recsys_assets.evaluation.reading import tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
 from recsys_assets.ranking.features import join_features
-from recsys_assets.ranking.placements import competing
+from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
 
@@ -136,7 +136,7 @@ def _measured_at(
     )
     k, rows = shop.evaluation.k, scored.to_pandas()
     lists = [
-        (task, held_out.RANKER, held_out.top(competing(rows, held_out.PLACEMENT_OF_TASK[task]), k))
+        (task, held_out.RANKER, held_out.top(competing(rows, PLACEMENT_OF_TASK[task]), k))
         for task in tasks
     ]
     lists += held_out.all_lists(cutoff, k)

@@ -11,11 +11,11 @@ import pandas as pd
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.settings.releases import Task
-from recsys_assets.evaluation.held_out import PLACEMENT_OF_TASK
 from recsys_assets.publishing import gate
 from recsys_assets.publishing.evidence import TASKS, Evidence
 from recsys_assets.publishing.gate import Criterion, Measured
 from recsys_assets.publishing.refit import RefitError
+from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
 from recsys_assets.ranking.rules import STAND_IN
 
 LISTS = "evaluation_lists"

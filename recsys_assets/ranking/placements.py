@@ -16,6 +16,8 @@ PlacementName = Literal["for_you", "discover", "buy_again"]
 FOR_YOU: PlacementName = "for_you"
 DISCOVER: PlacementName = "discover"
 BUY_AGAIN: PlacementName = "buy_again"
+PLACEMENT_OF_TASK: dict[str, PlacementName] = {"all": FOR_YOU, "new": DISCOVER, "again": BUY_AGAIN}
+"""A ranker's task -> the placement that its order is for."""
 
 VARIANTS = 3
 """At most so many variants of one product in `for_you` and `buy_again`: people do buy several
