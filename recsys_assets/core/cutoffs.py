@@ -24,6 +24,9 @@ from recsys_assets.core.lake import LakeError, Snapshot, part_name
 
 Result = TypeVar("Result")
 
+SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
+"""Why a table is refused that differs when it is made again from a log that was cut (`cut_off`)."""
+
 
 def interactions_as_of(
     interactions: Snapshot, as_of: pd.Timestamp, columns: list[str] | None = None

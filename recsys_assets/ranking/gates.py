@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from recsys_assets.core.assets import proved_before
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
+    SAW_THE_FUTURE,
     cut_off,
     cutoff_of,
     cutoffs_of,
@@ -30,7 +31,6 @@ from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, tables, training
 from recsys_assets.retrieval.hidden import hidden_at
 
-SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
 NOT_FEATURES = (*features.KEYS, "label", "label_again")
 PROOF_USERS = 200
 """So many users' rows are made again."""

@@ -14,6 +14,7 @@ from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, proved_before, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
+    SAW_THE_FUTURE,
     by_cutoff,
     cut_off,
     cutoff_units,
@@ -33,7 +34,6 @@ from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 
 GROUP = "retrieval"
-SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
 PROOF_BATCHES = 2
 """So many batches of users get their candidates made again from a log that was cut."""
 _NO_WINDOW = ""
