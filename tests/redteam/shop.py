@@ -19,8 +19,9 @@ from recsys_assets.ingestion.tables import RAW_ITEMS
 from recsys_assets.staging.tables import INTERACTIONS, USERS
 
 START, DAYS = pd.Timestamp("2024-01-01", tz="UTC"), 140
-USERS_N, ITEMS_N, UNSOLD = 60, 80, 8
+USERS_N, ITEMS_N, UNSOLD = 60, 80, 12
 KINDS = 8
+"""Not as many products sell of every kind: what is counted per kind must differ."""
 SHOP = """\
 name: redteam
 repeats: true

@@ -149,6 +149,8 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     reasons = again("item_features", "training_rows", "rankers", "scored_candidates")
     assert "item_discount_share_14: differs in every label window" in reasons
     assert "constant at serving" in reasons
+    accused = {reason.split(":")[0] for reason in reasons.split("; ")}
+    assert accused == {"item_discount_share_14", "discount_match"}, "and what is made of it"
 
 
 def peeking(through: Callable[[Snapshot], Snapshot]) -> Callable[..., EventLog]:
