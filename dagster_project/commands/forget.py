@@ -36,7 +36,7 @@ def forget(
 
     Exit code 1 if anything is left."""
     from dagster_project.definitions import gated_assets
-    from dagster_project.forget import forget as erase
+    from recsys_assets.erasure.forget import forget as erase
 
     if (user_id is None) != reapply:
         raise LakeError("say whom: `recsys forget USER`, or `recsys forget --reapply`")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.core.lake import CorruptFileError, Lake, LakeError, Version
 from recsys_assets.erasure.tables import LANDED, Redactor
-from recsys_assets.publishing.releases import RELEASE, SHORT, Releases, State
+from recsys_assets.publishing.releases import RELEASE, Releases, State
 
 _NAMING = ("release_verdict", "served_release")
 """Tables whose rows name releases."""
@@ -184,8 +184,3 @@ def _mapped(data: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.Table
     values = [mapping.get(v, v) for v in data[column].to_pylist()]
     place = data.schema.get_field_index(column)
     return data.set_column(place, data.schema.field(column), pa.array(values, data[column].type))
-
-
-def short(release_id: str) -> str:
-    """A release id as people are shown it."""
-    return release_id[:SHORT]

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from dagster_project import forget as forgetting
 from dagster_project.definitions import gated_assets
-from dagster_project.forget import Outcome, forget
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.erasures import Erasures
 from recsys_assets.core.lake import BusyError, Lake
+from recsys_assets.erasure import forget as forgetting
 from recsys_assets.erasure import retained, tables, texts
+from recsys_assets.erasure.forget import Outcome, forget
 from recsys_assets.ingestion.files import ledger_of
 from recsys_assets.publishing.releases import Manifest, Releases
 from recsys_assets.publishing.serving import Served
@@ -224,7 +224,7 @@ _KILLED = """\
 import os, shutil, signal, sys
 from pathlib import Path
 from dagster_project.definitions import gated_assets
-from dagster_project.forget import forget
+from recsys_assets.erasure.forget import forget
 from recsys_assets.core.assets import Project
 from tests.erasure.home import GONE, NOW
 template, folder = Path(sys.argv[1]), Path(sys.argv[2])
