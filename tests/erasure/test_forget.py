@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,12 +25,19 @@ from recsys_assets.publishing.releases import Manifest, Releases
 from recsys_assets.publishing.serving import Served
 from tests.erasure.home import GONE, NOW, build
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home that every test has a copy of."""
+    folder = tmp_path_factory.mktemp("built") / "shop"
+    build(folder)
+    return folder
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return build(tmp_path / "shop")
+def project(built: Path, tmp_path: Path) -> Project:
+    place = shutil.copytree(built, tmp_path / "shop")
+    return Project(home=str(place / "home"), shop_file=str(place / "shop.yaml"))
 
 
 def erase(project: Project, *users: str, dry_run: bool = False) -> Outcome:
@@ -220,63 +228,51 @@ def test_who_reads_the_old_release_reads_it_to_its_end(
     assert erase(project, GONE).proved
 
 
-_KILLED = """\
-import os, shutil, signal, sys
-from pathlib import Path
-from dagster_project.definitions import gated_assets
-from recsys_assets.erasure.forget import forget
-from recsys_assets.core.assets import Project
-from tests.erasure.home import GONE, NOW
-template, folder = Path(sys.argv[1]), Path(sys.argv[2])
-gated = gated_assets(Project(home=str(template / "home"), shop_file=str(template / "shop.yaml")))
-
-def attempt(place, last):
+def attempt(place: Path, last: int) -> int:
+    """Forget in the home at `place`, killed at this call (0: never); returns how many calls."""
     project = Project(home=str(place / "home"), shop_file=str(place / "shop.yaml"))
     calls = 0
-    def counted(real):
-        def call(*given, **more):
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls == last:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*given, **more)
-        return call
-    for name in ("replace", "unlink"):
-        setattr(Path, name, counted(getattr(Path, name)))
-    os.fsync = counted(os.fsync)
-    forget(project, gated, [GONE], "asked", NOW)
-    print(calls, flush=True)
 
-points = [0, *(int(p) for p in sys.argv[3:])]
-for point in points:
-    place = folder / f"at-{point}"
-    shutil.copytree(template, place)
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "fsync")):
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        erase(project, GONE)
+    return calls
+
+
+def killed(place: Path, point: int) -> None:
+    """Forget in the home at `place` in a fork that is killed at this call."""
     child = os.fork()
     if child == 0:
-        attempt(place, point)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
+        try:
+            attempt(place, point)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, point
 
 
-def killed_at(template: Path, folder: Path, points: list[int]) -> int:
-    """Forget in copies of `template`, killed at these calls; returns how many calls there are."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _KILLED, str(template), str(folder),
-         *map(str, points)],
-        cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ},
-    )  # fmt: skip
-    return int(done.stdout.split()[0])
-
-
-def converges(template: Path, folder: Path, points: list[int]) -> int:
+def converges(template: Path, folder: Path, choose: Callable[[int], Iterable[int]]) -> None:
+    """Kill at the points that are chosen from so many, look, forget again, look again."""
     earlier = Erasures(template / "home" / "erasure")  # one key for all copies
     earlier.done([earlier.ask("zoe", "", NOW)], NOW)
-    calls = killed_at(template, folder, points)
-    whole = contents(folder / "at-0" / "home")
-    served = Releases(Lake(folder / "at-0" / "home" / "lake")).state()
+    undisturbed = shutil.copytree(template, folder / "at-0")
+    points = choose(attempt(undisturbed, 0))
+    whole = contents(undisturbed / "home")
+    served = Releases(Lake(undisturbed / "home" / "lake")).state()
     for point in points:
-        place = folder / f"at-{point}"
+        place = shutil.copytree(template, folder / f"at-{point}")
+        killed(place, point)
         project = Project(home=str(place / "home"), shop_file=str(place / "shop.yaml"))
         lake, releases = project.lake, Releases(project.lake)
         releases.check(releases.state().live, deep=True)
@@ -293,21 +289,16 @@ def converges(template: Path, folder: Path, points: list[int]) -> int:
         kinds = [json.loads(line)["kind"] for line in ledger.splitlines()]
         assert kinds in (["asked", "done"] * 2, ["asked", "done"] * 3), point
         shutil.rmtree(place)
-    return calls
 
 
 def test_forget_killed_at_a_sample_of_its_steps_is_finished_by_the_next(
     project: Project, tmp_path: Path
 ) -> None:
-    template = Path(project.shop_file).parent
-    calls = converges(template, tmp_path, [60, 180])
-    assert calls > 180
+    converges(Path(project.shop_file).parent, tmp_path, lambda calls: (calls // 4, calls * 2 // 3))
 
 
 @pytest.mark.faults
 def test_forget_killed_at_every_step_is_finished_by_the_next(
     project: Project, tmp_path: Path
 ) -> None:
-    template = Path(project.shop_file).parent
-    calls = killed_at(template, tmp_path / "count", [])
-    converges(template, tmp_path / "all", list(range(1, calls + 1)))
+    converges(Path(project.shop_file).parent, tmp_path, lambda calls: range(1, calls + 1))
