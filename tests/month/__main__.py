@@ -125,10 +125,10 @@ class Month:
                 self.upload(day)
                 return ["the settings are put back"]
             case 17:
-                self.before = self.plant.served
+                before = self.plant.served
                 done = self.plant.recsys("rollback", "--why", "complaints")
                 demand(done.returncode == 0, f"the rollback works: {done.stderr}")
-                demand(self.plant.served != self.before, "an earlier release is served at once")
+                demand(self.plant.served != before, "an earlier release is served at once")
                 self.rolled_back = self.plant.served
                 self.upload(day)
                 return ["recsys rollback: complaints"]
@@ -138,7 +138,6 @@ class Month:
                 self.upload(day)
                 return ["recsys unpin"]
             case 22:
-                self.before = self.plant.served
                 done = self.plant.recsys("freeze", "--why", "the sale")
                 demand(done.returncode == 0, f"freeze works: {done.stderr}")
                 self.upload(day)
