@@ -38,7 +38,8 @@ def sweep(home: Path) -> None:
 def texts_of(home: Path) -> Iterator[Path]:
     """Text files of a home that nothing else rewrites: logs, alerts, journals, compute logs."""
     skipped = [home / "lake" / n for n in _OTHERS]
-    skipped += [home / LEDGER, home / "arrivals" / "files", home / "index", home / "spill"]
+    skipped += [home / LEDGER, home / "arrivals" / "files", home / "spill"]
+    skipped += [home / "index", home / "index_parts"]  # arrays: a short id may be bytes of a number
     for path in sorted(p for p in home.rglob("*") if p.is_file() and not p.is_symlink()):
         apart = any(path.is_relative_to(s) for s in skipped)
         if not apart and not path.name.endswith(SIDE_FILES) and not is_base(path):

@@ -209,6 +209,17 @@ def test_a_store_that_is_left_out_is_found_by_the_search(
     assert erase(project, GONE).proved
 
 
+@pytest.mark.parametrize("folder", ["index", "index_parts/als_202601010000"])
+def test_an_array_whose_bytes_look_like_an_id_is_not_rewritten(
+    project: Project, folder: str
+) -> None:
+    array = Path(project.home) / folder / "files" / "vectors.npy"
+    array.parent.mkdir(parents=True)
+    array.write_bytes(b"\x00" + GONE.encode() + b"\x00")
+    assert erase(project, GONE).proved
+    assert array.read_bytes() == b"\x00" + GONE.encode() + b"\x00"
+
+
 def test_a_run_that_works_is_not_disturbed(project: Project) -> None:
     before = contents(Path(project.home))
     with project.lake.exclusive("run 7"), pytest.raises(BusyError, match="run 7"):
