@@ -1,12 +1,16 @@
-"""`python -m tests.month [FOLDER]`: lives through the month and prints what happened, day by day.
+"""`python -m tests.month [FOLDER [DAY]]`: lives through the month and prints it, day by day.
 
-Ends with 1 as soon as something that had to happen did not. FOLDER (new) keeps the shop.
+Ends with 1 as soon as something that had to happen did not. FOLDER keeps the shop as it was at the
+end of each day; called with it again, the month goes on after DAY (by default the last one kept).
 """
 
+import json
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,8 +26,11 @@ from tests.month.plant import Clock, NotSeenError, Plant, Ran
 NEW_YORK = ZoneInfo("America/New_York")
 COMES_AT = timedelta(hours=31)
 """How long after the beginning of its day a file comes: 07:00 UTC on the day after."""
-PUBLISHES = frozenset({0, 5, 8, 10, 12, 14, 15, 17, 18, 22, 23, 26, shop.DAYS})
+PUBLISHES = frozenset({0, 5, 12, 14, 15, 17, 18, 22, 23, shop.DAYS})
 """Mornings on which the schedule `daily` is switched on; files come every day."""
+KEPT, STORY = "days", "story.json"
+PARTS = ("home", "inbox", "shop.yaml", "products.csv")
+"""What is put aside of the folder at the end of a day."""
 out = Console(width=150, highlight=False, soft_wrap=True)
 
 
@@ -42,6 +49,8 @@ class Month:
         self.deliveries = shop.Deliveries(folder, shop.sales())
         self.notes: list[str] = []
         self.counts: Counter[str] = Counter()
+        self.rolled_back = ""
+        self.began = time.monotonic()
 
     # -- one day -------------------------------------------------------------------------------
 
@@ -54,6 +63,7 @@ class Month:
         self.publish(0)
         demand(bool(self.plant.served), "the first release is served")
         self.tell(0, ["ten weeks of sales arrive"])
+        self.keep(0)
 
     def live(self, day: int) -> None:
         """One day: its file comes in two pieces, is taken, and the daily run is due."""
@@ -64,6 +74,7 @@ class Month:
             self.publish(day)
             self.evening(day)
         self.tell(day, happened)
+        self.keep(day)
 
     def upload(self, day: int) -> None:
         rows, name = self.deliveries.of_day(day), f"sales_{shop.day_of(day)}.csv"
@@ -187,7 +198,7 @@ class Month:
         )
         return ["kill -9 of daemon, webserver, code server and a run under way; started again"]
 
-    def told(self, kind: str, text: str):  # a condition for `wait`
+    def told(self, kind: str, text: str) -> Callable[[], bool]:
         return lambda: any(
             a["kind"] == kind and text in a["what"] for a in self.plant.webhook.alerts
         )
@@ -227,6 +238,50 @@ class Month:
             case _:
                 demand(served != self.live_before, "the new day's release is served")
 
+    # -- going on later ------------------------------------------------------------------------
+
+    def keep(self, day: int) -> None:
+        """Put aside everything as it is at the end of `day`."""
+        place = self.plant.folder / KEPT / f"{day:02d}"
+        place.mkdir(parents=True)
+        with self.plant.held():
+            for part in PARTS:
+                _copy(self.plant.folder / part, place / part)
+        story = {
+            "now": self.clock.now.isoformat(),
+            "events": list(self.deliveries.events),
+            "rows": self.deliveries.rows,
+            "refused": self.deliveries.refused,
+            "contents": self.deliveries.contents,
+            "alerts": self.plant.webhook.alerts,
+            "counts": self.counts,
+            "rolled_back": self.rolled_back,
+        }
+        (place / STORY).write_text(json.dumps(story), encoding="utf-8")
+
+    def go_on(self, day: int) -> None:
+        """Everything as `keep` left it at the end of `day`, days later than that forgotten."""
+        kept = self.plant.folder / KEPT
+        for later in kept.glob("*"):
+            if int(later.name) > day:
+                shutil.rmtree(later)
+        for part in PARTS:
+            path = self.plant.folder / part
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            _copy(kept / f"{day:02d}" / part, path)
+        story = json.loads((kept / f"{day:02d}" / STORY).read_text(encoding="utf-8"))
+        self.clock.move_to(datetime.fromisoformat(story["now"]))
+        self.deliveries.events = Counter(map(tuple, story["events"]))
+        self.deliveries.rows, self.deliveries.refused = story["rows"], story["refused"]
+        self.deliveries.contents = story["contents"]
+        self.plant.webhook.alerts.extend(story["alerts"])
+        self.counts, self.rolled_back = Counter(story["counts"]), story["rolled_back"]
+        self.plant.new_runs(), self.plant.new_alerts()
+        self.plant.start()
+
     # -- what must hold, and the line ----------------------------------------------------------
 
     def tell(self, day: int, happened: list[str]) -> None:
@@ -241,7 +296,8 @@ class Month:
         )
         date = f"{shop.day_of(day):%a %d %b}" if day else "before    "
         ran = ", ".join(f"{n} {job}" if n > 1 else job for job, n in did.items())
-        out.print(f"{date}  serves {self.plant.served[:SHORT]}  runs: {ran}")
+        minutes = (time.monotonic() - self.began) / 60
+        out.print(f"{date}  serves {self.plant.served[:SHORT]}  runs: {ran}  ({minutes:.1f} min)")
         for text in happened:
             out.print(f"            + {text}", markup=False)
         for text in self.notes:
@@ -259,7 +315,8 @@ class Month:
         columns = ["user_id", "item_id", "event_time", "session_id"]
         raw = lake.read("raw_interactions").to_pandas(columns)
         times = raw["event_time"].dt.strftime("%Y-%m-%d %H:%M:%S")
-        have = Counter(zip(raw["user_id"], raw["item_id"], times, raw["session_id"], strict=True))
+        keys = zip(raw["user_id"], raw["item_id"], times, raw["session_id"], strict=True)
+        have: Counter[tuple[str, ...]] = Counter(keys)
         if have != wanted.events:
             lost, more = wanted.events - have, have - wanted.events
             found.append(f"{len(lost)} events are lost, {len(more)} too many (I1)")
@@ -274,19 +331,26 @@ class Month:
         return found
 
 
-def main(folder: Path) -> int:
-    began = time.monotonic()
+def _copy(source: Path, target: Path) -> None:
+    (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+
+
+def main(folder: Path, after: int | None = None) -> int:
+    """Live through the days after `after`, or through all of them; 0 if all went as it must."""
     month = Month(folder)
     try:
-        month.begin()
-        for day in range(1, shop.DAYS + 1):
+        if after is None:
+            month.begin()
+        else:
+            month.go_on(after)
+        for day in range((after or 0) + 1, shop.DAYS + 1):
             month.live(day)
         doctor = month.plant.recsys("doctor", "--deep")
         demand(doctor.returncode == 0, f"recsys doctor is content: {doctor.stdout}")
         log = Releases(month.plant.lake).state().log
         done = Counter(entry.action for entry in log)
         out.print(
-            f"{shop.DAYS} days in {(time.monotonic() - began) / 60:.0f} minutes: "
+            f"{shop.DAYS} days in {(time.monotonic() - month.began) / 60:.0f} minutes: "
             f"{month.counts['runs']} runs, {month.counts['failed']} failed, "
             f"{month.counts['alerts']} alerts; {dict(done)}",
             markup=False,
@@ -301,7 +365,10 @@ def main(folder: Path) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).mkdir(parents=True)
-        raise SystemExit(main(Path(sys.argv[1])))
-    with tempfile.TemporaryDirectory() as place:
-        raise SystemExit(main(Path(place)))
+        place = Path(sys.argv[1])
+        place.mkdir(parents=True, exist_ok=True)
+        kept = sorted(int(day.name) for day in (place / KEPT).glob("*"))
+        after = int(sys.argv[2]) if len(sys.argv) > 2 else max(kept, default=None)
+        raise SystemExit(main(place, after))
+    with tempfile.TemporaryDirectory() as folder:
+        raise SystemExit(main(Path(folder)))

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -174,12 +174,26 @@ class Plant:
 
     def kill(self) -> None:
         """SIGKILL every process of the tree at once: daemon, webserver, code server, runs."""
-        for member in self._members():
-            with suppress(ProcessLookupError):
-                os.kill(member, signal.SIGKILL)
+        self._signal(self._members(), signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
         self.process = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Every process of the tree stands still meanwhile, wherever it is."""
+        members = self._members()
+        try:
+            self._signal(members, signal.SIGSTOP)
+            yield
+        finally:
+            self._signal(members, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(members: list[int], number: signal.Signals) -> None:
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.kill(member, number)
 
     def _members(self) -> list[int]:
         """Processes that live by our clock, whoever started them."""
