@@ -26,7 +26,7 @@ from tests.month.plant import Clock, NotSeenError, Plant, Ran
 NEW_YORK = ZoneInfo("America/New_York")
 COMES_AT = timedelta(hours=31)
 """How long after the beginning of its day a file comes: 07:00 UTC on the day after."""
-PUBLISHES = frozenset({0, 5, 12, 14, 15, 17, 18, 22, 23, shop.DAYS})
+PUBLISHES = frozenset({0, 4, 5, 12, 14, 15, 17, 18, 22, 23, shop.DAYS})
 """Mornings on which the schedule `daily` is switched on; files come every day."""
 KEPT, STORY = "days", "story.json"
 PARTS = ("home", "inbox", "shop.yaml", "products.csv")

@@ -306,5 +306,7 @@ class Plant:
         self.wait(lambda: bool(ticked()), f"the daily run of {moment:%F %R} UTC", ticking=True)
         self.wait(lambda: not self.unfinished(), "the end of the daily run")
         self._switch(jobs.DAILY, on=False)
-        ran = ticked()[0]
+        if len(ticked()) > 1:
+            raise NotSeenError(f"{moment:%F %R} UTC is due once, {len(ticked())} runs came of it")
+        (ran,) = ticked()
         return Ran(ran.job_name, ran.is_success, ran.run_id)
