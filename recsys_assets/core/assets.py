@@ -616,7 +616,8 @@ def source_hash(module: str, more: tuple[str, ...] = (), sql: tuple[str, ...] = 
     return digest.hexdigest()[:16]
 
 
-def _imports(source: bytes) -> set[str]:
+@cache
+def _imports(source: bytes) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -624,7 +625,7 @@ def _imports(source: bytes) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {n for n in names if n.startswith("recsys_assets") and _is_module(n)}
+    return frozenset(n for n in names if n.startswith("recsys_assets") and _is_module(n))
 
 
 @cache
