@@ -23,6 +23,7 @@ from dagster_project.commands import (
     forget,
     onboard,
     releases,
+    retention,
     search,
     spend,
 )
@@ -205,6 +206,7 @@ app.command()(onboard.onboard)
 app.command()(arrivals.arrivals)
 app.command()(doctor.doctor)
 app.command()(forget.forget)
+app.command()(retention.retention)
 app.command()(search.search)
 app.command()(spend.spend)
 app.command()(search.index)

@@ -1,8 +1,10 @@
 """The code location: all assets, their gates, and how they run. Nothing is computed here."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
-from dagster_project import automation, jobs, resources, schedules, sensors
+from dagster_project import automation, jobs, resources, retention, schedules, sensors
 from recsys_assets.collaborative import assets as collaborative
 from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
@@ -42,14 +44,24 @@ def gated_assets(project: Project) -> list[GatedAsset]:
     return [*upstream, *publishing.assets(upstream)]
 
 
+def gates(gated: Sequence[GatedAsset]) -> list[dg.AssetChecksDefinition]:
+    """Every check: the gate of each asset, and the warnings."""
+    return [*(g.check for g in gated), *publishing.WARNINGS]
+
+
+def check_keys(gated: Sequence[GatedAsset]) -> list[dg.AssetCheckKey]:
+    """The names of all checks."""
+    return [key for check in gates(gated) for key in check.check_keys]
+
+
 def build(project: Project | None = None) -> dg.Definitions:
     """The graph over `project` (default: the one the environment names)."""
     project = project or resources.project()
     gated = gated_assets(project)
     return dg.Definitions(
         assets=automation.conditioned(gated),
-        asset_checks=[*(g.check for g in gated), *publishing.WARNINGS],
-        jobs=jobs.all_jobs(automation.catalogue(gated)),
+        asset_checks=gates(gated),
+        jobs=[*jobs.all_jobs(automation.catalogue(gated)), retention.job(check_keys(gated))],
         schedules=schedules.all_schedules(project, gated),
         sensors=sensors.all_sensors(project, gated),
         resources={"project": project},

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_project import jobs
+from dagster_project import jobs, retention
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.config import Shop
 from recsys_assets.ingestion.assets import partitions
@@ -21,8 +21,8 @@ def zone(shop: Shop) -> str:
     return shop.automation.time_zone or shop.time_zone
 
 
-def daily_cron(shop: Shop) -> str:
-    hour, minute = shop.automation.daily_at.split(":")
+def daily_cron(at: str) -> str:
+    hour, minute = at.split(":")
     return f"{int(minute)} {int(hour)} * * *"
 
 
@@ -58,11 +58,31 @@ def _schedule(
         tags = whole_range(project)
         if not tags:
             return dg.SkipReason("the shop's first partition is not over yet")
-        # The run key is the moment that was due: a tick that is evaluated twice starts one run.
-        due = context.scheduled_execution_time
-        return dg.RunRequest(run_key=f"{name} {due.isoformat()}", tags=tags)
+        return dg.RunRequest(run_key=_key(name, context), tags=tags)
 
     return scheduled
+
+
+def _nightly(shop: Shop) -> dg.ScheduleDefinition:
+    """What cleans up."""
+
+    @dg.schedule(
+        name=retention.JOB,
+        job_name=retention.JOB,
+        cron_schedule=daily_cron(shop.automation.retention_at),
+        execution_timezone=zone(shop),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Removes what is kept no longer; `recsys retention --dry-run` says what.",
+    )
+    def scheduled(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=_key(retention.JOB, context))
+
+    return scheduled
+
+
+def _key(name: str, context: dg.ScheduleEvaluationContext) -> str:
+    """The moment that was due: a tick that is evaluated twice starts one run."""
+    return f"{name} {context.scheduled_execution_time.isoformat()}"
 
 
 def all_schedules(project: Project, gated: Sequence[GatedAsset]) -> list[dg.ScheduleDefinition]:
@@ -70,7 +90,7 @@ def all_schedules(project: Project, gated: Sequence[GatedAsset]) -> list[dg.Sche
     shop = project.shop
     return [
         _schedule(
-            "daily", jobs.daily_job(), daily_cron(shop), project,
+            "daily", jobs.daily_job(), daily_cron(shop.automation.daily_at), project,
             "Builds and publishes: everything whose inputs changed, except what only the weekly "
             "run makes.",
         ),
@@ -78,4 +98,5 @@ def all_schedules(project: Project, gated: Sequence[GatedAsset]) -> list[dg.Sche
             "weekly", jobs.weekly_job(), weekly_cron(shop), project,
             "Everything, with tuning and the evaluation at many cutoffs.",
         ),
+        _nightly(shop),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`recsys releases`, `promote`, `rollback`, `unpin`, `freeze`, `unfreeze`, `retention`, `trace`.
+"""`recsys releases`, `promote`, `rollback`, `unpin`, `freeze`, `unfreeze`, `trace`.
 
 Belongs here: arguments and layout. Does not belong here: what a release is and which one is served
 (`recsys_assets.publishing`).
@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from recsys_assets.core.config import load_shop
 from recsys_assets.core.lake import Lake
 from recsys_assets.publishing.alias import follow
 from recsys_assets.publishing.releases import SHORT, Releases, State
@@ -25,7 +24,7 @@ out = Console()
 
 def register(app: typer.Typer) -> None:
     """Add this topic's commands."""
-    for command in (releases, promote, rollback, unpin, freeze, unfreeze, retention, trace):
+    for command in (releases, promote, rollback, unpin, freeze, unfreeze, trace):
         app.command()(command)
 
 
@@ -120,18 +119,6 @@ def unfreeze(why: Why = "") -> None:
     """Lift `freeze`."""
     _releases().unfreeze(why=why)
     out.print("Unfrozen: the next release that passes its gate will be served.")
-
-
-def retention(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-) -> None:
-    """Remove releases beyond `releases.keep` of the shop file, and tables nothing names."""
-    store = _releases()
-    keep = load_shop(resources.shop_file()).releases.keep
-    gone, freed = store.collect(keep, dry_run=dry_run)
-    verb = "would go" if dry_run else "are gone"
-    out.print(f"{len(gone)} releases {verb}: {', '.join(g[:SHORT] for g in gone) or 'none'}")
-    out.print(f"{freed / 1e6:,.1f} MB {'would be' if dry_run else 'were'} freed.")
 
 
 def trace(

@@ -41,6 +41,7 @@ from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.core.settings.onboarding import Onboarding
 from recsys_assets.core.settings.releases import Releases
+from recsys_assets.core.settings.retention import Retention
 from recsys_assets.core.settings.studies import Studies
 
 Number = int | float
@@ -465,6 +466,7 @@ class Shop(Part):
     language_model: LanguageModelSettings = LanguageModelSettings()
     index: Index = Index()
     releases: Releases = Releases()
+    retention: Retention = Retention()
     seed: int = 7
 
     _file: Path = PrivateAttr(default=Path("shop.yaml"))

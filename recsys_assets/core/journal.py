@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines that survives a kill at any moment.
+"""A file of JSON lines, written by appending, that survives a kill at any moment.
 
 Belongs here: locking, appending, reading on. Does not belong here: what a line means.
 
@@ -26,17 +26,21 @@ class Journal:
         self.path = path
         self._records: list[dict[str, Any]] = []
         self._offset = 0
+        self._inode = 0
 
     def records(self) -> list[dict[str, Any]]:
         """All records so far, those of other processes included. Do not change the list."""
         if self.path.exists():
             with self.path.open("rb") as stream:
+                inode = os.fstat(stream.fileno()).st_ino
+                if inode != self._inode:  # somebody has rewritten it: read it from the start
+                    self._records, self._offset, self._inode = [], 0, inode
                 stream.seek(self._offset)
                 fresh = stream.read()
             whole = fresh[: fresh.rfind(b"\n") + 1]
-            for line in whole.splitlines():
+            for text in whole.splitlines():
                 try:
-                    self._records.append(json.loads(line))
+                    self._records.append(json.loads(text))
                 except ValueError as error:
                     number = len(self._records) + 1
                     raise JournalError(
@@ -56,19 +60,35 @@ class Journal:
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add `records` durably. Call it inside `locked()`."""
-        lines = "".join(
-            json.dumps(r, sort_keys=True, separators=(",", ":")) + "\n" for r in records
-        )
         created = not self.path.exists()
         with self.path.open("ab") as stream:
             stream.truncate(self._offset)  # what a killed writer left of its last line
-            stream.write(lines.encode())
+            stream.write(b"".join(map(line, records)))
             stream.flush()
             os.fsync(stream.fileno())
         if created:
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._sync_folder()
         self.records()
+
+    def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replace all records, in one step. Call it inside `locked()`."""
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("wb") as stream:
+            stream.write(b"".join(map(line, records)))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self.path)
+        self._sync_folder()
+        self.records()
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def line(record: Mapping[str, Any]) -> bytes:
+    """A record as it stands in the file."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n"

@@ -537,29 +537,6 @@ class Lake:
             shutil.rmtree(folder)
         return len(orphans)
 
-    def collect_garbage(self, protected: Collection[str], *, dry_run: bool = False) -> int:
-        """Remove versions that no pointer names, and their files; returns bytes freed.
-
-        protected: further versions to keep: all those that kept releases name. To be called while
-        holding `exclusive`: what a run is writing is not named yet. `dry_run` only counts.
-        """
-        named: set[str] = set(protected)
-        for asset in self.assets():
-            for entry in self.entries(asset).values():
-                named |= {entry.candidate, *([entry.current] if entry.current else [])}
-        versions = [self.version(v) for v in sorted(named)]
-        objects = {f.sha256 for v in versions for f in v.files} | {v.report for v in versions}
-        freed = 0
-        for path in (self.root / "manifests").glob("*.json"):
-            if path.stem not in named and not dry_run:
-                path.unlink()
-        for path in (self.root / "objects").glob("*/*"):
-            if path.stem not in objects:
-                freed += path.stat().st_size
-                if not dry_run:
-                    path.unlink()
-        return freed
-
     # -- inside ------------------------------------------------------------------------------
 
     def _snapshot(self, asset: str, entries: Mapping[str, PointerEntry]) -> Snapshot:

@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.enrichment.vocabulary import APPEAL, AUDIENCES, USES, Vocabulary
 from recsys_assets.language_model.answer import Answer
-from recsys_assets.language_model.request import ItemText, Task, clean
+from recsys_assets.language_model.request import ItemText, Task, build, clean
 
+NAME = "enrichment"
 VERSION = "2"
 """Changes with the instructions below; every answer is paid for anew under a new version."""
 
@@ -49,7 +51,7 @@ class Enrichment(BaseModel):
 def task(vocabulary: Vocabulary) -> Task:
     """The question about an item of a catalogue with this vocabulary."""
     listed = "\n".join(_line(name, vocabulary.kinds.get(name, ())) for name in vocabulary.types)
-    return Task("enrichment", VERSION, INSTRUCTIONS + listed, ItemText, Enrichment)
+    return Task(NAME, VERSION, INSTRUCTIONS + listed, ItemText, Enrichment)
 
 
 def _line(name: str, kinds: Sequence[str]) -> str:
@@ -66,6 +68,16 @@ def payloads(items: pd.DataFrame, texts: Sequence[str]) -> list[ItemText]:
         ItemText(str(title), " > ".join(str(p) for p in path if p), "", text)
         for text, (title, *path) in zip(texts, rows.itertuples(index=False), strict=True)
     ]
+
+
+def keys(items: pd.DataFrame, settings: LanguageModelSettings) -> frozenset[str]:
+    """Of the answers that are kept, those about a text of the catalogue `items`, as it would be
+    asked about now. The vocabulary is no part of a key."""
+    question = task(Vocabulary("", (), frozenset()))
+    return frozenset(
+        build(question, payload, settings.model, settings.effort).key
+        for payload in payloads(items, sorted(items["text"].unique()))
+    )
 
 
 UNKNOWN_TYPE = "unknown type"

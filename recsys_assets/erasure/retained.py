@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import CorruptFileError, Lake, LakeError, Version
 from recsys_assets.erasure.tables import LANDED, Redactor
 from recsys_assets.publishing.releases import RELEASE, Releases, State
@@ -98,7 +99,7 @@ class Retained:
         """Delete what nothing names any more, once nobody reads it. Returns the bytes freed."""
         with self.lake.undisturbed(patience):
             self.lake.sweep()
-            self.moved.freed = self.lake.collect_garbage(self.releases.protected())
+            self.moved.freed = garbage(self.lake, self.releases.protected()).remove()
         return self.moved.freed
 
     # -- inside ------------------------------------------------------------------------------

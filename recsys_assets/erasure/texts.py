@@ -8,8 +8,9 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from recsys_assets.core.erasures import FOLDER as LEDGER
 from recsys_assets.core.lake import LakeError
@@ -109,19 +110,25 @@ def drop_readings(home: Path, *, dry_run: bool = False) -> int:
     path = home / "language_model" / "answers.jsonl"
     if not path.exists():
         return 0
-    lines = path.read_bytes().splitlines(keepends=True)
-    stay = [line for line in lines if not _is_reading(line)]
-    if len(stay) < len(lines) and not dry_run:
-        _written(temporary := path.with_name(path.name + UNFINISHED), b"".join(stay))
+    lines = [(line, _record(line)) for line in path.read_bytes().splitlines(keepends=True)]
+    readings = {r["key"] for _, r in lines if _is_reading(r)}
+    if readings and not dry_run:
+        stay = b"".join(line for line, record in lines if record.get("key") not in readings)
+        _written(temporary := path.with_name(path.name + UNFINISHED), stay)
         temporary.replace(path)
-    return len(lines) - len(stay)
+    return len(readings)
 
 
-def _is_reading(line: bytes) -> bool:
+def _record(line: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(line).get("content")
+        found = json.loads(line)
     except ValueError:
-        return False
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_reading(record: Mapping[str, Any]) -> bool:
+    content = record.get("content")
     return isinstance(content, dict) and set(content) == _WISHES
 
 

@@ -160,6 +160,10 @@ class VectorIndex(Protocol):
         """Remove a release that is not active."""
         ...
 
+    def freed_by(self, release_ids: Collection[str]) -> int:
+        """Bytes that dropping these frees; of vectors alone where the store does not tell."""
+        ...
+
     def count(self, release_id: str) -> int:
         """Objects the store holds for the release, counted there."""
         ...

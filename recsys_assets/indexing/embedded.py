@@ -164,6 +164,19 @@ class EmbeddedIndex:
             self._open.pop(release_id, None)
             self._reap()
 
+    def freed_by(self, release_ids: Collection[str]) -> int:
+        """See `VectorIndex.freed_by`."""
+        going: set[str] = set()
+        staying: set[str] = set()
+        size = 0
+        for manifest in self._manifests():
+            if manifest.release.id in release_ids:
+                going |= manifest.files
+                size += self._path(manifest.release.id).stat().st_size
+            else:
+                staying |= manifest.files
+        return size + sum(self._size(name) for name in going - staying)
+
     # -- queries -------------------------------------------------------------------------------
 
     def count(self, release_id: str) -> int:

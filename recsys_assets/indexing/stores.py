@@ -5,6 +5,7 @@ here: what any store does.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from recsys_assets.core.assets import Project
@@ -71,5 +72,28 @@ def active(project: Project) -> str | None:
     index = open_index(project)
     try:
         return index.active()
+    finally:
+        index.close()
+
+
+def unnamed(project: Project, named: Collection[str]) -> tuple[list[str], int]:
+    """Index releases that are neither `named` nor the alias's, and the bytes they take."""
+    if project.vector_store == "embedded" and not (Path(project.home) / "index").exists():
+        return [], 0
+    index = open_index(project)
+    try:
+        served = index.active()
+        found = [r.id for r in index.releases() if r.id not in named and r.id != served]
+        return found, index.freed_by(found)
+    finally:
+        index.close()
+
+
+def drop(project: Project, release_ids: Collection[str]) -> None:
+    """Remove index releases; VectorIndexError if one of them has become the alias's."""
+    index = open_index(project)
+    try:
+        for release_id in release_ids:
+            index.drop(release_id)
     finally:
         index.close()

@@ -171,6 +171,11 @@ class WeaviateIndex:
         self._unalias(self._name(release_id))
         self._delete(target)
 
+    def freed_by(self, release_ids: Collection[str]) -> int:
+        """See `VectorIndex.freed_by`."""
+        going = (self.release(r) for r in release_ids)
+        return sum(4 * r.objects * r.dimension for r in going)
+
     # -- queries -------------------------------------------------------------------------------
 
     def count(self, release_id: str) -> int:

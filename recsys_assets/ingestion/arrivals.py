@@ -313,6 +313,29 @@ class Ledger:
         """Where the content of `arrival` lies."""
         return self._place(arrival.sha256, arrival.name)
 
+    def replaced(self, before: datetime) -> dict[Path, int]:
+        """Kept contents that a newer one of their name replaced before that moment, and that no
+        name has now -> their bytes. What lies in the archive without a line here stays."""
+        active = {self.archived(a) for a in self.active()}
+        newest: dict[tuple[Role, str], Path] = {}
+        since: dict[Path, datetime] = {}
+        for arrival in self.arrivals():
+            name, path = (arrival.role, arrival.name), self.archived(arrival)
+            if name in newest:
+                since[newest[name]] = max(arrival.at, since.get(newest[name], arrival.at))
+            newest[name] = path
+        return {
+            path: path.stat().st_size
+            for path, at in sorted(since.items())
+            if path not in active and at < before and path.is_file()
+        }
+
+    def drop_replaced(self, before: datetime) -> None:
+        """Delete what `replaced` tells. The lines stay: the record says what was delivered."""
+        with self._locked():
+            for path in self.replaced(before):
+                path.unlink()
+
     def torn_bytes(self) -> int:
         """Length of an unfinished last line: the mark of a crash while writing. It was never
         acknowledged, and the next `accept` cuts it and takes the file again."""

@@ -1,8 +1,8 @@
 """Many questions at once, none of them paid for twice.
 
-Belongs here: the store of answers, and `answer_all`, which takes from it, asks a few questions
-directly and many as one Message Batch. Does not belong here: single calls (`client.py`), what the
-answers mean.
+Belongs here: `answer_all`, which takes what was answered before, asks a few questions directly and
+many as one Message Batch. Does not belong here: the store of answers (`kept.py`), single calls
+(`client.py`), what the answers mean.
 
 Answers that were paid for are kept by the key of their request (payload, task, version, schema,
 model), rejected ones too: the same question would cost the same again. Failures that cost nothing
@@ -24,6 +24,7 @@ from typing import Any
 from recsys_assets.core.journal import Journal
 from recsys_assets.language_model.answer import Answer, no_answer, read_message, read_usage
 from recsys_assets.language_model.client import FOLDER, LanguageModel
+from recsys_assets.language_model.kept import Answers
 from recsys_assets.language_model.prices import Usage
 from recsys_assets.language_model.request import Payload, Request, Task
 from recsys_assets.language_model.service import ServiceError
@@ -35,41 +36,13 @@ CLOCK_SKEW = timedelta(minutes=10)
 """How far the service's clock may be from ours when a lost batch is looked for."""
 
 
-class Answers:
-    """The answers that were paid for, durable, by request key."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._journal = Journal(model.home / FOLDER / "answers.jsonl")
-
-    def get(self, requests: Sequence[Request]) -> dict[str, Answer]:
-        """The kept answers to `requests`, by key."""
-        kept = {r["key"]: r for r in self._journal.records()}
-        return {r.key: _stored(r, kept[r.key]) for r in requests if r.key in kept}
-
-    def keep(self, answers: Mapping[str, Answer]) -> None:
-        """Make the answers that were paid for durable, before anything else happens to them."""
-        with self._journal.locked() as records:
-            known = {r["key"] for r in records}
-            fresh = [
-                {
-                    "key": key,
-                    "problem": answer.problem,
-                    "content": answer.content.model_dump(mode="json") if answer.content else None,
-                }
-                for key, answer in answers.items()
-                if answer.paid and key not in known
-            ]
-            if fresh:
-                self._journal.append(fresh)
-
-
 def answer_all(model: LanguageModel, task: Task, payloads: Sequence[Payload]) -> list[Answer]:
     """The answers to `payloads`, in their order, each question at most once ever.
 
     Most wanted first: when money or time run out, what comes later goes without an answer.
     """
     requests = [model.request(task, p) for p in payloads]
-    store = Answers(model)
+    store = Answers(model.home, model.clock.now)
     found = store.get(requests)
     unknown = {r.key: r for r in requests if r.key not in found}
     if unknown:
@@ -81,7 +54,7 @@ def answer_all(model: LanguageModel, task: Task, payloads: Sequence[Payload]) ->
         else:
             for key, request in unknown.items():
                 found[key] = model.send(request)
-                store.keep({key: found[key]})
+                store.keep(unknown, {key: found[key]})
     return [found[r.key] for r in requests]
 
 
@@ -189,7 +162,7 @@ class Batches:
                 return {k: no_answer("pending") for k in mine}
             self._note("collected", batch)  # the service no longer knows it: its money is gone
             return {k: no_answer("expired") for k in mine}
-        self._store.keep(answers)
+        self._store.keep(mine, answers)
         self._model.ledger.settle(batch.reservation, usage, dollars, calls=len(batch.keys))
         self._note("collected", batch)
         return answers
@@ -260,9 +233,3 @@ class Batches:
                 case "collected":
                     found.pop(name, None)
         return list(found.values())
-
-
-def _stored(request: Request, record: Mapping[str, Any]) -> Answer:
-    if record["problem"]:
-        return no_answer(record["problem"])
-    return Answer(request.task.answer.model_validate(record["content"]))

@@ -41,7 +41,7 @@ def table_rows(named: Mapping[str, Snapshot]) -> list[Row]:
 def settings_rows(shop: Shop) -> list[Row]:
     """The shop file as understood, but for how releases are judged. It holds no secret: those come
     from the environment."""
-    content = shop.model_dump(mode="json", exclude={"releases"})
+    content = shop.model_dump(mode="json", exclude={"releases", "retention"})
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return [row("settings", "shop", "", text)]
 

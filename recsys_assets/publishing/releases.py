@@ -11,8 +11,8 @@ belong here: whether a release is good (`gate.py`), what its rows mean to a pers
 """
 
 import getpass
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -340,31 +340,28 @@ class Releases:
                 kept.update(versions)
         return kept
 
-    def expired(self, keep: int) -> list[str]:
+    def expired(self, keep: int, state: State | None = None) -> list[str]:
         """Releases beyond the newest `keep` that are neither served nor the one served before."""
-        state = self.state()
+        state = state or self.state()
         held = {*state.stack[-2:], *(k.release_id for k in state.known[-keep:])}
         return [k.release_id for k in state.known if k.release_id not in held]
 
-    def collect(self, keep: int, *, dry_run: bool = False) -> tuple[list[str], int]:
-        """Forget expired releases and remove every version nothing names any more.
+    def without(self, gone: Collection[str]) -> State:
+        """The state as it will be once the releases `gone` are forgotten."""
+        state = self.state()
+        _forget(state, gone)
+        return state
 
-        Returns the releases and the bytes (to be) freed. Waits for no run: BusyError if one works.
+    def forget(self, gone: Collection[str], keep: int) -> None:
+        """Forget the releases that `expired(keep)` named. Their tables are garbage from then on.
+
+        ReleaseError when somebody has changed what is served meanwhile.
         """
-        still = nullcontext() if dry_run else self.lake.undisturbed(PATIENCE)
-        with self.lake.exclusive("retention"), still:
-            gone = self.expired(keep)
-            after = self.state()
-            after.known = [k for k in after.known if k.release_id not in gone]
-            if gone and not dry_run:
-                with self._changing() as state:
-                    if state.live in gone:
-                        raise ReleaseError("what is served has just changed: try again")
-                    state.known = [k for k in state.known if k.release_id not in gone]
-                    state.stack = [r for r in state.stack if r not in gone]
-                    state.log += [_entry(_user(), "expired", r) for r in gone]
-                    after = state
-            return gone, self.lake.collect_garbage(self.protected(after), dry_run=dry_run)
+        with self._changing() as state:
+            if set(gone) - set(self.expired(keep, state)):
+                raise ReleaseError("what is served has just changed: try again")
+            _forget(state, gone)
+            state.log += [_entry(_user(), "expired", r) for r in gone]
 
     def replace(
         self,
@@ -419,6 +416,11 @@ class Releases:
             yield state
             document.clear()
             document.update(asdict(state))
+
+
+def _forget(state: State, gone: Collection[str]) -> None:
+    state.known = [k for k in state.known if k.release_id not in gone]
+    state.stack = [r for r in state.stack if r not in gone]
 
 
 def _entry(who: str, action: str, release_id: str, before: str = "", why: str = "") -> Entry:

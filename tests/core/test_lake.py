@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import (
     BusyError,
     CorruptFileError,
@@ -144,7 +145,11 @@ def test_garbage_collection_keeps_what_a_pointer_names(lake: Lake) -> None:
     put(lake, 1)
     put(lake, 2)
     put(lake, 3, approve=False)
-    assert lake.collect_garbage((), dry_run=True) == lake.collect_garbage(()) > 0
+    found = garbage(lake, ())
+    size = sum(p.stat().st_size for p in lake.root.rglob("*") if p.is_file())
+    assert found.remove() == found.bytes > 0
+    assert size - sum(p.stat().st_size for p in lake.root.rglob("*") if p.is_file()) == found.bytes
+    assert garbage(lake, ()).bytes == 0
     assert lake.served("numbers").to_arrow()["x"].to_pylist() == [2]
     assert lake.candidates("numbers")[0].rows == 1
 
@@ -152,7 +157,7 @@ def test_garbage_collection_keeps_what_a_pointer_names(lake: Lake) -> None:
 def test_garbage_collection_keeps_protected_versions_that_no_pointer_names(lake: Lake) -> None:
     old = put(lake, 1)
     put(lake, 2)
-    lake.collect_garbage([old.id])
+    garbage(lake, [old.id]).remove()
     assert lake.of_version(lake.version(old.id)).to_arrow()["x"].to_pylist() == [1]
 
 

@@ -313,3 +313,17 @@ def test_forget_killed_at_every_step_is_finished_by_the_next(
     project: Project, tmp_path: Path
 ) -> None:
     converges(Path(project.shop_file).parent, tmp_path, lambda calls: range(1, calls + 1))
+
+
+def test_a_reading_goes_with_the_notes_of_its_use_and_other_answers_stay(tmp_path: Path) -> None:
+    path = tmp_path / "language_model" / "answers.jsonl"
+    path.parent.mkdir()
+    lines = [
+        {"key": "a", "problem": "", "content": {"queries": ["soup"], "avoid": []}},
+        {"key": "b", "problem": "", "content": {"sentence": "Again?"}},
+        {"key": "a", "used": "2026-01-01"},
+        {"key": "b", "used": "2026-01-01"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert texts.drop_readings(tmp_path, dry_run=True) == texts.drop_readings(tmp_path) == 1
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["b", "b"]

@@ -20,7 +20,7 @@ from urllib.error import URLError
 import dagster as dg
 import time_machine
 
-from dagster_project import jobs, sensors
+from dagster_project import jobs, retention, sensors
 from dagster_project.definitions import gated_assets
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.lake import Lake
@@ -163,6 +163,7 @@ class Plant:
         self.wait(answers, "an answer of the webserver")
         self._switch(jobs.WEEKLY, on=False)
         self._switch(jobs.DAILY, on=False)
+        self._switch(retention.JOB, on=False)
 
     def stop(self) -> None:
         """End the tree as Ctrl-C does; what is left after a minute is killed."""

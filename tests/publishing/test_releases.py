@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
 from recsys_assets.publishing import manifest
 from recsys_assets.publishing.releases import (
@@ -185,13 +186,26 @@ def test_retention_keeps_what_is_served_and_what_was_served_before(
 ) -> None:
     ids = [put(releases, value) for value in range(1, 6)]
     releases.rollback(3, why="")  # live is 2, pinned; before it 1
-    assert releases.collect(1, dry_run=True)[0] == ids[2:4]
-    gone, freed = releases.collect(1)
-    assert gone == ids[2:4] and freed > 0
+    gone = releases.expired(1)
+    assert gone == ids[2:4]
+    after = releases.without(gone)
+    releases.forget(gone, 1)
+    assert releases.state().known == after.known
+    assert garbage(lake, releases.protected()).remove() > 0
     assert [k.release_id for k in releases.state().known] == [ids[0], ids[1], ids[4]]
     for kept in (ids[0], ids[1], ids[4]):
         releases.check(kept, deep=True)
     releases.rollback(why="")
+    assert shown(lake) == "1"
+
+
+def test_what_is_served_again_meanwhile_does_not_expire(lake: Lake, releases: Releases) -> None:
+    ids = [put(releases, value) for value in range(1, 5)]
+    gone = releases.expired(1)
+    assert gone == ids[:2]
+    releases.rollback(3, why="complaints")
+    with pytest.raises(ReleaseError, match="just changed"):
+        releases.forget(gone, 1)
     assert shown(lake) == "1"
 
 

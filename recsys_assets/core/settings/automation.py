@@ -21,6 +21,8 @@ class Automation(Part):
     ] = "sunday"
     weekly_at: str = Field(default="01:30", pattern=_CLOCK)
     """The run that also tunes and evaluates at many cutoffs, on `weekly_on`."""
+    retention_at: str = Field(default="00:45", pattern=_CLOCK)
+    """The run that removes what is kept no longer (section `retention`)."""
     stale_after_hours: float | None = Field(default=None, gt=0)
     """How old the data behind what is served may be before somebody is told; null = 60 hours for
     daily partitions, 35 days for monthly ones."""
