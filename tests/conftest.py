@@ -13,6 +13,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from recsys_assets.core.assets import Project
 
+SLOWEST_FIRST = ("end_to_end", "faults", "redteam", "core/test_lake", "erasure", "publishing")
+"""Files that take minutes: begun first, so that no worker is alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(root).as_posix()
+        return next((n for n, s in enumerate(SLOWEST_FIRST) if path.startswith(s)), 99)
+
+    items.sort(key=place)
+
+
 MINIMAL_SHOP = """\
 name: tiny
 repeats: true

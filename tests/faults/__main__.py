@@ -40,8 +40,8 @@ def main() -> int:
         report = Path(folder) / "report.xml"
         targets = [f"{where[name]}::{name}" for name in named]
         subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "", "-rP", "--durations=10",
-             f"--junitxml={report}", *targets, *sys.argv[1:]],
+            [sys.executable, "-m", "pytest", "-m", "", "-rP", "--durations=10", "-n", "2",
+             "--dist", "worksteal", f"--junitxml={report}", *targets, *sys.argv[1:]],
             cwd=ROOT, check=False,
         )  # fmt: skip
         cases = ElementTree.parse(report).getroot().iter("testcase")
