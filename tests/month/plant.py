@@ -143,8 +143,6 @@ class Plant:
         began = self.clock.now.timestamp()
 
         def alive() -> bool:
-            if not (self.home / "dagster" / "dagster.yaml").exists():
-                return False
             beats = self.instance.get_daemon_statuses().values()
             return all(
                 b.last_heartbeat is not None and b.last_heartbeat.timestamp >= began
@@ -159,8 +157,9 @@ class Plant:
                 return False
             return True
 
-        self.wait(alive, "heartbeats of the daemon")
+        # Who opens Dagster's databases while another process creates them spoils them.
         self.wait(answers, "an answer of the webserver")
+        self.wait(alive, "heartbeats of the daemon")
         self._switch(jobs.WEEKLY, on=False)
         self._switch(jobs.DAILY, on=False)
         self._switch(retention.JOB, on=False)
