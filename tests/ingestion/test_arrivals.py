@@ -263,6 +263,11 @@ def test_an_error_about_an_archived_file_names_it_as_the_sender_did(tmp_path: Pa
     take(shop, home)
     with pytest.raises(SourceError, match=r"^inbox/sales1.csv: no column 'user_id'"):
         open_source(shop, home).check()
+    source = open_source(shop, home)
+    (file,) = (f for f in source.files() if f.role == "interactions")
+    with pytest.raises(SourceError, match=r"^inbox/sales1.csv: no column 'user_id'") as raised:
+        source.land(file, datetime(2024, 1, 3, tzinfo=UTC))
+    assert raised.value.__cause__ is None, "alerts tell the first cause, which names a hash"
 
 
 def test_late_events_are_refused_by_their_age_on_arrival_except_in_the_first_data(
