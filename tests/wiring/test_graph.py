@@ -3,10 +3,12 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from dagster_project.definitions import build, gated_assets
 from recsys_assets.core.assets import CADENCE, CHECK, OWNER, Project
@@ -151,3 +153,10 @@ def test_loading_the_definitions_imports_no_heavy_library() -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_the_code_location_has_one_name_however_it_is_opened_and_wherever_it_lies() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
+    (place,) = (entry["python_module"] for entry in workspace["load_from"])
+    assert settings["tool"]["dg"]["project"]["code_location_name"] == place["location_name"]
