@@ -27,12 +27,13 @@ def refresh(ignored: Sequence[str] = ()) -> dg.AutomationCondition:
     `eager()` would fire for a run that made the same bytes again, and after a failed gate. Changes
     of the inputs in `ignored` are no reason. Being made, with or without a change, ends the wait.
     """
-    updated = dg.AutomationCondition.any_deps_updated().replace(
-        "newly_updated", dg.AutomationCondition.data_version_changed()
-    )
+    updated = dg.AutomationCondition.any_deps_updated()
     if ignored:
         updated = updated.ignore(dg.AssetSelection.assets(*ignored))
-    changed = dg.AutomationCondition.eager().replace("any_deps_updated", updated)
+    changed = dg.AutomationCondition.eager().replace(
+        "any_deps_updated",
+        updated.replace("newly_updated", dg.AutomationCondition.data_version_changed()),
+    )
     # A dependency that is requested with us is judged by its gate within the same run.
     green = dg.AutomationCondition.all_deps_match(
         dg.AutomationCondition.will_be_requested()
