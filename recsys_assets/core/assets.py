@@ -521,15 +521,15 @@ class _Producer:
         report = project.lake.report(version)
         return {
             "dagster/row_count": version.rows,
+            "version": version.id[:12],
+            "reused": reused,
+            **metadata.report_entries(report),
+            **cost.as_metadata(),
+            "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),
             "dagster/column_schema": metadata.column_schema(
                 self.table, [name for name, _ in version.schema]
             ),
-            "version": version.id[:12],
-            "reused": reused,
-            **cost.as_metadata(),
-            "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),
             **metadata.lineage_entry(report.get("lineage", {})),
-            **metadata.report_entries(report),
         }
 
 

@@ -36,6 +36,8 @@ from recsys_assets.ranking.placements import placements
 GROUP = "publishing"
 MEASURED = "evaluation_lists"
 """The table a recipe is measured by; all it is made of, but the data, is the recipe."""
+HISTORY = 30
+"""So many lines of the log of releases are shown beside the check of what is served."""
 NOT_A_RECIPE = frozenset({"seed", "evaluation", "name"})
 """Sections that say how to measure or draw, not how lists are made: another seed is a retrain."""
 
@@ -235,8 +237,28 @@ def promoted(project: Project) -> dg.AssetCheckResult:
         passed=bool(line["standing"] == "served"),
         severity=dg.AssetCheckSeverity.WARN,
         description=line["reason"] or f"release {line['release_id'][:SHORT]} is served",
-        metadata={"release": line["release_id"], "served": line["served_id"]},
+        metadata={
+            "release": line["release_id"],
+            "served": line["served_id"],
+            "history": history(Releases(project.lake).state()),
+        },
     )
+
+
+def history(state: State) -> dg.TableMetadataValue:
+    """The newest lines of the log of releases, newest first, as the UI shows them."""
+    names = ("at", "who", "what", "release", "before", "why")
+    columns = [dg.TableColumn(name) for name in names]
+    records = [
+        dg.TableRecord(
+            {
+                "at": e.at, "who": e.who, "what": e.action, "release": e.release_id[:SHORT],
+                "before": e.before[:SHORT], "why": e.why,
+            }
+        )
+        for e in reversed(state.log[-HISTORY:])
+    ]  # fmt: skip
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 @table_asset(

@@ -176,7 +176,9 @@ class Plant:
 
     def kill(self) -> None:
         """SIGKILL every process of the tree at once: daemon, webserver, code server, runs."""
-        self._signal(self._members(), signal.SIGKILL)
+        while members := self._members():  # until none is left, nor was started meanwhile
+            self._signal(members, signal.SIGKILL)
+            time.sleep(0.1)
         if self.process is not None:
             self.process.wait()
         self.process = None

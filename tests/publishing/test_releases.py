@@ -12,6 +12,7 @@ import pytest
 from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
 from recsys_assets.publishing import manifest
+from recsys_assets.publishing.assets import history
 from recsys_assets.publishing.releases import (
     RELEASE,
     SERVED,
@@ -19,6 +20,7 @@ from recsys_assets.publishing.releases import (
     Manifest,
     ReleaseError,
     Releases,
+    State,
 )
 from recsys_assets.publishing.serving import Served
 
@@ -283,3 +285,15 @@ def test_two_promotes_at_once_end_in_one_of_them_and_both_are_in_the_log(
     state = releases.state()
     assert sorted(state.stack[1:]) == sorted(rivals)
     assert [e.action for e in state.log].count("promoted by hand") == 2
+
+
+def test_the_history_in_the_ui_says_who_did_what_when_and_why_newest_first(
+    releases: Releases,
+) -> None:
+    first, second = put(releases, 1), put(releases, 2)
+    releases.rollback(1, why="complaints")
+    newest, *older = (r.data for r in history(releases.state()).records)
+    assert (newest["what"], newest["why"]) == ("rolled back 1", "complaints")
+    assert (newest["release"], newest["before"]) == (first[:12], second[:12])
+    assert [r["at"] for r in older] == sorted((r["at"] for r in older), reverse=True)
+    assert history(State()).records == []
