@@ -89,10 +89,9 @@ class Evidence:
         best = ("", 0.0)
         for name in (n for n in rows.column_names if n not in NOT_FEATURES):
             value = rows[name].to_numpy()
-            auc = within_user_auc(user, value, label)
-            if unseen.any():
-                auc = max(auc, within_user_auc(user[unseen], value[unseen], label[unseen]))
-            best = max(best, (name, auc), key=lambda found: found[1])
+            for of_task in (np.ones_like(unseen), unseen, ~unseen):
+                auc = within_user_auc(user[of_task], value[of_task], label[of_task])
+                best = max(best, (name, auc), key=lambda found: found[1])
         return best[0], best[1], int(user[-1]) + 1
 
     def cold_taken(self) -> tuple[int, int]:

@@ -150,3 +150,20 @@ def test_data_too_short_to_measure_say_so_and_only_the_lists_are_judged(made: Ma
     reasons, texts = made.verdict(made.release(None, hits=0, recipe="r2"), served)
     assert reasons == []
     assert "too short to hold out a period" in texts["measured"]
+
+
+def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(made: Made) -> None:
+    """Among all candidates it orders little: nothing is known of what somebody never took."""
+    rows = pd.DataFrame(
+        [("u", "a", 1.0, 2.0), ("u", "b", 0.0, 1.0), ("u", "c", 1.0, None), ("u", "d", 0.0, None)],
+        columns=["user_id", "item_id", "label", "ui_days"],
+    )
+    rows = rows.assign(as_of=EARLY, ui_seen=rows["ui_days"].notna().astype("float32"))
+    plan = pd.DataFrame({"target": ["evaluate"], "window_as_of": [EARLY]})
+    named = [made.store("fits", plan), made.store("training_rows", rows, part_name(EARLY))]
+    version = made.lake.store(
+        RELEASE, [("", pa.Table.from_pylist(manifest.table_rows({s.asset: s for s in named})))], KEY
+    )
+    releases = Releases(made.lake)
+    found = Evidence(releases, releases.manifest(version.id)).strongest_feature()
+    assert found == ("ui_days", 1.0, 1)

@@ -5,9 +5,7 @@ The control is the same path without the plant: `base` is made by it, and every 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,20 @@ import pytest
 
 from recsys_assets.core import warehouse
 from recsys_assets.core.cutoffs import cutoff_of
-from recsys_assets.core.lake import Snapshot
 from recsys_assets.indexing import assets as indexing
-from recsys_assets.ranking import features, training
+from recsys_assets.ranking import assets as ranking
 from recsys_assets.retrieval import assets as retrieval
-from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.staging import assets as staging
+from tests.redteam.plants import (
+    dropped,
+    in_front_of_training,
+    in_group,
+    in_sql,
+    in_training,
+    peeking,
+    put,
+    reordered,
+)
 from tests.redteam.shop import CHAIN, RETRIEVERS, RedShop, as_interactions, events
 
 UNTRAINED = tuple(n for n in CHAIN if n not in ("training_rows", "rankers", "scored_candidates"))
@@ -41,45 +47,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> RedShop:
 def again(base: RedShop, tmp_path: Path) -> Callable[..., str]:
     """Makes tables anew in a copy of the shop; gives the reason why the last one is refused."""
 
-    def make(*names: str) -> str:
-        return base.copy(tmp_path / "copy", without=names).refusal(*names)
+    def make(*names: str, home: str = "copy") -> str:
+        return base.copy(tmp_path / home, without=names).refusal(*names)
 
     return make
-
-
-def in_sql(patch: pytest.MonkeyPatch, folder: Path, file: str, old: str, new: str) -> None:
-    """A copy of `sql/` in which one file reads otherwise."""
-    root = folder / "sql"
-    copytree(warehouse.sql_root(), root)
-    text = (root / file).read_text(encoding="utf-8")
-    assert old in text
-    (root / file).write_text(text.replace(old, new), encoding="utf-8")
-    patch.setattr(warehouse, "sql_root", lambda: root)
-
-
-def in_group(
-    patch: pytest.MonkeyPatch, group: str, leak: Callable[[pa.Table, dict[str, Any]], pa.Table]
-) -> None:
-    """A feature group whose table goes through `leak` (table, arguments) before it is stored."""
-    real = features.feature_table
-
-    def planted(name: str, store: warehouse.Warehouse, **given: Any) -> pa.Table:
-        table = real(name, store, **given)
-        return leak(table, given) if name == group else table
-
-    patch.setattr(features, "feature_table", planted)
-
-
-def in_training(patch: pytest.MonkeyPatch, leak: Callable[[pa.Table], pa.Table]) -> None:
-    """Training rows that go through `leak` before they are stored."""
-    real = training.training_frame
-    patch.setattr(training, "training_frame", lambda *a, **k: leak(real(*a, **k)))
-
-
-def put(table: pa.Table, name: str, values: Any) -> pa.Table:
-    """`table` with a column replaced, as float32."""
-    column = pa.array(np.asarray(values, dtype=np.float32), from_pandas=True)
-    return table.set_column(table.column_names.index(name), name, column)
 
 
 def test_a_feature_that_reads_the_label_window_is_refused(
@@ -151,17 +122,6 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     assert "constant at serving" in reasons
     accused = {reason.split(":")[0] for reason in reasons.split("; ")}
     assert accused == {"item_discount_share_14", "discount_match"}, "and what is made of it"
-
-
-def peeking(through: Callable[[Snapshot], Snapshot]) -> Callable[..., EventLog]:
-    """The log of a cutoff with the next fortnight in it, read `through` a view of the events."""
-
-    def log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
-        later = as_of + pd.Timedelta(days=14)
-        found = EventLog.from_frames(through(interactions).to_arrow(), items.to_arrow(), later)
-        return replace(found, as_of=as_of)
-
-    return log
 
 
 @pytest.mark.parametrize("table", RETRIEVERS)
@@ -255,3 +215,17 @@ def test_without_its_rule_a_plant_gets_through(
         assert again(*names) == ""
     finally:
         object.__setattr__(producer, "rules", rules)
+
+
+def test_a_ranker_of_other_features_is_refused_by_its_feature_spec_and_by_nothing_else(
+    again: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        in_front_of_training(patch, dropped, 1)
+        assert "lacks 1 of the features served (['item_trend_7_28'])" in again(
+            "rankers", home="dropped"
+        )
+    in_front_of_training(monkeypatch, reordered, 1)
+    assert "has the features in another order" in again("rankers", home="reordered")
+    monkeypatch.setattr(ranking.ranker, "spec_faults", lambda *given: [])
+    assert again("rankers", home="mutation") == ""
