@@ -79,7 +79,7 @@ def plan(
 def job(checks: Sequence[dg.AssetCheckKey]) -> dg.JobDefinition:
     """What the schedule starts. It holds the lake like any run; what goes is in its log."""
 
-    @dg.op(name=JOB)
+    @dg.op(name="remove")
     def remove(context: dg.OpExecutionContext, project: Project) -> None:
         """Removes what is kept no longer, store by store."""
         for step in plan(project, context.instance, checks, datetime.now(UTC)):

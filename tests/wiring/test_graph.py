@@ -39,6 +39,12 @@ def test_every_materializable_asset_has_exactly_one_blocking_check(defs: dg.Defi
     assert len(checks) == len(graph.materializable_asset_keys)
 
 
+def test_dagster_loads_the_code_location_whole(defs: dg.Definitions) -> None:
+    """Names that meet each other are only noticed when everything is put together, as the UI
+    does."""
+    assert {job.name for job in defs.get_repository_def().get_all_jobs()} >= {"daily", "retention"}
+
+
 def test_an_asset_added_without_a_gate_is_noticed(defs: dg.Definitions) -> None:
     @dg.asset
     def stray() -> None: ...
