@@ -23,7 +23,8 @@ from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError, Look
 from recsys_assets.ingestion.assets import partitions, source_fingerprint
 from recsys_assets.ingestion.blanking import blanker
-from recsys_assets.ingestion.files import inbox_of, ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
+from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.publishing.serving import Served
 from recsys_assets.publishing.watch import in_words
@@ -37,15 +38,18 @@ PAUSES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=10))
 
 
 def take_arrivals(project: Project, now: datetime) -> Look:
-    """Accept every complete new file of the watched folders, if the shop watches any."""
-    shop = project.shop
-    inbox = inbox_of(shop)
-    if inbox is None or shop.arrival is None:
-        return Look()
+    """Accept every complete new file of the places that the shop watches, if it watches any. A
+    place that cannot be looked at is told among the refused, and the others are looked at."""
+    shop, look = project.shop, Look()
     home = Path(project.home)
     first = "landed_rows" not in project.lake.assets()
-    blank = blanker(shop, home)
-    return ledger_of(home).accept(inbox, shop.arrival, now, history=first, blank=blank)
+    for inbox in inboxes_of(shop):
+        blank = blanker(shop, home)
+        try:
+            look.add(ledger_of(home).accept(inbox, now, history=first, blank=blank))
+        except UnreachableError as error:
+            look.refused[error.place] = str(error)
+    return look
 
 
 def touched(project: Project, gated: Sequence[GatedAsset]) -> list[tuple[str, tuple[str, str]]]:
@@ -115,6 +119,7 @@ def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinitio
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = datetime.now(UTC)
+        look = Look()
         try:
             look = take_arrivals(project, now)
             for name, why in sorted(look.refused.items()):
@@ -127,17 +132,20 @@ def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinitio
             wanted = touched(project, gated)
             state = source_fingerprint(project)
         except (SourceError, LedgerError, LakeError) as error:
-            return dg.SkipReason(str(error))
+            return dg.SkipReason("; ".join([str(error), *_refused(look)]))
         outcomes = [request(context.instance, job, span, state, now) for job, span in wanted]
         requests = [o for o in outcomes if isinstance(o, dg.RunRequest)]
         if requests:
             return dg.SensorResult(run_requests=requests)
         notes = [o for o in outcomes if isinstance(o, str)]
         notes += [f"{name} is still arriving" for name in look.arriving]
-        notes += [f"{name} {why}" for name, why in sorted(look.refused.items())]
-        return dg.SkipReason("; ".join(notes) or "nothing new")
+        return dg.SkipReason("; ".join([*notes, *_refused(look)]) or "nothing new")
 
     return sensor
+
+
+def _refused(look: Look) -> list[str]:
+    return [f"{name} {why}" for name, why in sorted(look.refused.items())]
 
 
 def failures(instance: dg.DagsterInstance, now: datetime) -> Iterator[Alert]:

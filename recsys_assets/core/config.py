@@ -14,6 +14,7 @@ import datetime as dt
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -145,7 +146,8 @@ class Rating(Part):
 
 class _Table(Part):
     path: str
-    """A file, a folder (all its files of the format) or a glob, relative to the YAML file."""
+    """A file, a folder (all its files of the format) or a glob, relative to the YAML file; or the
+    same in a bucket, as s3://bucket/prefix."""
     format: Literal["auto", "csv", "parquet"] = "auto"
     """auto: by the file name; anything that is not *.parquet or *.pq is read as CSV."""
     delimiter: str = Field(default=",", min_length=1)
@@ -162,6 +164,26 @@ class _Table(Part):
     thousands: Literal[".", ",", " ", "'"] | None = None
     time_format: str = "iso"
     """iso, epoch_s, epoch_ms, epoch_us, or a strptime pattern such as "%d.%m.%Y %H:%M"."""
+
+    @field_validator("path")
+    @classmethod
+    def _known_place(cls, value: str) -> str:
+        scheme, sign, rest = value.partition("://")
+        bucket = rest.partition("/")[0]
+        if sign and scheme != "s3":
+            raise ValueError(f"{scheme}:// is not read; write s3://bucket/prefix or a local path")
+        if sign and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+            raise ValueError(
+                "expected s3://bucket/prefix with nothing but the bucket's name before the prefix; "
+                "keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the address from "
+                "arrival.endpoint"
+            )
+        return value
+
+    @property
+    def in_store(self) -> bool:
+        """Whether the path leads into an object store."""
+        return self.path.startswith("s3://")
 
     @field_validator("encoding")
     @classmethod
@@ -252,6 +274,18 @@ class FilesSource(Part):
     users: Annotated[list[UserTable], Tables] = []
     exposures: Annotated[list[ExposureTable], Tables] = []
     onboarding_answers: Annotated[list[AnswerTable], Tables] = []
+
+    @property
+    def tables(self) -> list[_Table]:
+        """All of them, in the order they are named here."""
+        return [
+            *self.interactions, *self.items, *self.users, *self.exposures, *self.onboarding_answers,
+        ]  # fmt: skip
+
+    @property
+    def in_store(self) -> bool:
+        """Whether a path leads into an object store."""
+        return any(table.in_store for table in self.tables)
 
 
 class CompleteJourneySource(Part):
@@ -508,6 +542,8 @@ class Shop(Part):
                 f"arrival watches the paths of a source of kind files; this one is "
                 f"{self.source.kind}: remove arrival"
             )
+        if self.arrival is None and isinstance(self.source, FilesSource) and self.source.in_store:
+            raise ValueError("a path s3://... is read through arrival: add arrival: {}")
         filled: dict[Any, Placement] = {n: self.placements.get(n, Placement()) for n in wanted}  # type: ignore[call-overload]
         object.__setattr__(self, "placements", filled)
         if self.benchmark is not None:

@@ -12,8 +12,8 @@ its newest content. Hence
 
 Belongs here: looking at a folder, judging completeness, the ledger and its archive. Does not belong
 here: what a file means (`tabular`), which days it touches (`assets`), when to look (the sensor).
-`Inbox` is what another kind of place (an object-store prefix) has to offer; only local folders are
-implemented.
+`Inbox` is what a kind of place has to offer: a local folder here, an object store in
+`object_store.py`.
 """
 
 import fcntl
@@ -60,8 +60,14 @@ class Listed:
 class Inbox(Protocol):
     """A place where files appear."""
 
+    @property
+    def settle(self) -> timedelta:
+        """How long a file must have been left alone to count as complete."""
+        ...
+
     def listing(self) -> Iterable[Listed]:
-        """Every regular file that may be data, temporary names left out, in any order."""
+        """Every regular file that may be data, temporary names left out, in any order. Raises
+        SourceError when the place cannot be looked at."""
         ...
 
     def refused(self) -> dict[str, str]:
@@ -98,6 +104,11 @@ class LocalInbox:
     settings: Settings
     _refused: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def settle(self) -> timedelta:
+        """See `Inbox.settle`."""
+        return timedelta(seconds=0 if self.settings.marker else self.settings.settle_seconds)
+
     def listing(self) -> Iterator[Listed]:
         """See `Inbox.listing`. Links and special files are refused, and so are paths that lead out
         of their folder."""
@@ -107,7 +118,7 @@ class LocalInbox:
                 watched.folder.iterdir() if watched.folder.is_dir() else ()
             )  # fmt: skip
             for path in sorted(found):
-                if watched.accepts(path) and not self._is_temporary(path, watched.folder):
+                if watched.accepts(path) and not is_temporary(path, watched, self.settings):
                     listed = self._look(path, watched)
                     if listed is not None:
                         yield listed
@@ -126,13 +137,6 @@ class LocalInbox:
             raise OSError(f"{path} changed while it was looked at")
         return os.fdopen(handle, "rb")
 
-    def _is_temporary(self, path: Path, folder: Path) -> bool:
-        marker = self.settings.marker
-        if marker is not None and path.name.endswith(marker):
-            return True
-        names = path.relative_to(folder).parts
-        return any(fnmatchcase(n, pattern) for n in names for pattern in self.settings.ignore)
-
     def _look(self, path: Path, watched: Watched) -> Listed | None:
         name = path.relative_to(self.root).as_posix()
         try:
@@ -148,15 +152,28 @@ class LocalInbox:
             self._refused[name] = "lies outside the watched folder: deliver it inside"
             return None
         if status.st_size > self.settings.max_megabytes * 1_000_000:
-            self._refused[name] = (
-                f"has {status.st_size / 1e6:,.0f} MB, more than arrival.max_megabytes "
-                f"({self.settings.max_megabytes:,}): split it, or raise the limit"
-            )
+            self._refused[name] = too_large(status.st_size, self.settings)
             return None
         if self.settings.marker is not None and not Path(f"{path}{self.settings.marker}").exists():
             return None
         changed = datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), UTC)
         return Listed(watched.role, name, changed, status.st_size, _stamp(status))
+
+
+def is_temporary(path: Path, watched: Watched, settings: Settings) -> bool:
+    """Whether a path's name says that it is an upload under way, or a marker."""
+    if settings.marker is not None and path.name.endswith(settings.marker):
+        return True
+    names = path.relative_to(watched.folder).parts
+    return any(fnmatchcase(n, pattern) for n in names for pattern in settings.ignore)
+
+
+def too_large(size: int, settings: Settings) -> str:
+    """Why a file of so many bytes is refused."""
+    return (
+        f"has {size / 1e6:,.0f} MB, more than arrival.max_megabytes "
+        f"({settings.max_megabytes:,}): split it, or raise the limit"
+    )
 
 
 @dataclass(frozen=True)
@@ -190,6 +207,13 @@ class Look:
     arriving: list[str] = field(default_factory=list)
     """not complete yet"""
     refused: dict[str, str] = field(default_factory=dict)
+    """name, or a place that cannot be looked at -> why"""
+
+    def add(self, other: "Look") -> None:
+        """Take in what another inbox came to."""
+        self.accepted += other.accepted
+        self.arriving += other.arriving
+        self.refused |= other.refused
 
 
 class Ledger:
@@ -204,7 +228,6 @@ class Ledger:
     def accept(
         self,
         inbox: Inbox,
-        settings: Settings,
         now: datetime,
         *,
         history: bool = False,
@@ -213,7 +236,8 @@ class Ledger:
         """Take every complete file of `inbox` that is not yet the content of its name.
 
         Safe to call from anywhere, any number of times, by several processes at once. `blank`
-        takes erased users' rows out of what is kept (`blanking.py`).
+        takes erased users' rows out of what is kept (`blanking.py`). Raises SourceError when the
+        place cannot be looked at; what was taken before that stays.
         """
         look = Look()
         self.files.mkdir(parents=True, exist_ok=True)
@@ -226,8 +250,7 @@ class Ledger:
                 before = known.get((listed.role, listed.name))
                 if before is not None and stamps.get(listed.name) == [listed.stamp, before.sha256]:
                     continue
-                quiet = timedelta(seconds=0 if settings.marker else settings.settle_seconds)
-                if quiet and now - listed.changed < quiet:
+                if inbox.settle and now - listed.changed < inbox.settle:
                     look.arriving.append(listed.name)
                     continue
                 sha256 = self._archive(inbox, listed, blank)

@@ -20,9 +20,10 @@ from recsys_assets.core.config import (
     UserColumn,
     UserTable,
 )
-from recsys_assets.ingestion.arrivals import Ledger, LocalInbox
+from recsys_assets.ingestion.arrivals import Inbox, Ledger, LocalInbox
 from recsys_assets.ingestion.contract import AnswerRules, ExposureRules, ItemRules, UserRules
 from recsys_assets.ingestion.delimited import Dialect
+from recsys_assets.ingestion.object_store import StoreInbox, is_stored
 from recsys_assets.ingestion.parsing import NumberFormat, TimeFormat
 from recsys_assets.ingestion.source import Role
 from recsys_assets.ingestion.tabular import Rules, TableSpec, TabularSource, interaction_rules
@@ -43,12 +44,19 @@ def ledger_of(home: Path) -> Ledger:
     return Ledger(home / "arrivals")
 
 
-def inbox_of(shop: Shop) -> LocalInbox | None:
-    """The folders that `shop` watches; None when it watches none."""
+def inboxes_of(shop: Shop) -> list[Inbox]:
+    """The places that `shop` watches: its folders, then its object store."""
     if shop.arrival is None or not isinstance(shop.source, FilesSource):
-        return None
-    watched = tuple(table.watched() for table in _specs(shop, shop.source))
-    return LocalInbox(shop.file.parent, watched, shop.arrival)
+        return []
+    watched = [table.watched() for table in _specs(shop, shop.source)]
+    stored = tuple(w for w in watched if is_stored(w))
+    folders = tuple(w for w in watched if not is_stored(w))
+    found: list[Inbox] = []
+    if folders:
+        found.append(LocalInbox(shop.file.parent, folders, shop.arrival))
+    if stored:
+        found.append(StoreInbox(stored, shop.arrival))
+    return found
 
 
 def _specs(shop: Shop, config: FilesSource) -> list[TableSpec]:
@@ -95,8 +103,8 @@ def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
     columns = {str(ours): theirs for ours, theirs in table.columns.items() if theirs is not None}
     return TableSpec(
         role=role,
-        root=shop.file.parent,
-        pattern=Path(shop.resolve(table.path)),
+        root=Path() if table.in_store else shop.file.parent,
+        pattern=Path(table.path) if table.in_store else shop.resolve(table.path),
         rules=rules,
         columns=columns,
         same_name=frozenset(names) - set(table.columns),

@@ -18,7 +18,7 @@ from recsys_assets.core.erasures import FOLDER, Erasures
 from recsys_assets.core.lake import LakeError, VersionKey
 from recsys_assets.enrichment import claude
 from recsys_assets.indexing import stores
-from recsys_assets.ingestion.files import inbox_of, ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.language_model.answer import Answer
 from recsys_assets.language_model.kept import Answers
 from recsys_assets.language_model.request import Facts, ItemText, Task, build
@@ -91,9 +91,8 @@ def release(project: Project, n: int) -> str:
 
 def deliver(project: Project, text: str, at: datetime, name: str = "interactions.csv") -> None:
     Path(project.shop_file).with_name(name).write_text(text, encoding="utf-8")
-    inbox, settings = inbox_of(project.shop), project.shop.arrival
-    assert inbox is not None and settings is not None
-    ledger_of(Path(project.home)).accept(inbox, settings, at)
+    (inbox,) = inboxes_of(project.shop)
+    ledger_of(Path(project.home)).accept(inbox, at)
 
 
 def catalogue(project: Project, *texts: str) -> pd.DataFrame:

