@@ -6,6 +6,7 @@ shows it reads from the lake, what it starts it starts in a process of its own (
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -215,6 +216,7 @@ releases.register(app)
 
 def main() -> None:
     """Entry point: errors people can act on are one line, everything else is a traceback."""
+    warnings.filterwarnings("ignore", message=".*is currently in beta")  # Dagster on its own API
     try:
         app()
     except (LakeError, ConfigError) as error:
