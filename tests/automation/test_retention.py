@@ -2,6 +2,7 @@
 and pinned, and everything it names, is untouched."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,11 +35,14 @@ KEY = VersionKey(code="c", config="", libraries="l", inputs={})
 
 
 @pytest.fixture
-def project(project: Project) -> Project:
-    Path(project.shop_file).write_text(
-        MINIMAL_SHOP + "arrival: {settle_seconds: 0}\nreleases: {keep: 1}\n", encoding="utf-8"
-    )
-    return project
+def project(tmp_path: Path) -> Project:
+    return shop(tmp_path)
+
+
+def shop(folder: Path) -> Project:
+    text = MINIMAL_SHOP + "arrival: {settle_seconds: 0}\nreleases: {keep: 1}\n"
+    (folder / "shop.yaml").write_text(text, encoding="utf-8")
+    return Project(home=str(folder / "home"), shop_file=str(folder / "shop.yaml"))
 
 
 def steps(project: Project, now: datetime = NOW) -> dict[str, Step]:
@@ -120,10 +124,12 @@ def paid(project: Project, texts: Sequence[str], at: datetime, *, task: Task | N
     )
 
 
-@pytest.fixture
-def old(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four releases, of which the second is served and pinned; a replaced delivery; an answer about
     an item that is gone; an index that a killed run left."""
+    folder = tmp_path_factory.mktemp("built")
+    project = shop(folder)
     for n in (1, 2, 3, 4):
         release(project, n)
     Releases(project.lake).rollback(2, why="complaints")
@@ -135,7 +141,13 @@ def old(project: Project) -> Project:
     left = Path(project.home) / "index_parts" / "als_202601010000"
     left.mkdir(parents=True)
     (left / "vectors.npy").write_bytes(b"0" * 1000)
-    return project
+    return folder
+
+
+@pytest.fixture
+def old(built: Path, tmp_path: Path) -> Project:
+    """That home, in a copy of its own."""
+    return shop(shutil.copytree(built, tmp_path / "old"))
 
 
 def test_the_dry_run_changes_no_byte_and_tells_exactly_what_then_goes(old: Project) -> None:
