@@ -25,6 +25,9 @@ SITTING = pd.Timedelta(minutes=10)
 MAX_PROFILE = 12
 """Queries of one profile."""
 
+CONTEXT = 0.3
+"""Weight of a sentence's embedding beside that of a query taken from it."""
+
 Reader = Callable[[str], tuple[Preferences, str]]
 """Reads free words: the preferences and their source, `key_terms` or `claude`."""
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
@@ -32,9 +35,10 @@ Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Profile:
-    """What one user said: (query, source) pairs in order, and stems to avoid."""
+    """What one user said: (query, source, context) in order, and stems to avoid. The context is the
+    sentence that a query was taken from, '' where it speaks for itself."""
 
-    queries: tuple[tuple[str, str], ...]
+    queries: tuple[tuple[str, str, str], ...]
     avoid: frozenset[str]
 
 
@@ -58,20 +62,20 @@ def profile(
     diet or a thing; the answer to any other question is read as free words. So an answer keeps its
     meaning when the questions change.
     """
-    queries: list[tuple[str, str]] = []
+    queries: list[tuple[str, str, str]] = []
     avoid: set[str] = set()
     for question, answer in answers:
         kind = question.split("_")[0]
         if kind == LIKES:
-            queries.append((" ".join(answer.split()), "answer"))
+            queries.append((" ".join(answer.split()), "answer", ""))
         elif kind == AVOID:
             avoid |= bans(answer, diets)
         else:
             wishes, source = read(answer)
             avoid |= wishes.avoid
-            queries += [(query, source) for query in wishes.queries]
-    wanted = dict(reversed([(q, s) for q, s in queries if q and not set(stems(q)) <= avoid]))
-    return Profile(tuple(reversed(wanted.items()))[:MAX_PROFILE], frozenset(avoid))
+            queries += [(q, source, wishes.contexts.get(q, "")) for q in wishes.queries]
+    wanted = {q[0]: q for q in reversed(queries) if q[0] and not set(stems(q[0])) <= avoid}
+    return Profile(tuple(reversed(wanted.values()))[:MAX_PROFILE], frozenset(avoid))
 
 
 def as_frame(
@@ -81,22 +85,35 @@ def as_frame(
     as_of: pd.Timestamp,
     unnamed: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
-    """Rows of `stated_preferences`. Each distinct query is encoded once. Words with stems of
-    `unnamed` are searched for, but never become a term that may be shown."""
+    """Rows of `stated_preferences`. Words with stems of `unnamed` are searched for, but never
+    become a term that may be shown."""
     rows = []
+    asked = []
     for user, said in profiles.items():
         avoid = json.dumps(sorted(said.avoid))
-        queries = said.queries or ((("", "key_terms"),) if said.avoid else ())
-        for place, (query, source) in enumerate(queries, start=1):
+        queries = said.queries or ((("", "key_terms", ""),) if said.avoid else ())
+        for place, (query, source, context) in enumerate(queries, start=1):
             terms = catalogue_terms(query, words, unnamed)
             rows.append((user, place, query, source, terms, avoid))
+            asked.append((query, context))
     columns = ["user_id", "place", "query", "source", "terms", "avoid"]
     frame = pd.DataFrame(rows, columns=columns)
-    distinct = sorted(frame["query"].unique())
-    vectors = dict(zip(distinct, encode(distinct), strict=True)) if distinct else {}
-    return frame.assign(vector=[vectors[q] for q in frame["query"]], as_of=as_of).sort_values(
-        ["user_id", "place"], ignore_index=True
-    )
+    frame["vector"] = pd.Series(query_vectors(asked, encode), dtype=object)
+    return frame.assign(as_of=as_of).sort_values(["user_id", "place"], ignore_index=True)
+
+
+def query_vectors(
+    asked: Sequence[tuple[str, str]], encode: Encode
+) -> list[npt.NDArray[np.float32]]:
+    """Unit vectors of (query, context) pairs: the query's embedding, moved towards that of the
+    sentence it was taken from, if there is one. Each distinct text is encoded once."""
+    texts = sorted({query for query, _ in asked} | {context for _, context in asked if context})
+    known = dict(zip(texts, encode(texts), strict=True)) if texts else {}
+    made = []
+    for query, context in asked:
+        vector = known[query] + CONTEXT * known[context] if context else known[query]
+        made.append((vector / np.linalg.norm(vector)).astype(np.float32))
+    return made
 
 
 def catalogue_terms(query: str, words: Words, unnamed: frozenset[str]) -> str:
@@ -127,11 +144,12 @@ def candidates(preferences: pd.DataFrame, shelf: Shelf) -> pd.DataFrame:
     parts = []
     for user, rows in preferences.groupby("user_id", sort=True):
         wished = rows[rows["query"] != ""].sort_values("place")
-        key = (*wished["query"], "\x1f", rows["avoid"].iloc[0])
+        vectors = [np.asarray(v, dtype=np.float32) for v in wished["vector"]]
+        key = (*wished["query"], *(v.tobytes() for v in vectors), rows["avoid"].iloc[0])
         if key not in found:
             made = shelf.candidates(
                 list(wished["query"]),
-                [np.asarray(v, dtype=np.float32) for v in wished["vector"]],
+                vectors,
                 frozenset(json.loads(rows["avoid"].iloc[0])),
             )
             terms = np.array([*wished["terms"], ""], dtype=object)

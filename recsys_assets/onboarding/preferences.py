@@ -7,14 +7,13 @@ No model is needed: clauses are cut at punctuation, what follows a negation is a
 out what they stand for, and what is left between ordinary words are the queries.
 """
 
-# ruff: noqa: SIM905 - a table of words reads best as words
-
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recsys_assets.onboarding.diets import DIETS, GROUPS, LIFTED
+from recsys_assets.onboarding.ordinary import NEGATIONS, ORDINARY, SUBJECTS, WITHIN
 
 MAX_QUERIES = 8
 """More wishes than this are not searched for."""
@@ -25,54 +24,30 @@ MAX_WORDS = 4
 MAX_CHARACTERS = 2_000
 """What is said beyond is not read."""
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_FREE = r"[^\W\d_]+[\s-]free\b(?!\s+range\b)|[^\W\d_]{3,}frei(?:e[mnrs]?)?\b"
+_NON = r"\bnon[\s-][^\W\d_]+"
+_CLAIM = re.compile(f"{_FREE}|{_NON}")
+"""What says that something is not in it: "meat-free", "sugar free", "zuckerfrei", "non-dairy"."""
+
+_WORD = re.compile(rf"{_FREE}|{_NON}|[^\W_]+(?:['’][^\W_]+)?")
 _SENTENCE_END = re.compile(
-    r"[.;:!?()\n\r]+|\s[-–—]+\s|\b(?:but|however|although|though)\b"
+    r"[.;:!?()\n\r]+|\s[-–—]+\s|\b(?:but|however|although|though|aber)\b"
     r"|\band\s+(?=(?:i|we|he|she|they|my|our|like|love|want|enjoy|prefer)\b)"
+    r"|\bund\s+(?=(?:ich|wir|er|sie|mein|unser|mag|mögen|liebe|lieben)\b)"
 )
-_FREE = re.compile(r"\b([^\W\d_]+)[\s-]free\b")
-_NON = re.compile(r"\bnon[\s-]([^\W\d_]+)\b")
-
-NEGATIONS = frozenset(
-    """
-    allergic allergy aren't avoid avoiding avoids can't cannot cant dislike dislikes doesn't
-    doesnt don't dont except exclude excluding hate hates intolerant isn't less minus never no
-    not nothing refuse skip without won't wont
-    """.split()
-)
-"""What stands behind one of these in a clause is avoided."""
-
-_ORDINARY = frozenset(
-    """
-    a about after all also always am an and any anything are around as at baby's back be because
-    been best big bit both buy buying by cook cooking cooks day days do does each eat eating
-    eats enjoy enjoys especially etc ever every everyone everything family favorite favorites
-    favourite few find fine five food foods for four friend friends from get gets getting give
-    go going good great guest guests had has have he her here him his home house household how
-    husband i i'd i'll i'm i've if in into is it it's its just keep kind kinds know lately lazy
-    like likes live lives living lot lots love lover lovers loves made make makes making man
-    many me meal meals member members mine month months more most mostly much my myself need
-    needs new nice not now of off often ok on once one only or order other our out over people
-    person please prefer prefers really recipe recipes regularly seven she shop shopping since
-    single six so some someone something sometimes stuff such take takes tend than that the
-    their them then there these they thing things think this those three time times to together
-    too try trying twice two up us use used usually very want wants was we we're we've week
-    weekend weekends weeks well what when where which while who wife will with woman work would
-    year years yes you your
-    """.split()
-)
-"""Words that are no wish by themselves. "food" and "meal" count within a query, not alone."""
-
-_WITHIN = frozenset({"food", "foods", "meal", "meals"})
-_SUBJECTS = frozenset("i i'm i've we we're we've they he she love like want enjoy prefer".split())
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """What somebody wants: texts to search for, the most distinctive first, and words to avoid."""
+    """What somebody wants: texts to search for, in the order they were said, and words to avoid.
+
+    `contexts` has the sentence that a query was taken from, without what is avoided in it: it tells
+    which dogs, and whose formula, is meant.
+    """
 
     queries: tuple[str, ...]
     avoid: frozenset[str] = frozenset()
+    contexts: Mapping[str, str] = field(default_factory=dict)
 
 
 def stem(word: str) -> str:
@@ -88,8 +63,9 @@ def stem(word: str) -> str:
 
 
 def stems(text: str) -> list[str]:
-    """The words of a text, in order, as `stem` gives them."""
-    return [stem(word) for word in _WORD.findall(text)]
+    """The words of a text, in order, as `stem` gives them; "sugar free" is one word, which is
+    neither "sugar" nor "free"."""
+    return [_term(word) for word in _WORD.findall(text.casefold())]
 
 
 def read_words(
@@ -105,37 +81,42 @@ def read_words(
     """
     text = text[:MAX_CHARACTERS].casefold().replace("’", "'")
     avoid: set[str] = set()
-    for pattern in (_FREE, _NON):
-        for word in pattern.findall(text):
-            avoid |= _banned(word)
-        text = pattern.sub(" ", text)
-    queries: list[str] = []
+    contexts: dict[str, str] = {}
     ruled = {stem(word): words for word, words in diets.items()}
-    for wanted, unwanted in _clauses(text):
-        for word in unwanted:
-            avoid |= _banned(word)
-        for word in wanted:
-            avoid |= {stem(w) for w in ruled.get(stem(word), ())}
-        for run in _runs(wanted):
-            for first in range(0, len(run), MAX_WORDS):
-                words = [_corrected(w, vocabulary) for w in run[first : first + MAX_WORDS]]
-                queries.append(" ".join(words))
-    kept = [q for q in dict.fromkeys(queries) if not set(stems(q)) <= avoid]
-    return Preferences(tuple(kept[:MAX_QUERIES]), frozenset(avoid))
+    for claim in _CLAIM.findall(text):
+        diet = ruled.get(stem(claim))
+        avoid |= _banned(_claimed(claim)) if diet is None else {stem(w) for w in diet}
+        if _term(claim) in vocabulary:
+            contexts[" ".join(claim.split())] = ""
+    text = _CLAIM.sub(" ", text)
+    for sentence in _SENTENCE_END.split(text):
+        queries: list[str] = []
+        said: list[str] = []
+        for wanted, unwanted in _clauses(sentence):
+            for word in unwanted:
+                avoid |= _banned(word)
+            for word in wanted:
+                avoid |= {stem(w) for w in ruled.get(stem(word), ())}
+            said += wanted
+            for run in _runs(wanted):
+                for first in range(0, len(run), MAX_WORDS):
+                    words = [_corrected(w, vocabulary) for w in run[first : first + MAX_WORDS]]
+                    queries.append(" ".join(words))
+        for query in queries:
+            contexts.setdefault(query, " ".join(said))
+    kept = [q for q in contexts if not set(stems(q)) <= avoid][:MAX_QUERIES]
+    return Preferences(tuple(kept), frozenset(avoid), {q: contexts[q] for q in kept})
 
 
-def avoided(words: Collection[str], avoid: Collection[str], raw: str = "") -> bool:
+def avoided(words: Collection[str], avoid: Collection[str]) -> bool:
     """Whether an item with these stems is ruled out by the stems of `avoid`.
 
-    `raw` is the item's text: "meat-free" and "non-dairy" in it lift the ban on that word, and a
-    word of `diets.LIFTED` lifts all.
+    "meat-free" and "non-dairy" lift the ban on that word, a word of `diets.LIFTED` lifts all.
     """
-    hit = set(words) & set(avoid)
-    if not hit or set(words) & _LIFTED:
+    has = set(words)
+    if has & _LIFTED:
         return False
-    text = raw.casefold()
-    harmless = {stem(w) for w in (*_FREE.findall(text), *_NON.findall(text))}
-    return not hit <= harmless
+    return any(not {f"{w}-free", f"non-{w}", f"{w}frei"} & has for w in has & set(avoid))
 
 
 def bans(word: str, diets: Mapping[str, Iterable[str]] = DIETS) -> frozenset[str]:
@@ -150,30 +131,29 @@ def bans(word: str, diets: Mapping[str, Iterable[str]] = DIETS) -> frozenset[str
 _LIFTED = frozenset(stem(word) for word in LIFTED)
 
 
-def _clauses(text: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Wanted and unwanted words, clause by clause.
+def _clauses(sentence: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Wanted and unwanted words of a sentence, clause by clause.
 
     A negation reaches over commas as long as a list goes on: "no onions, garlic or nuts".
     """
-    for sentence in _SENTENCE_END.split(text):
-        pieces = [words for piece in sentence.split(",") if (words := _WORD.findall(piece))]
-        reach = -1
-        for place, words in enumerate(pieces):
-            wanted, unwanted = _split(words)
-            if unwanted:
-                reach = _end_of_list(pieces, place)
-            elif place <= reach:
-                wanted, unwanted = [], words
-            yield wanted, unwanted
+    pieces = [words for piece in sentence.split(",") if (words := _WORD.findall(piece))]
+    reach = -1
+    for place, words in enumerate(pieces):
+        wanted, unwanted = _split(words)
+        if unwanted:
+            reach = _end_of_list(pieces, place)
+        elif place <= reach:
+            wanted, unwanted = [], words
+        yield wanted, unwanted
 
 
 def _end_of_list(pieces: list[list[str]], start: int) -> int:
     """The last of the pieces that continue the list begun in piece `start`."""
     end = start
     for place in range(start + 1, len(pieces)):
-        if set(pieces[place]) & _SUBJECTS or set(pieces[place]) & NEGATIONS:
+        if set(pieces[place]) & SUBJECTS or set(pieces[place]) & NEGATIONS:
             break
-        if set(pieces[place]) & {"or", "nor"}:
+        if set(pieces[place]) & {"or", "nor", "oder", "noch"}:
             end = place
     return end
 
@@ -184,7 +164,7 @@ def _split(clause: list[str]) -> tuple[list[str], list[str]]:
         if word not in NEGATIONS or (word == "not" and clause[place + 1 : place + 2] == ["only"]):
             continue
         before, after = clause[:place], clause[place + 1 :]
-        if word in ("allergy", "intolerant") and before and before[-1] not in _ORDINARY:
+        if word in ("allergy", "intolerant") and before and before[-1] not in ORDINARY:
             return before[:-1], [before[-1], *after]  # "a nut allergy", "lactose intolerant"
         return before, after
     return clause, []
@@ -194,8 +174,8 @@ def _runs(words: list[str]) -> Iterator[list[str]]:
     """What stands between ordinary words, numbers left out."""
     run: list[str] = []
     for word in [*words, "the"]:
-        if word in _ORDINARY or word.isdecimal():
-            if word in _WITHIN and run:
+        if word in ORDINARY or word.isdecimal():
+            if word in WITHIN and run:
                 run.append(word)
                 continue
             if run:
@@ -207,13 +187,35 @@ def _runs(words: list[str]) -> Iterator[list[str]]:
 
 def _banned(word: str) -> set[str]:
     key = stem(word)
-    if word in _ORDINARY:
+    if word in ORDINARY:
         return set()
     return {key, *(stem(w) for w in GROUPS.get(key, ()))}
 
 
+def _claimed(claim: str) -> str:
+    """What a claim says is not in it: "sugar" of "sugar free", "dairy" of "non-dairy"."""
+    parts = re.split(r"[\s-]+", claim)
+    if len(parts) == 1:
+        return re.sub(r"frei(?:e[mnrs]?)?$", "", claim)
+    return parts[1] if parts[0] == "non" else parts[0]
+
+
+def _term(word: str) -> str:
+    """The stem of a word, or of a claim ("sugar-free", "non-dairy", "zuckerfrei")."""
+    if not _CLAIM.fullmatch(word):
+        return stem(word)
+    thing = _claimed(word)
+    if re.match(r"non[\s-]", word):
+        return f"non-{stem(thing)}"
+    return f"{thing}frei" if word.startswith(f"{thing}frei") else f"{stem(thing)}-free"
+
+
 def _corrected(word: str, vocabulary: Collection[str]) -> str:
+    """A misspelt word as the catalogue spells it. The first letter is seldom wrong, and "healthy"
+    is no misspelling of "health"."""
     if len(word) < 6 or not vocabulary or stem(word) in vocabulary:
         return word
     close = difflib.get_close_matches(stem(word), vocabulary, n=2, cutoff=0.86)
-    return close[0] if len(close) == 1 else word
+    if len(close) != 1 or word.startswith(close[0]) or close[0][0] != word[0]:
+        return word
+    return close[0]

@@ -6,7 +6,7 @@ queries. Does not belong here: reading what was said (`preferences.py`), busines
 A query scores an item by meaning (cosine of centred embeddings), by words (the share of the query's
 known words, weighted by rarity, that the item has) and by how many took it lately. The lists of a
 profile's queries are dealt out in turn, so that no wish crowds out another; within a query no
-product comes twice and no kind of product more than `PER_KIND` times.
+product comes twice, and `PER_KIND` of each kind that fits come before more of the same.
 """
 
 from collections.abc import Collection, Sequence
@@ -32,7 +32,19 @@ POPULAR = 100
 """Popular items behind the wishes, so that every list can be filled."""
 
 STILL_FITS = 0.6
-"""An item fits a query if it comes this close to the one that fits it best, however popular."""
+"""An item fits a query if it comes this close to the one that fits it best, however popular; also
+to one that must not be shown: red grapes do not stand in for red wine."""
+
+COMPOUND = 4
+"""A word the catalogue lacks and that has so many letters may be a part of one it has."""
+
+NEAR = 0.34
+"""A query of words the catalogue lacks must come so close to the three nearest kinds of products by
+meaning (mean cosine of centred embeddings); else it is not about anything in this shop."""
+
+FEEDBACK = 0.5
+"""Weight of the mean of the ten kinds of products that fit a query best, beside the query. The mean
+of kinds that have little in common is short, and moves it little."""
 
 WORDS_WEIGHT = 0.4
 POPULARITY_WEIGHT = 0.3
@@ -46,14 +58,13 @@ Codes = npt.NDArray[np.int64]
 class Words:
     """The catalogue's own vocabulary: which item has which words, in item_id order.
 
-    `text` is the code of an item's document; documents have `words` (stems) and `raw` texts, and
-    `postings` are the documents of each stem.
+    `text` is the code of an item's document; documents have `words` (stems), and `postings` are the
+    documents of each stem.
     """
 
     ids: npt.NDArray[np.object_]
     text: Codes
     words: tuple[frozenset[str], ...]
-    raw: tuple[str, ...]
     postings: dict[str, Codes]
 
     @classmethod
@@ -75,7 +86,6 @@ class Words:
             items["item_id"].to_numpy(dtype=object),
             text.astype(np.int64),
             words,
-            tuple(documents),
             {w: np.array(codes, dtype=np.int64) for w, codes in postings.items()},
         )
 
@@ -88,20 +98,33 @@ class Words:
         hit = np.zeros(len(self.words), dtype=bool)
         touched = [self.postings[w] for w in sorted(avoid) if w in self.postings]
         for code in np.unique(np.concatenate(touched)) if touched else []:
-            hit[code] = avoided(self.words[code], avoid, self.raw[code])
+            hit[code] = avoided(self.words[code], avoid)
         return hit[self.text]
+
+    def matches(self, word: str) -> Codes:
+        """The documents that have a stem; for one that no document has, those whose words are made
+        of it ("vollkornbrot" of "brot") or that it is a form of ("healthy" of "health")."""
+        if word in self.postings:
+            return self.postings[word]
+        found = [
+            self.postings[other]
+            for other in self.postings
+            if (len(word) >= COMPOUND and (other.endswith(word) or other.startswith(word)))
+            or (len(other) > COMPOUND and word.startswith(other) and len(word) <= len(other) + 2)
+        ]
+        return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
 
     def known(self, words: Collection[str]) -> list[str]:
         """Those of the stems that the catalogue has, sorted."""
-        return sorted(w for w in words if w in self.postings)
+        return sorted(w for w in words if len(self.matches(w)))
 
     def overlap(self, query: str) -> Floats:
         """Per document: the share of the query's known words that it has, weighted by rarity."""
         found = np.zeros(len(self.words), dtype=np.float32)
-        known = self.known(set(stems(query)))
-        rarity = {w: np.log(len(self.words) / len(self.postings[w])) + 0.1 for w in known}
-        for word in known:
-            found[self.postings[word]] += np.float32(rarity[word] / sum(rarity.values()))
+        hits = {w: self.matches(w) for w in sorted(set(stems(query)))}
+        rarity = {w: np.log(len(self.words) / len(d)) + 0.1 for w, d in hits.items() if len(d)}
+        for word, weight in rarity.items():
+            found[hits[word]] += np.float32(weight / sum(rarity.values()))
         return found
 
 
@@ -111,7 +134,8 @@ class Shelf:
 
     Arrays per item, in item_id order: `group` and `kind` are codes (kind -1: no category),
     `popularity` 0..1, `shown` whether it may be recommended from a stated preference. `unit` are
-    centred unit vectors of the documents of `words`, [n, d].
+    centred unit vectors of the documents of `words`, [n, d], and `kind_of_text` their kinds (one of
+    its own for a document without a category).
     """
 
     words: Words
@@ -121,6 +145,7 @@ class Shelf:
     shown: npt.NDArray[np.bool_]
     unit: Floats
     centre: Floats
+    kind_of_text: Codes
 
     @classmethod
     def build(
@@ -143,6 +168,9 @@ class Shelf:
         first[words.text[::-1]] = rows[::-1]
         matrix = np.where((first >= 0)[:, None], vectors.matrix[first], np.float32(0))
         centre = np.average(matrix, axis=0, weights=np.bincount(words.text)).astype(np.float32)
+        kind = np.where(path == "", -1, pd.factorize(path)[0]).astype(np.int64)
+        place = np.full(len(words.words), -1)
+        place[words.text[::-1]] = np.arange(len(items))[::-1]
         group = items["group_id"].fillna("").astype(str)
         group = group.where(group != "", "\x1f" + items["item_id"].astype(str))
         counts = np.log1p(recent.reindex(items["item_id"]).fillna(0.0).to_numpy(dtype=float))
@@ -150,11 +178,12 @@ class Shelf:
         return cls(
             words=words,
             group=pd.factorize(group)[0].astype(np.int64),
-            kind=np.where(path == "", -1, pd.factorize(path)[0]).astype(np.int64),
+            kind=kind,
             popularity=(counts / max(counts.max(initial=0.0), 1e-9)).astype(np.float32),
             shown=active & ~in_categories(items, sensitive),
             unit=_unit(matrix - centre),
             centre=centre,
+            kind_of_text=np.where(kind[place] < 0, -1 - place, kind[place]),
         )
 
     def candidates(
@@ -187,20 +216,36 @@ class Shelf:
         )
 
     def fit(self, query: str, vector: Floats) -> Floats:
-        """How well each document fits one query, by meaning and by words."""
-        by_meaning = self.unit @ _unit((vector - self.centre)[None, :])[0]
-        fit: Floats = by_meaning + np.float32(WORDS_WEIGHT) * self.words.overlap(query)
+        """How well each document fits one query, by meaning and by words; all 0 if the query is
+        not about this catalogue.
+
+        The query is answered twice: what fits best says what it means here (pseudo-relevance
+        feedback after Rocchio, 1971, over kinds of products), and the second time it is searched
+        for together with that. "Dogs" are pets, since most of what has the word is for pets.
+        """
+        by_words = np.float32(WORDS_WEIGHT) * self.words.overlap(query)
+        asked = _unit((vector - self.centre)[None, :])[0]
+        by_meaning = self.unit @ asked
+        if not by_words.any() and by_meaning[self._best_kinds(by_meaning, 3)].mean() < NEAR:
+            return np.zeros_like(by_words)
+        meant = self.unit[self._best_kinds(by_meaning + by_words, 10)].mean(axis=0)
+        moved = _unit((asked + np.float32(FEEDBACK) * meant)[None, :])[0]
+        fit: Floats = self.unit @ moved + by_words
         return fit
+
+    def _best_kinds(self, fit: Floats, n: int) -> Codes:
+        """The best document of each of the `n` kinds that fit best."""
+        best = np.argsort(-fit, kind="stable")
+        return best[~pd.Series(self.kind_of_text[best]).duplicated().to_numpy()][:n]
 
     def _list(self, query: str, vector: Floats, allowed: npt.NDArray[np.bool_]) -> Codes:
         fit = self.fit(query, vector)[self.words.text]
-        best = fit[allowed].max(initial=0.0)
-        fits = allowed & (fit >= STILL_FITS * best) & (fit > 0)
+        fits = allowed & (fit >= STILL_FITS * fit.max(initial=0.0)) & (fit > 0)
         score = fit + np.float32(POPULARITY_WEIGHT) * self.popularity
         return self._distinct(score, fits, PER_QUERY)
 
     def _distinct(self, score: Floats, allowed: npt.NDArray[np.bool_], n: int) -> Codes:
-        """The best rows, one per product and at most `PER_KIND` of a kind."""
+        """The best rows, one per product; first at most `PER_KIND` of a kind, then the others."""
         rows = np.flatnonzero(allowed)
         keep = min(len(rows), 60 * n)
         if keep < len(rows):  # far more than n distinct products are among so many
@@ -209,7 +254,8 @@ class Shelf:
         rows = rows[~pd.Series(self.group[rows]).duplicated().to_numpy()]
         kind = pd.Series(self.kind[rows])
         nth = kind.groupby(kind).cumcount().to_numpy()
-        return rows[(nth < PER_KIND) | (kind.to_numpy() < 0)][:n]
+        many = (nth >= PER_KIND) & (kind.to_numpy() >= 0)
+        return np.concatenate([rows[~many], rows[many]])[:n]
 
 
 def shelf_of(

@@ -38,7 +38,7 @@ STATED_PREFERENCES = Table(
             values=("answer", "key_terms", "claude"),
         ),
         Column("terms", "string", "Words of the query that the catalogue has; may be shown"),
-        Column("vector", "vector", "Embedding of the query", unit_norm=True),
+        Column("vector", "vector", "Embedding of the query and of its sentence", unit_norm=True),
         Column("avoid", "string", "Stems that rule an item out, as a JSON list; one list per user"),
         Column("as_of", "timestamp", "Only answers before this moment were used"),
     ),

@@ -7,7 +7,6 @@ words, layout.
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from recsys_assets.content import embed
@@ -16,7 +15,7 @@ from recsys_assets.core.cutoffs import interactions_as_of, serving_cutoff
 from recsys_assets.core.lake import Lake
 from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.onboarding import reading
-from recsys_assets.onboarding.answers import catalogue_terms, unnamed_stems
+from recsys_assets.onboarding.answers import catalogue_terms, query_vectors, unnamed_stems
 from recsys_assets.onboarding.diets import known_diets
 from recsys_assets.onboarding.shelf import shelf_of
 from recsys_assets.ranking import rules
@@ -62,7 +61,10 @@ def first_list(
     )
     wishes, source = reading.read(words, shelf.words, model, known_diets(shop))
     encoder = embed.load_encoder(shop.encoder.model)
-    vectors = embed.embed(encoder, list(wishes.queries)) if wishes.queries else np.empty((0, 0))
+    vectors = query_vectors(
+        [(q, wishes.contexts.get(q, "")) for q in wishes.queries],
+        lambda texts: embed.embed(encoder, texts),
+    )
     found = shelf.candidates(list(wishes.queries), list(vectors), wishes.avoid)
     catalogue = items.to_pandas()
     nobody = pd.DataFrame({"user_id": [], "item_id": []}).astype("str")

@@ -28,6 +28,8 @@ from recsys_assets.onboarding.preferences import (
         ("dairy-free desserts", ("desserts",)),
         ("coffee, coffee. Coffee!", ("coffee",)),
         ("I don't eat pork. We grill on weekends", ("grill",)),
+        ("On Sundays we bake bread with three friends", ("bake bread",)),
+        ("Wir kochen gern und essen keine Nüsse, aber viel Käse", ("käse",)),
         ("", ()),
         ("😀 … !!", ()),
     ],
@@ -47,6 +49,8 @@ def test_wishes_are_what_stands_between_ordinary_words(text: str, queries: tuple
         ("gluten-free baking", ["bread", "pasta"], ["baking"]),
         ("non-dairy drinks", ["milk"], ["drink"]),
         ("without nuts but with chocolate", ["nut"], ["chocolate"]),
+        ("Wir essen kein Fleisch, keine Eier oder Fisch", ["fleisch", "eier", "fisch"], []),
+        ("zuckerfreie Kekse", ["zucker"], ["kekse"]),
     ],
 )
 def test_negations_and_diets_rule_out_what_they_stand_for(
@@ -65,16 +69,50 @@ def test_negations_and_diets_rule_out_what_they_stand_for(
         ("Frozen Meat (Vegetarian) 9.7 Oz", False),
         ("Meat-free sausage", True),  # "sausage" is not said to be free of anything
         ("Meat-free pie", False),
+        ("MEAT > MEAT-FREE > PIE", False),
+        ("Free range chicken", True),
         ("Apples", False),
     ],
 )
 def test_an_item_is_ruled_out_by_its_words_unless_they_are_lifted(item: str, out: bool) -> None:
-    assert avoided(set(stems(item)), bans("vegetarian"), item) == out
+    assert avoided(stems(item), bans("vegetarian")) == out
 
 
 def test_a_misspelled_word_of_the_catalogue_is_found() -> None:
     assert read_words("yoghurt", {"yogurt", "milk"}).queries == ("yogurt",)
     assert read_words("yoghurt").queries == ("yoghurt",)
+    assert read_words("starts", {"tart"}).queries == ("starts",), "the first letter is right"
+    assert read_words("healthy", {"health"}).queries == ("healthy",), "a form, no misspelling"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("PIES: Sugar Free", ["pie", "sugar-free"]),
+        ("sugar-free gum", ["sugar-free", "gum"]),
+        ("Non-dairy milk", ["non-dairy", "milk"]),
+        ("Zuckerfreie Kekse", ["zuckerfrei", "kekse"]),
+        ("Sugar | Free delivery", ["sugar", "free", "delivery"]),
+        ("Eggs free range", ["egg", "free", "range"]),
+    ],
+)
+def test_what_something_is_free_of_is_not_among_its_words(text: str, words: list[str]) -> None:
+    assert stems(text) == words
+
+
+def test_who_avoids_a_thing_is_shown_what_says_to_be_free_of_it() -> None:
+    said = "gluten-free, sugar free desserts"
+    assert read_words(said, {"gluten-free", "dessert"}).queries == ("gluten-free", "desserts")
+    assert {"wheat", "sugar"} <= read_words(said, {"gluten-free", "dessert"}).avoid
+
+
+def test_a_wish_knows_the_sentence_it_was_taken_from() -> None:
+    found = read_words("We have two dogs, no cats. My wife bakes cake and bread")
+    assert found.contexts == {
+        "dogs": "we have two dogs",
+        "bakes cake": "my wife bakes cake and bread",
+        "bread": "my wife bakes cake and bread",
+    }
 
 
 def test_a_thing_somebody_avoids_names_all_its_kinds() -> None:

@@ -1,5 +1,8 @@
 """Queries in, a first list out: wishes take turns, bans hold, nothing comes twice."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,7 @@ from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.onboarding import answers, questions
 from recsys_assets.onboarding.diets import known_diets
 from recsys_assets.onboarding.preferences import Preferences, bans, read_words
-from recsys_assets.onboarding.shelf import PER_KIND, Shelf, Words
+from recsys_assets.onboarding.shelf import FEEDBACK, PER_KIND, WORDS_WEIGHT, Shelf, Words
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
 ROWS = [
@@ -45,8 +48,99 @@ def test_wishes_take_turns_and_a_product_comes_once() -> None:
     assert wished["query"].tolist()[:4] == [0, 1, 0, 1]
     assert found["place"].tolist() == list(range(1, len(found) + 1))
     assert not ({"soup1", "soup2"} <= set(found["item_id"]))
-    soups = wished[wished["query"] == 0]["item_id"]
-    assert len(soups) == PER_KIND, "no kind crowds a wish"
+
+
+PETS = pd.DataFrame(
+    [
+        ("hot", "Hot Dogs", "MEAT", "HOT DOGS"),
+        ("chow", "Dog Chow", "PETS", "DOG FOOD"),
+        ("bone", "Dog Bone", "PETS", "DOG TREATS"),
+        ("toy", "Dog Toy", "PETS", "DOG TOYS"),
+        ("lead", "Lead", "PETS", "LEADS"),
+        ("ham", "Ham", "MEAT", "HAM"),
+        *((f"tile{n}", f"Tile {n}", "FLOORS", f"FLOOR {n}") for n in range(9)),
+    ],
+    columns=["item_id", "title", "category_1", "category_2"],
+).assign(category_3="", text=lambda d: d["title"], status="active", group_id="")
+AXIS = {"MEAT": 0, "PETS": 1, "FLOORS": 2}
+
+
+def pet_shop(items: pd.DataFrame = PETS, **hidden: str) -> Shelf:
+    matrix = np.array([UNIT[AXIS[c]] for c in items["category_1"]])
+    vectors = ItemVectors(items["item_id"].to_numpy(dtype=object), matrix)
+    made = Shelf.build(items, vectors, pd.Series(dtype=float), frozenset(hidden.values()))
+    return replace(
+        made, centre=np.zeros(4, dtype=np.float32), unit=matrix[np.argsort(items["item_id"])]
+    )
+
+
+def test_what_most_products_mean_by_a_word_is_what_it_means() -> None:
+    """Hot dogs and dog food both have the word, and meat is a little nearer to it."""
+    asked = np.array([0.72, 0.69, 0.0, 0.0], dtype=np.float32)
+    asked /= np.linalg.norm(asked)
+    shop = pet_shop()
+    fit = dict(zip(shop.words.ids, shop.fit("dogs", asked)[shop.words.text], strict=True))
+    # Of the ten kinds that fit best two are meat, four are for pets, four are floors.
+    moved = asked + FEEDBACK * np.array([0.2, 0.4, 0.4, 0.0])
+    moved /= np.linalg.norm(moved)
+    assert fit["hot"] == pytest.approx(moved[0] + WORDS_WEIGHT, abs=1e-5)
+    assert fit["chow"] == pytest.approx(moved[1] + WORDS_WEIGHT, abs=1e-5)
+    assert fit["chow"] > fit["hot"]
+
+
+def test_the_sentence_tells_which_of_two_meanings_is_meant() -> None:
+    known = {"formula": UNIT[0], "we have a baby and need formula": UNIT[1]}
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return np.array([known[text] for text in texts])
+
+    alone, moved = answers.query_vectors(
+        [("formula", ""), ("formula", "we have a baby and need formula")], encode
+    )
+    assert alone.tolist() == [1, 0, 0, 0]
+    length = (1 + answers.CONTEXT**2) ** 0.5
+    assert moved == pytest.approx([1 / length, answers.CONTEXT / length, 0, 0])
+    assert answers.query_vectors([], encode) == []
+
+
+def test_a_word_that_is_near_nothing_in_the_shop_takes_no_turn() -> None:
+    nowhere, near = UNIT[3], UNIT[1]
+    found = pet_shop().candidates(["tuesday", "puppy"], [nowhere, near])
+    assert set(found["query"]) == {1, -1}
+    wished = found[found["query"] == 1]
+    assert set(wished["item_id"]) == {"chow", "bone", "toy", "lead"}
+
+
+def test_nothing_stands_in_for_what_must_not_be_shown() -> None:
+    items = PETS.assign(category_1=PETS["category_1"].where(PETS["item_id"] != "lead", "FLOORS"))
+    asked = (UNIT[1] + 0.3 * UNIT[0]) / np.linalg.norm(UNIT[1] + 0.3 * UNIT[0])
+    found = pet_shop(items, sensitive="PETS").candidates(["dog chow"], [asked.astype(np.float32)])
+    assert set(found["query"]) == {-1}
+
+
+def test_a_word_the_catalogue_lacks_is_found_inside_its_compounds() -> None:
+    items = ITEMS.head(3).assign(title=["Vollkornbrot", "Brotaufstrich", "Obst"], text="")
+    items = items.assign(category_1="", category_2="")
+    words = Words.build(items)
+    assert words.overlap("brot")[words.text].tolist() == [1, 1, 0]
+    assert words.known(["brot", "obst", "ob"]) == ["brot", "obst"]
+
+
+def test_a_wish_shows_each_kind_before_more_of_the_same() -> None:
+    rows = pd.DataFrame(
+        [(f"s{n}", f"Soup {n}", "GROCERY", "SOUP") for n in range(5)]
+        + [(f"b{n}", f"Broth {n}", "GROCERY", "BROTH") for n in range(2)],
+        columns=["item_id", "title", "category_1", "category_2"],
+    ).assign(category_3="", text=lambda d: d["title"], status="active", group_id="")
+    matrix = np.array([[1, 0, 0, 0]] * 5 + [[0.9, np.sqrt(1 - 0.81), 0, 0]] * 2, dtype=np.float32)
+    shop = Shelf.build(
+        rows, ItemVectors(rows["item_id"].to_numpy(dtype=object), matrix), pd.Series(dtype=float)
+    )
+    found = replace(shop, centre=np.zeros(4, np.float32), unit=matrix[[5, 6, 0, 1, 2, 3, 4]])
+    listed = found.candidates(["soup"], [UNIT[0]])
+    wished = listed[listed["query"] == 0]["item_id"].tolist()
+    assert PER_KIND == 2
+    assert wished == ["s0", "s1", "b0", "b1", "s2", "s3", "s4"]
 
 
 def test_nothing_sensitive_inactive_or_ruled_out_is_shown() -> None:
@@ -92,7 +186,7 @@ def test_answers_mean_the_same_whatever_is_asked_today() -> None:
     found = answers.profile(
         [("likes_gone", "SOUP"), ("avoid", "vegan"), ("q7", "Tea"), ("likes_x", "BEEF")], read
     )
-    assert found.queries == (("SOUP", "answer"), ("tea", "key_terms")), "beef is ruled out"
+    assert found.queries == (("SOUP", "answer", ""), ("tea", "key_terms", "")), "beef is ruled out"
     assert {"milk", "nut", "beef"} <= found.avoid
 
 
