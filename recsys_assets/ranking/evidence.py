@@ -27,6 +27,7 @@ from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
 from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning
+from recsys_assets.ranking.grounding import CATEGORY, ITEM
 from recsys_assets.ranking.rules import FALLBACK, STAND_IN
 
 RETRIEVERS = {
@@ -132,8 +133,8 @@ class Evidence:
         """Everything a sentence about this recommendation may rely on. Names no user."""
         if self.sensitive:
             return (self.reason,)
-        item = f"The item is {self.title}"
-        category = (f"It is in the category {self.category}",) if self.category else ()
+        item = f"{ITEM}{self.title}"
+        category = (f"{CATEGORY}{self.category}",) if self.category else ()
         found = tuple(f"Found by {text}" for text in self.proposed)
         first = tuple(f"What speaks for it most: {text}" for text in self.in_favour[:1])
         others = tuple(f"What also speaks for it: {text}" for text in self.in_favour[1:])

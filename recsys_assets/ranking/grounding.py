@@ -5,8 +5,9 @@ Belongs here: the check, as a pure function over texts. Does not belong here: ma
 
 The check is closed-world. A sentence may use ordinary words of explaining (`GLUE`), words that
 occur in the evidence, and nothing else, so a product that is not in the catalogue is refused as
-surely as one that is. What it cannot see: which of two things in the evidence a true number
-belongs to, and claims made of ordinary words alone ("this fits you").
+surely as one that is. What a clause counts and what it counts it of must be together in one text of
+the evidence. What it cannot see: what belongs together across clauses, and claims made of ordinary
+words alone ("this fits you").
 """
 
 # ruff: noqa: SIM905 - a table of words reads best as words
@@ -22,6 +23,10 @@ from recsys_assets.onboarding.preferences import stem
 
 MAX_LENGTH = 300
 """A longer sentence is refused, in characters."""
+
+ITEM = "The item is "
+CATEGORY = "It is in the category "
+"""How evidence says what the sentence is about: other texts call it "this" and "it"."""
 
 Kind = Literal["name", "count", "claim", "form"]
 Key = tuple[str, ...]
@@ -43,7 +48,7 @@ GLUE = frozenset(
     """
     a about above add addition after again all along already also although am an and any are as
     at back based basket be because been before being below both bought but buy buying by can
-    choice chose chosen come comes could did do does down due each else enjoy every explain
+    choice chose chosen come comes could did do does due each else enjoy every explain
     explained fact far find fit fits for found from get gets give given go goes habit
     habits had happy has have here history hope how i if in into is it item items its itself
     just keep know known last let like list look looking looks made make makes match matches may
@@ -53,7 +58,7 @@ GLUE = frozenset(
     seems shall shop shopping should show shown shows so some something still such suggest
     suggested suggestion suggestions suit suits sure take taken takes taking taste tastes than
     that the their them then there these they thing things think this those though thought
-    through time times to too took trip trips try up us use very visit visits want was we well
+    through time times to too took trip trips try us use very visit visits want was we well
     were what when where which while who why will with within would you your yours yourself
     """.split()
 )
@@ -106,11 +111,14 @@ _UNITS = {
     **dict.fromkeys(("basket", "trip", "visit", "session"), "baskets"),
 }  # fmt: skip
 _JOINING = frozenset("and so which because but that while as since".split())
-_MEASURES = frozenset({"times", "days", "every", "people", "baskets", "%"})
+_MEASURES = frozenset({"times", "days", "ago", "last", "every", "people", "baskets", "%"})
 _PRONOUN_BEFORE_ONE = frozenset({"this", "that", "another", "the", "which"})
 _TAKING = frozenset(
     "bought buy purchased got ordered took taken watched read had picked chosen".split()
 )
+
+_BETWEEN = frozenset("have had already also often usually regularly the your some".split())
+"""What may stand between "you", "bought" and what was bought."""
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)?|\S")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -118,8 +126,8 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _HARMLESS = frozenset(".,;:!?-–—'\"’‘“”()…/&")
 
 Claim = tuple[float, str]
-"""A counted number and its unit: "times", "days", "every" (a rhythm in days), "people", "baskets",
-or the next word."""
+"""A counted number and its unit: "times", "days", "ago" (days ago), "last" (the last days), "every"
+(a rhythm in days), "people", "baskets", or the next word."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +162,13 @@ def check(
         return form
     words = _words(sentence)
     facts = [_words(text) for text in evidence]
-    problems = list(_counts(words, facts))
+    titles, categories = (
+        [name_key(text.removeprefix(start)) for text in evidence if text.startswith(start)]
+        for start in (ITEM, CATEGORY)
+    )
+    problems = list(_counts(words, facts, {key for name in titles + categories for key in name}))
     problems += _names(words, facts, names)
-    problems += _claims(words, facts)
+    problems += _claims(words, facts, [title for title in titles if len(title) > 1])
     problems += _comparisons(words, facts)
     return list(dict.fromkeys(problems))
 
@@ -205,6 +217,10 @@ _CLAIM_KEYS = frozenset(stem(word) for word in CLAIMS)
 _ORDINARY = _GLUE_KEYS | _CLAIM_KEYS
 _START = _Word(".", ".", glued=False)
 _COMPARED = _CLAIM_KEYS | frozenset(_UNITS) | {"so", "than"}
+_QUANTIFIERS = frozenset({"all", "any", "every", "each", "many", "other", "your"})
+_COMPARISONS = frozenset({("same", "as"), ("too", "much"), ("too", "many"), ("all", "of")})
+"""Neighbours that compare or measure in ordinary words."""
+
 _MULTIPLIED = frozenset({"times", "twice", "thrice"})
 _VAGUE_KEYS = frozenset(stem(word) for word in _VAGUE)
 _CONTRACTIONS = frozenset(
@@ -251,10 +267,8 @@ def _claims_in(words: Sequence[_Word]) -> Iterator[tuple[Claim, str]]:
             step, at = (2.0, i + 2) if words[i + 1].text.casefold() == "other" else (1.0, i + 1)
             if at < len(words) and words[at].key in _DAYS:
                 said = " ".join(w.text for w in words[i : at + 1])
-                yield (
-                    (step * _DAYS[words[at].key], "days" if text in ("a", "an") else "every"),
-                    said,
-                )
+                unit = _when(words, i, at) if text in ("a", "an") else "every"
+                yield (step * _DAYS[words[at].key], unit), said
                 i = at
             elif at < len(words) and words[at].text.casefold() in _SCALE:
                 i = at - 1  # "a dozen times": the next word is the number
@@ -267,10 +281,22 @@ def _claims_in(words: Sequence[_Word]) -> Iterator[tuple[Claim, str]]:
             else:
                 unit, factor = _unit(words, after)
                 said = " ".join(w.text for w in words[i : after + 1])
-                rhythm = unit == "days" and i and words[i - 1].text.casefold() in _EACH
-                yield (value * factor, "every" if rhythm else unit), said
+                if unit == "days":
+                    unit = _when(words, i, after)
+                yield (value * factor, unit), said
             i = after - 1
         i += 1
+
+
+def _when(words: Sequence[_Word], start: int, end: int) -> str:
+    """What the days counted from word `start`, their unit at or just behind `end`, say: a moment, a
+    span up to now, a rhythm, or none of these."""
+    before = words[start - 1].text.casefold() if start else ""
+    if before in _EACH:
+        return "every"
+    if any(w.key == "ago" for w in words[end : end + 4]):
+        return "ago"
+    return "last" if before in ("last", "past") else "days"
 
 
 def _value(words: Sequence[_Word], i: int) -> tuple[float, int]:
@@ -316,15 +342,47 @@ def _unit(words: Sequence[_Word], i: int) -> tuple[str, float]:
     return (after.key, 1.0) if after is not None and named else ("", 1.0)
 
 
-def _counts(words: Sequence[_Word], facts: Sequence[Sequence[_Word]]) -> Iterator[Problem]:
+def _counts(
+    words: Sequence[_Word], facts: Sequence[Sequence[_Word]], about: Collection[str]
+) -> Iterator[Problem]:
     known = [{claim for claim, _ in _claims_in(fact)} for fact in facts]
     for clause in _clauses(words):
         claims = dict(_claims_in(clause))
         strange = [said for claim, said in claims.items() if not any(claim in k for k in known)]
         yield from (Problem("count", said) for said in strange)
         together = {claim for claim in claims if claim[1] in _MEASURES}
-        if not strange and not any(together <= k for k in known):
+        if strange:
+            continue
+        able = [fact for fact, k in zip(facts, known, strict=True) if together <= k]
+        if not able:
             yield Problem("count", " … ".join(claims.values()))
+        elif not any(_bears(fact, clause, about, counts=bool(together)) for fact in able):
+            yield Problem("claim", " ".join(w.text for w in clause))
+
+
+def _bears(
+    fact: Sequence[_Word], clause: Sequence[_Word], about: Collection[str], *, counts: bool
+) -> bool:
+    """Whether the fact that has a clause's counts is about what the clause is about.
+
+    A clause that counts, or that names something other than the item, has its other names and what
+    it claims ("often", "usual") from one fact. The item's own names may stand for "this" and "it".
+    """
+    said = {w.key for w in fact}
+    phrases = [tuple(w.key for w in run) for run in _runs(fact, _counted(fact))]
+    own: list[Key] = []
+    others: list[Key] = []
+    counted = _counted(clause)
+    for run in _runs(clause, counted):
+        keys = tuple(w.key for w in run)
+        (own if set(keys) <= set(about) else others).append(keys)
+    if not counts and not others:
+        return True
+    if counts and not said & {"this", "it"}:
+        others += own
+    claims = {w.key for i, w in enumerate(clause) if w.key in _CLAIM_KEYS and i not in counted}
+    claimed = claims - {"category", "rhythm"}
+    return claimed <= said and all(any(_contains(p, keys) for p in phrases) for keys in others)
 
 
 def _clauses(words: Sequence[_Word]) -> Iterator[Sequence[_Word]]:
@@ -422,38 +480,64 @@ def _counted(words: Sequence[_Word]) -> set[int]:
     return places
 
 
-def _claims(words: Sequence[_Word], facts: Sequence[Sequence[_Word]]) -> Iterator[Problem]:
+def _claims(
+    words: Sequence[_Word], facts: Sequence[Sequence[_Word]], titles: Collection[Key]
+) -> Iterator[Problem]:
     """ "You bought this" has to be a fact of its own."""
-    if any(_says_taken(fact) for fact in facts):
+    if any(_says_taken(fact, ()) for fact in facts):
         return
-    if _says_taken(words):
+    if _says_taken(words, titles):
         yield Problem("claim", "that the item itself was taken before")
 
 
-def _says_taken(words: Sequence[_Word]) -> bool:
+def _says_taken(words: Sequence[_Word], titles: Collection[Key]) -> bool:
+    """Whether it says "you bought" of this, of it, or of what begins like one of `titles`."""
     said = [w.text.casefold().replace("’", "'") for w in words if w.is_word]
     for i, word in enumerate(said):
         if word in ("you", "you've", "you'd"):
-            rest = [w for w in said[i + 1 : i + 5] if w not in ("have", "had", "already", "also")]
-            if len(rest) >= 2 and rest[0] in _TAKING and rest[1] in ("this", "it"):
-                return True
+            rest = [w for w in said[i + 1 : i + 7] if w not in _BETWEEN]
+            if len(rest) >= 2 and rest[0] in _TAKING:
+                object_ = tuple(stem(w) for w in rest[1:3])
+                if rest[1] in ("this", "it") or any(object_ == t[:2] for t in titles):
+                    return True
     return False
 
 
 def _comparisons(words: Sequence[_Word], facts: Sequence[Sequence[_Word]]) -> Iterator[Problem]:
     """Words that together compare or bound, where no fact has them side by side."""
-    known = {(a.key, b.key) for fact in facts for a, b in pairwise([_START, *fact])}
+    known = {pair for fact in facts for pair in _pairs(fact)}
     for a, b in pairwise([_START, *words]):
         compares = (
             b.key == "most"
             or a.key == "than"
+            or (a.key == "due" and b.key != "to")
+            or (a.text.casefold() in _TAKING and b.key == "by")
             or (a.key == "more" and b.key in _COMPARED)
             or (a.text.casefold() in _MULTIPLIED and b.key in ("more", "as", "the"))
             or (b.key == "more" and _number(a) is not None)
             or (a.key == "to" and _number(b) is not None)
+            or (a.key, b.key) in _COMPARISONS
+            or (a.key in _QUANTIFIERS and _is_people(b))
+            or (_is_people(a) and b.is_word and b.key != "in")
+            or (a.key == "new" and b.is_word and b.key not in _JOINING | {"to", "for"})
+            or (a.key in ("with", "to", "for") and _is_people(b))
         )
-        if compares and (a.key, b.key) not in known:
+        if compares and _pair(a, b) not in known:
             yield Problem("claim", f"{a.text} {b.text}" if a is not _START else b.text)
+
+
+def _pairs(words: Sequence[_Word]) -> Iterator[tuple[str, str]]:
+    return (_pair(a, b) for a, b in pairwise([_START, *words]))
+
+
+def _pair(a: _Word, b: _Word) -> tuple[str, str]:
+    """Two neighbours in comparable form; everybody who buys or watches is "people"."""
+    first, second = ("people" if _is_people(w) else w.key for w in (a, b))
+    return first, second
+
+
+def _is_people(word: _Word) -> bool:
+    return _UNITS.get(word.key) == "people" and word.key != "other"
 
 
 def _contains(whole: Key, part: Key) -> bool:
