@@ -184,7 +184,7 @@ class Month:
         self.plant.wait(lambda: bool(self.plant.lake.holder()), "a run works", ticking=True)
         (run,) = (r.run_id for r in self.plant.unfinished() if r.run_id in self.plant.lake.holder())
         self.plant.kill()
-        demand(not self.plant.lake.holder(), "the lake is free after the kill")
+        self.plant.wait(lambda: not self.plant.lake.holder(), "the lake, free after the kill")
         began = time.monotonic()
         self.plant.start()
 
