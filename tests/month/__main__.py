@@ -28,6 +28,8 @@ COMES_AT = timedelta(hours=31)
 """How long after the beginning of its day a file comes: 07:00 UTC on the day after."""
 PUBLISHES = frozenset({0, 4, 5, 12, 14, 15, 17, 18, 22, 23, shop.DAYS})
 """Mornings on which the schedule `daily` is switched on; files come every day."""
+VOLUME = "volume of last week"
+"""What an alert says when more or fewer things are bought than usual."""
 KEPT, STORY = "days", "story.json"
 PARTS = ("home", "inbox", "shop.yaml", "products.csv")
 """What is put aside of the folder at the end of a day."""
@@ -78,7 +80,7 @@ class Month:
 
     def upload(self, day: int) -> None:
         rows, name = self.deliveries.of_day(day), f"sales_{shop.day_of(day)}.csv"
-        self.clock.move_to(shop.midnight(day) + COMES_AT)
+        self.plant.leap(shop.midnight(day) + COMES_AT)
         self.deliveries.half(name, rows, self.clock.now)
         if day == 1:  # a look at half a file
             self.clock.forward(timedelta(seconds=25))
@@ -166,7 +168,7 @@ class Month:
 
     def bad_file(self, day: int) -> list[str]:
         rows, name = self.deliveries.of_day(day), f"sales_{shop.day_of(day)}.csv"
-        self.clock.move_to(shop.midnight(day) + COMES_AT)
+        self.plant.leap(shop.midnight(day) + COMES_AT)
         self.deliveries.renamed(name, rows, self.clock.now)
         self.clock.forward(timedelta(seconds=62))
         self.plant.wait(self.told("a-run-failed", name), "an alert", ticking=True)
@@ -227,13 +229,10 @@ class Month:
             case 15 | 18 | 23:
                 demand(served == newest.release_id, "a good release is served again")
             case shop.DAYS:
-                fell = [
-                    a
-                    for a in self.plant.webhook.alerts
-                    if a["kind"] == "the-data-drift" and "volume of last week" in a["what"]
-                ]
-                demand(bool(fell), "it is told that fewer things are bought")
-                early = [a for a in fell if a["at"] < str(shop.day_of(shop.DEAR_FROM))]
+                told = self.told("the-data-drift", VOLUME)
+                self.plant.wait(told, "an alert that fewer things are bought", ticking=True)
+                alerts = [a for a in self.plant.webhook.alerts if VOLUME in a["what"]]
+                early = [a for a in alerts if a["at"] < str(shop.day_of(shop.DEAR_FROM))]
                 demand(not early, f"that is not told before it happens: {early[:1]}")
             case _:
                 demand(served != self.live_before, "the new day's release is served")

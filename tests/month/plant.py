@@ -288,6 +288,18 @@ class Plant:
                 self.clock.forward(LOOK)
                 leap = time.monotonic() + 4
 
+    def leap(self, moment: datetime) -> None:
+        """Move the clock to `moment` while nothing works: a run that waits to be started would have
+        waited for hours, and be given up."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with self.held():
+                if not self.unfinished():
+                    self.clock.move_to(moment)
+                    return
+            time.sleep(1)
+        raise NotSeenError(f"no moment without a run before {moment:%F %R} UTC")
+
     def taken(self, contents: int) -> bool:
         """Whether the ledger has so many arrivals, every row landed, and nothing works."""
         if len(self.arrivals()) < contents or self.unfinished():
@@ -306,7 +318,7 @@ class Plant:
             r.run_id for r in self.instance.get_runs(dg.RunsFilter(job_name=jobs.DAILY), limit=1000)
         }
         self._switch(jobs.DAILY, on=True)
-        self.clock.move_to(moment + timedelta(seconds=2))
+        self.leap(moment + timedelta(seconds=2))
         self.wait(lambda: bool(ticked()), f"the daily run of {moment:%F %R} UTC", ticking=True)
         self.wait(lambda: not self.unfinished(), "the end of the daily run")
         self._switch(jobs.DAILY, on=False)
