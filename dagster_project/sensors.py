@@ -169,9 +169,10 @@ def first_error(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
     """(asset, text) of the first failed step of a run, or ('', why the run failed as a whole).
 
     A run that failed before its first step, because its code could not be loaded for example, says
-    why in an event of Dagster's own.
+    why in an event of Dagster's own. What a gate ended is told with what the gate found.
     """
     wanted = {
+        dg.DagsterEventType.ASSET_CHECK_EVALUATION,
         dg.DagsterEventType.STEP_FAILURE,
         dg.DagsterEventType.RUN_FAILURE,
         dg.DagsterEventType.ENGINE_EVENT,
@@ -184,6 +185,10 @@ def first_error(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
         match event.event_type:
             case dg.DagsterEventType.ENGINE_EVENT:
                 before = before or root_cause(event.engine_event_data.error)
+            case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                check = event.asset_check_evaluation_data
+                if check.blocking and not check.passed:
+                    return check.asset_key.to_user_string(), f"rejected: {check.description}"
             case dg.DagsterEventType.RUN_FAILURE:
                 why = before or root_cause(event.job_failure_data.error)
                 return "", why or event.message or _SILENT

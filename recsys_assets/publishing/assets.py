@@ -247,13 +247,12 @@ def promoted(project: Project) -> dg.AssetCheckResult:
 
 def history(state: State) -> dg.TableMetadataValue:
     """The newest lines of the log of releases, newest first, as the UI shows them."""
-    names = ("at", "who", "what", "release", "before", "why")
-    columns = [dg.TableColumn(name) for name in names]
+    columns = [dg.TableColumn(name) for name in ("at", "release", "what", "who", "why")]
     records = [
         dg.TableRecord(
             {
-                "at": e.at, "who": e.who, "what": e.action, "release": e.release_id[:SHORT],
-                "before": e.before[:SHORT], "why": e.why,
+                "at": e.at[:16].replace("T", " "), "release": e.release_id[:SHORT],
+                "what": e.action, "who": e.who[:SHORT], "why": e.why,
             }
         )
         for e in reversed(state.log[-HISTORY:])

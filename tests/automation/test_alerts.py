@@ -145,6 +145,26 @@ def test_a_failed_run_is_told_with_the_first_error_of_its_first_failed_step(
         assert list(sensors.failures(instance, now + timedelta(days=3))) == []
 
 
+@table_asset(Table("twice", "Twice.", WRONG.columns, key=("id",)), group="test")
+def twice() -> pd.DataFrame:
+    return pd.DataFrame({"id": ["a", "a"]})
+
+
+def test_a_run_that_a_gate_ended_is_told_with_the_table_and_what_the_gate_found(
+    project: Project,
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = dg.define_asset_job("some", selection=dg.AssetSelection.all())
+        whole = dg.Definitions(
+            [twice.asset], asset_checks=[twice.check], jobs=[job], resources={"project": project}
+        )
+        whole.resolve_job_def("some").execute_in_process(instance=instance, raise_on_error=False)
+        (alert,) = sensors.failures(instance, datetime.now(UTC))
+    assert alert.subject == "job some, asset twice"
+    assert alert.what.startswith("rejected: ")
+    assert "key" in alert.what or "unique" in alert.what or "more than once" in alert.what
+
+
 def test_a_run_whose_code_cannot_be_loaded_is_told_with_that_error(project: Project) -> None:
     @dg.job
     def nothing() -> None: ...
