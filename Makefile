@@ -46,7 +46,7 @@ test: lint $(DAGSTER_HOME)/dagster.yaml
 faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults
 
-# A month of a small shop in compressed time, through the real daemon; seen for its first day only.
+# A month of a small shop in compressed time, through the real daemon (about an hour).
 # The machine must have nothing else to do: every run is a process of its own.
 month: $(VENV)/.installed
 	$(BIN)/python -W ignore -m tests.month

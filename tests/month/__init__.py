@@ -1,7 +1,5 @@
 """`make month`: a month of a small shop in compressed time, driven through the real daemon.
 
-It has been seen for its first simulated day only: nothing later has run yet.
-
 Belongs here: the shop, its clock, its process tree, what happens on which day and what must come of
 it. Does not belong here: what a run computes; loops of kills and failures (`tests/faults`).
 """

@@ -255,6 +255,7 @@ class Month:
             "alerts": self.plant.webhook.alerts,
             "counts": self.counts,
             "rolled_back": self.rolled_back,
+            "seconds": time.monotonic() - self.began,
         }
         (place / STORY).write_text(json.dumps(story), encoding="utf-8")
 
@@ -278,6 +279,7 @@ class Month:
         self.deliveries.contents = story["contents"]
         self.plant.webhook.alerts.extend(story["alerts"])
         self.counts, self.rolled_back = Counter(story["counts"]), story["rolled_back"]
+        self.began -= story["seconds"]
         self.plant.new_runs(), self.plant.new_alerts()
         self.plant.start()
 
