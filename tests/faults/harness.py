@@ -5,7 +5,9 @@ ledger, the landing run, the days' run, with every gate. It runs in a forked chi
 is imported once), which waits until strace holds it and then meets its fault.
 """
 
+import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,8 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
+import time_machine
+
+from recsys_assets.core import lake as lake_module
 from recsys_assets.core.lake import Lake
 from recsys_assets.ingestion.files import ledger_of
 from tests.automation.test_arrival_sensor import Watch
@@ -26,6 +33,11 @@ FIRST = ["u,x,2024-01-02", "u,y,2024-01-03", "v,x,2024-01-03"]
 SECOND = ["w,y,2024-01-05", "late,x,2024-01-02", "u,x,2024-01-02", "bad,x,1970-01-01"]
 EVENTS = ["late 02", "u 02", "u 02", "u 03", "v 03", "w 05"]
 """User and day of every event that must be there in the end, each once."""
+PATIENCE = 30.0
+"""Seconds after which a publish that is stuck is killed."""
+DIED = "the process ended with"
+"""What is said of a publish that ended without a word, by a signal (a number below zero) or by the
+C library: the reaper finds it, like any killed run."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Publish:
         import great_expectations  # noqa: F401
         import sqlglot.lineage  # noqa: F401
 
-        self.folder, self._saved = root / "shop", root / "saved"
+        self.folder, self._saved, self._said = root / "shop", root / "saved", root / "said"
         self.folder.mkdir()
         self.watch = Watch(self.folder)
         self.watch.deliver("a.csv", *FIRST)
@@ -115,6 +127,36 @@ class Publish:
         self._in_child(self._publish)
         return broken + [f"killed after {after:.3f} s: {what}" for what in self.unsound()]
 
+    def starve(self, megabytes: int) -> tuple[list[str], str]:
+        """Publish with so much address space more than the process has (RLIMIT_AS), then again
+        without a limit: what did not hold, and the error ('' if it was enough, `DIED` where
+        a library cannot do without memory)."""
+
+        def starving() -> None:
+            own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (own + megabytes * 2**20,) * 2)
+            self._publish_or_say()
+
+        return self._disturbed(starving, f"{megabytes} MB")
+
+    def jump(self, clock: timedelta, nth: int) -> tuple[list[str], str]:
+        """Publish while the clock of the system jumps once, before the n-th file is put in its
+        place, then again with the right clock: what did not hold, and the error ('' without)."""
+
+        def jumping() -> None:
+            real, places = lake_module.publish, itertools.count(1)
+            with time_machine.travel(datetime.now(UTC), tick=True) as traveller:
+
+                def publish(path: Path, target: Path) -> None:
+                    if next(places) == nth:
+                        traveller.shift(clock)
+                    real(path, target)
+
+                lake_module.publish = publish  # in this fork only
+                self._publish_or_say()
+
+        return self._disturbed(jumping, f"{clock} at place {nth}")
+
     def unsound(self) -> list[str]:
         """What does not hold after an undisturbed publish (I1, I2, I4, I6, I7)."""
         found = self._torn()
@@ -149,6 +191,46 @@ class Publish:
 
     def _publish(self) -> None:
         self.watch.settle()
+
+    def _publish_or_say(self) -> None:
+        """Publish; what a run that fails says is left in a file."""
+        try:
+            self._publish()
+        except BaseException as error:
+            self._said.write_text(f"{error!r}: {'; '.join(self._failures())}", encoding="utf-8")
+            raise
+
+    def _failures(self) -> list[str]:
+        """Step and messages of every failed step, causes last."""
+        found = []
+        for run in self.watch.instance.get_runs():
+            for entry in self.watch.instance.all_logs(run.run_id, dg.DagsterEventType.STEP_FAILURE):
+                event = entry.get_dagster_event()
+                error, texts = event.step_failure_data.error, []
+                while error is not None:
+                    texts.append(error.message.strip())
+                    error = error.cause
+                found.append(f"{event.step_key}: {' <- '.join(texts)}")
+        return found
+
+    def _disturbed(self, work: Callable[[], object], what: str) -> tuple[list[str], str]:
+        self._restore()
+        self._said.unlink(missing_ok=True)
+        child, go = self._start(work)
+        os.write(go, b"x")
+        os.close(go)
+        end = time.monotonic() + PATIENCE
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+            time.sleep(0.05)
+        status = ended[1]
+        broken = [f"{what}: {found}" for found in self._torn()]
+        said = self._said.read_text(encoding="utf-8") if self._said.exists() else ""
+        if status and not said:
+            said = f"{DIED} {os.waitstatus_to_exitcode(status)}"
+        self._in_child(self._publish)
+        return broken + [f"{what}, then again: {found}" for found in self.unsound()], said
 
     def _restore(self) -> None:
         shutil.rmtree(self.folder)

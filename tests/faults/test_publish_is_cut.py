@@ -1,14 +1,18 @@
-"""A publish that is killed, refused by the disk, or done twice at once (rows 1, 3, 4 and 26)."""
+"""A publish that is killed, refused by the disk, short of memory, overtaken by the clock, or done
+twice at once (rows 1, 2, 3, 4, 25 and 26).
+"""
 
 import json
 import random
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from recsys_assets.core import lake
-from tests.faults.harness import STRACE, Publish, spread
+from tests.faults.harness import DIED, STRACE, Publish, spread
 
 pytestmark = pytest.mark.skipif(not STRACE.exists(), reason="needs strace: apt-get install strace")
 
@@ -28,6 +32,10 @@ def test_a_publish_cut_at_a_sample_of_its_system_calls_is_finished_by_the_next(
         for fault in spread(publish.points(effect), n):
             assert publish.strike(fault) == []
     assert publish.struck == before + 3, "every fault of the sample hits"
+
+
+def test_a_clock_that_jumps_back_a_day_in_a_publish_changes_nothing(publish: Publish) -> None:
+    assert publish.jump(timedelta(days=-1), nth=2) == ([], "")
 
 
 def test_two_publishes_at_once_end_in_one_result(publish: Publish) -> None:
@@ -55,6 +63,30 @@ def test_a_publish_killed_at_a_hundred_random_moments_is_finished_by_the_next(
     chance = random.Random(7)
     broken = [what for _ in range(100) for what in publish.interrupt(chance.uniform(0, 3))]
     assert broken == []
+
+
+@pytest.mark.faults
+def test_a_publish_with_any_amount_of_memory_is_finished_by_the_next(
+    publish: Publish,
+) -> None:
+    said = {}
+    for megabytes in (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 768, 2048):
+        broken, said[megabytes] = publish.starve(megabytes)
+        assert broken == [], f"{megabytes} MB"
+    died = [megabytes for megabytes, text in said.items() if text.startswith(DIED)]
+    failed = [megabytes for megabytes, text in said.items() if re.search("(?i)memory|alloc", text)]
+    print(f"MB: the run says that memory lacks {failed}, the process ends {died}")  # noqa: T201
+    assert failed
+    assert said[2048] == "", "so much is enough"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("hours", [-24, -1, 1, 24])
+def test_a_clock_that_jumps_anywhere_in_a_publish_changes_nothing(
+    publish: Publish, hours: int
+) -> None:
+    for nth in range(1, publish.calls["rename"] + 1):
+        assert publish.jump(timedelta(hours=hours), nth) == ([], ""), f"at place {nth}"
 
 
 @pytest.mark.faults
