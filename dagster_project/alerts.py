@@ -33,6 +33,8 @@ class Alert:
     what: str
     remedy: str
     run: str = ""
+    happened: str = ""
+    """when (ISO 8601), for what happens at a moment; empty for what lasts until it is repaired"""
 
     @property
     def key(self) -> str:
@@ -56,12 +58,13 @@ class Alerts:
         self._environment = os.environ if environment is None else environment
 
     def tell(self, alert: Alert, now: datetime) -> bool:
-        """Tell `alert` unless that was done less than `again` ago; whether it was told now.
+        """Tell `alert` unless that was done less than `again` ago, or since it `happened`: whether
+        it was told now.
 
         With a webhook that does not answer, the alert is logged, and sent at the next look.
         """
         alert = Alert(**{k: self._redacted(v) for k, v in asdict(alert).items()})
-        if self._told(alert.key, now):
+        if self._told(alert, now):
             return False
         _log.error(alert.text())
         delivered = self._send(alert, now)
@@ -73,11 +76,13 @@ class Alerts:
             os.fsync(stream.fileno())
         return True
 
-    def _told(self, key: str, now: datetime) -> bool:
+    def _told(self, alert: Alert, now: datetime) -> bool:
         for line in self._lines():
-            if line["key"] == key and line["delivered"]:
-                since = now - datetime.fromisoformat(line["at"])
-                if timedelta(0) <= since < self.again:
+            if line["key"] == alert.key and line["delivered"]:
+                at = datetime.fromisoformat(line["at"])
+                if timedelta(0) <= now - at < self.again:
+                    return True
+                if alert.happened and datetime.fromisoformat(alert.happened) - at < self.again:
                     return True
         return False
 

@@ -162,6 +162,7 @@ def failures(instance: dg.DagsterInstance, now: datetime) -> Iterator[Alert]:
             what,
             "consumers keep the last approved version; repair the cause and run again",
             run.run_id,
+            record.update_timestamp.astimezone(UTC).isoformat(),
         )
 
 

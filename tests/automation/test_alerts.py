@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_the_same_trouble_in_another_run_is_told_again_only_after_the_pause(
     ]
     assert told == [True, False, True, True]
     assert len(receiver.got) == 3
+
+
+def test_a_failure_is_told_once_however_long_it_is_looked_back_at(tmp_path: Path) -> None:
+    alerts = Alerts(tmp_path, again=24 * HOUR, environment={})
+    first = replace(TROUBLE, happened=NOW.isoformat())
+    assert alerts.tell(first, NOW + HOUR)
+    assert not alerts.tell(first, NOW + 26 * HOUR)
+    later = replace(TROUBLE, happened=(NOW + 30 * HOUR).isoformat())
+    assert alerts.tell(later, NOW + 31 * HOUR), "that it failed again is news"
 
 
 def test_an_alert_that_did_not_get_through_is_sent_at_the_next_look(
