@@ -75,8 +75,8 @@ def sql_lineage(
     tree = qualify(tree, schema=schema, dialect="duckdb", validate_qualify_columns=False)
     scope = build_scope(tree)
     found: dict[str, list[tuple[str, str]]] = {}
-    for column in tree.named_selects:
-        node = trace(column, tree, schema, scope=scope, dialect="duckdb", copy=False)
+    nodes = trace(None, tree, schema, scope=scope, dialect="duckdb", copy=False, trim_selects=False)
+    for column, node in nodes.items():
         sources = {
             (leaf.expression.name, leaf.name.split(".")[-1].strip('"'))
             for leaf in node.walk()
