@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from recsys_assets.core.threads import one_thread
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -52,10 +54,9 @@ def fit_als(
     zero vectors.
     """
     from implicit.als import AlternatingLeastSquares
-    from threadpoolctl import threadpool_limits
 
     matrix = matrix.astype(np.float32).tocsr()
-    with threadpool_limits(limits=1):
+    with one_thread():
         model = AlternatingLeastSquares(
             factors=factors,
             regularization=regularization,
@@ -82,10 +83,9 @@ def fit_bpr(
     One thread: with more, `implicit`'s BPR differs from run to run.
     """
     from implicit.bpr import BayesianPersonalizedRanking
-    from threadpoolctl import threadpool_limits
 
     matrix = matrix.astype(np.float32).tocsr()
-    with threadpool_limits(limits=1):
+    with one_thread():
         model = BayesianPersonalizedRanking(
             factors=factors,
             learning_rate=learning_rate,

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from recsys_assets.core.threads import one_thread
+
 Floats = npt.NDArray[np.float32]
 _BLOCK = 1024
 
@@ -126,9 +128,8 @@ def spd_inverse(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     Works in the memory of `matrix`, which is lost. Raises ValueError if it is not positive
     definite.
     """
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
+    with one_thread():
         factor, broken = linalg.lapack.dpotrf(matrix.T, lower=True, overwrite_a=True)
         if broken:
             raise ValueError("the matrix is not positive definite")

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
+from recsys_assets.core.threads import one_thread
 
 Result = TypeVar("Result")
 
@@ -216,11 +217,11 @@ def by_cutoff(
 ) -> Iterator[tuple[str, Result]]:
     """(part name, compute(as_of)) in time order, at most `workers` results in the making.
 
-    Results do not depend on `workers`: each is computed alone.
+    Results do not depend on `workers`: each is computed alone, its numerics on one thread.
     """
     queue = deque(moments)
     waiting: deque[tuple[str, Future[Result]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
 
         def start() -> None:
             if queue:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
+from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.contract import (
     BoolArray,
     EventLog,
@@ -51,7 +51,7 @@ def generate(
     codes = log.user_codes(ids)
     names = sorted(fitted)
     parts: list[tuple[IntArray, IntArray, list[Scores], list[IntArray]]] = []
-    with threadpool_limits(limits=1):
+    with one_thread():
         for start in range(0, len(ids), user_batch):
             batch = codes[start : start + user_batch]
             padded = np.full(user_batch, -1, dtype=np.int32)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted, Retriever
 from recsys_assets.retrieval.factorization import Als, Bpr
@@ -142,7 +143,6 @@ def members(
 
 def fit(log: EventLog, chosen: Mapping[str, Member], seed: int = 0) -> dict[str, Fitted]:
     """Fit every member on `log`, in name order. BLAS is held to one thread for equal bits."""
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
+    with one_thread():
         return {name: chosen[name].retriever.fit(log, seed) for name in sorted(chosen)}
