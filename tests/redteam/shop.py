@@ -1,12 +1,11 @@
 """A small shop of structure and chance, and the graph's own assets run over it step by step."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ import pytest
 
 from dagster_project.definitions import gated_assets
 from recsys_assets.content.tables import ITEM_TEXTS, TEXT_EMBEDDINGS
-from recsys_assets.core import metadata, plots
+from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.quality import Verdict
@@ -211,22 +210,10 @@ class RedShop:
 
 @contextmanager
 def for_nobodys_eyes() -> Iterator[None]:
-    """No pictures, and the lineage of each statement derived once: no rule reads either."""
-    real, known = metadata.sql_lineage, _LINEAGE
-
-    def lineage(sql: str, columns_of: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        key = (sql, repr(sorted((t, list(c)) for t, c in columns_of.items())))
-        if key not in known:
-            known[key] = real(sql, columns_of)
-        return known[key]
-
+    """No pictures: no rule reads them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "_png", lambda figure: b"")
-        patch.setattr(metadata, "sql_lineage", lineage)
         yield
-
-
-_LINEAGE: dict[tuple[str, str], dict[str, Any]] = {}
 
 
 CALENDAR = ("cutoffs", "fits")
