@@ -1,0 +1,22 @@
+"""Every test that docs/faults.md names fails when what it protects is taken away."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import defined
+from tests.faults.mutants import Mutant, mutants
+
+
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda m: m.why)
+def test_a_mutation_is_of_the_product_and_up_to_date(mutant: Mutant) -> None:
+    assert not mutant.file.startswith("tests/")
+    assert mutant.places == 1, f"{mutant.file} has this {mutant.places} times: {mutant.old}"
+    assert mutant.old != mutant.new
+    assert set(mutant.tests) <= set(defined())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda m: m.why)
+def test_a_mutation_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
+    assert mutant.survivors(defined(), tmp_path) == []
