@@ -16,6 +16,7 @@ import json
 import math
 import re
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -68,6 +69,8 @@ class Trouble:
     """What every write is answered with"""
     hang: threading.Event | None = None
     """Every request waits for it"""
+    drip: bool = False
+    """The first bytes of every answer over REST come one by one, ten a second for three seconds"""
     most_bytes: int = 10_485_760
     """Longest message accepted: the smallest default that GRPC_MAX_MESSAGE_SIZE ever had"""
     queue: list[int] = field(default_factory=list)
@@ -530,7 +533,11 @@ def _handler(server: FakeWeaviate) -> type[BaseHTTPRequestHandler]:
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            slow = 30 if server.trouble.drip else 0
+            for n in range(slow):
+                self.wfile.write(data[n : n + 1])
+                time.sleep(0.1)
+            self.wfile.write(data[slow:])
 
         do_GET = do_POST = do_PUT = do_DELETE = do  # noqa: N815
 

@@ -408,9 +408,10 @@ def test_a_filter_that_nothing_can_pass_is_refused(where: dict[str, Any], said: 
         Filter(**where)
 
 
-def test_poisoned_vectors_are_refused_before_any_store_sees_them() -> None:
+@pytest.mark.parametrize("number", [np.nan, np.inf, 0.0])
+def test_poisoned_vectors_are_refused_before_any_store_sees_them(number: float) -> None:
     vectors = shop.axes(3)
-    vectors[1] = np.nan
+    vectors[1] = number
     with pytest.raises(ValueError, match=r"1 vectors are zero or not finite \(items b\)"):
         shop.make(["a", "b", "c"], vectors)
 

@@ -204,11 +204,14 @@ def test_a_collection_that_somebody_deleted_is_no_release_and_is_built_again(
     serves(index, OLD)
 
 
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "a byte now and then"])
 def test_a_silent_server_is_waited_for_no_longer_than_our_patience(
-    index: WeaviateIndex, server: FakeWeaviate
+    index: WeaviateIndex, server: FakeWeaviate, silent: bool
 ) -> None:
+    """A byte now and then is enough for the timeouts of the client library."""
     hasty = connect(server, patience=SHORT)
-    server.trouble.hang = threading.Event()
+    server.trouble.hang = threading.Event() if silent else None
+    server.trouble.drip = not silent
     asks: list[Callable[[], object]] = [
         lambda: hasty.count(release_of(OLD).id),
         lambda: hasty.build(release_of(NEW), NEW),
@@ -217,7 +220,9 @@ def test_a_silent_server_is_waited_for_no_longer_than_our_patience(
     for ask in asks:
         with pytest.raises(UnavailableError, match=r"(did not answer|failed) .*run again"):
             ask()
-    server.trouble.hang.set()
+    if server.trouble.hang:
+        server.trouble.hang.set()
+    server.trouble.drip = False
     hasty.close()
     serves(index, OLD)
 

@@ -31,7 +31,7 @@ def test_an_answer_is_an_instance_of_the_tasks_schema(fake: FakeAnthropic, model
 
 CONTENT = {
     "not json": "Sure! Here are some tags: milk, dairy",
-    "not json (two objects)": '{"id": "x"} {"id": "y"}',
+    "not json (two objects)": '{"id": "ID", "tags": [], "kind": "k"} {"id": "y"}',
     "not json (a list)": "[]",
     "wrong id": '{"id": "another", "tags": [], "kind": "k"}',
     "wrong shape (a field too many)": '{"id": "ID", "tags": [], "kind": "k", "price": 0}',
