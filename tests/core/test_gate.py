@@ -13,17 +13,14 @@ from recsys_assets.core.lake import Lake, NotApprovedError, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.tables import Column, Table
 
-NUMBERS = Table(
-    "numbers",
-    "Numbers.",
-    (
-        Column("id", "string", "Id"),
-        Column("x", "float64", "A number", minimum=0, maximum=100),
-    ),
-    key=("id",),
+COLUMNS = (
+    Column("id", "string", "Id"),
+    Column("x", "float64", "A number", minimum=0, maximum=100),
 )
-DOUBLED = Table("doubled", "Twice the numbers.", NUMBERS.columns, key=("id",))
-DAILY = Table("daily", "Numbers by day.", NUMBERS.columns, key=("id",))
+ANY = Column("any", "float64", "Any number, or none", nullable=True)
+NUMBERS = Table("numbers", "Numbers.", (*COLUMNS, ANY), key=("id",))
+DOUBLED = Table("doubled", "Twice the numbers.", COLUMNS, key=("id",))
+DAILY = Table("daily", "Numbers by day.", COLUMNS, key=("id",))
 
 SOURCE = Path("source.json")
 
@@ -46,13 +43,14 @@ def explode_on_13(candidate: Snapshot) -> Iterator[Failure]:
 @table_asset(NUMBERS, group="test", inputs_hash=fingerprint, rules=[explode_on_13])
 def numbers(shop: object, report: Report) -> pd.DataFrame:
     values = source(shop)["numbers"]
+    free = source(shop).get("any", values)
     report.numbers["calls"] = 1
-    return pd.DataFrame({"id": [str(i) for i in range(len(values))], "x": values})
+    return pd.DataFrame({"id": [str(i) for i in range(len(values))], "x": values, "any": free})
 
 
 @table_asset(DOUBLED, group="test")
 def doubled(numbers: Snapshot) -> pd.DataFrame:
-    frame = numbers.to_pandas()
+    frame = numbers.to_pandas(["id", "x"])
     return frame.assign(x=frame["x"] * 2)
 
 
@@ -68,7 +66,7 @@ def daily(shop: object, days: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
         yield day, pd.DataFrame({"id": [f"{day}/{i}" for i in range(len(values))], "x": values})
 
 
-@table_asset(Table("total", "Sum.", NUMBERS.columns, key=("id",)), group="test")
+@table_asset(Table("total", "Sum.", COLUMNS, key=("id",)), group="test")
 def total(daily: Snapshot) -> pd.DataFrame:
     return pd.DataFrame({"id": ["total"], "x": [daily.to_pandas()["x"].sum()]})
 
@@ -131,20 +129,21 @@ def graph(project: Project) -> Graph:
 
 
 POISON = {
-    "too large": [1.0, 200.0],
-    "infinite": [1.0, float("inf")],
-    "nan": [1.0, float("nan")],
-    "empty": [],
+    "too large": {"numbers": [1.0, 200.0]},
+    "infinite": {"numbers": [1.0, float("inf")]},
+    "infinite where no limit is declared": {"numbers": [1.0, 2.0], "any": [1.0, float("inf")]},
+    "nan": {"numbers": [1.0, float("nan")]},
+    "empty": {"numbers": []},
 }
 
 
 @pytest.mark.parametrize("values", POISON.values(), ids=POISON.keys())
 def test_poison_does_not_pass_in_one_run_nor_later_and_a_repair_goes_through(
-    graph: Graph, values: list[float]
+    graph: Graph, values: dict[str, list[float]]
 ) -> None:
     assert graph.run("numbers", "doubled")
     assert graph.values("doubled") == [2.0, 4.0]
-    graph.write(numbers=values)
+    graph.write(**values)
     assert not graph.run("numbers", "doubled")
     assert not graph.run("doubled"), "a later run of the consumer alone must be refused"
     assert graph.values("doubled") == [2.0, 4.0]

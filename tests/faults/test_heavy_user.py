@@ -17,7 +17,7 @@ from recsys_assets.ranking.ranker import ROWS_PER_QUERY
 from recsys_assets.retrieval import candidates, registry
 from recsys_assets.retrieval.contract import EventLog
 
-EVENTS, ITEMS = 1_000_000, 3_000
+EVENTS, ITEMS = 1_000_000, 12_000
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 SHOP = """\
 name: heavy

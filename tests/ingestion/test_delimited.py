@@ -86,7 +86,11 @@ def test_a_character_torn_by_a_line_break_spoils_both_lines(file: Path) -> None:
     assert set(bad) == {2, 3, 5}
 
 
-def test_a_ten_megabyte_value_is_refused_and_its_neighbours_are_not(file: Path) -> None:
+@pytest.mark.parametrize("block", [16 << 20, 1 << 20], ids=["within a block", "over many"])
+def test_a_ten_megabyte_value_is_refused_and_its_neighbours_are_not(
+    file: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK_BYTES", block)
     good, bad = read(file, b"a,b\n1,2\n" + b"x" * 10_000_000 + b",2\n3,4\n")
     assert good == {2: ["1", "2"], 4: ["3", "4"]}
     assert bad == {3: f"too long: more than {MAX_ROW_BYTES} bytes"}
