@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pyarrow as pa
@@ -173,11 +174,19 @@ def test_a_torn_ledger_of_arrivals_is_found(
     assert "torn line" in only(look(project, instance)).what
 
 
+@pytest.mark.parametrize(
+    ("total", "free", "enough"),
+    [(100, 6, True), (100, 4, False), (10, 1.1, True), (10, 0.9, False)],
+    ids=["large", "large: a twentieth is not free", "small", "small: a gigabyte is not free"],
+)
 def test_a_full_disk_is_seen_before_it_is_full(
-    project: Project, home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, total: float, free: float, enough: bool
 ) -> None:
-    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
-    assert "are free at" in only(look(project, instance)).what
+    usage = SimpleNamespace(total=total * 1e9, used=(total - free) * 1e9, free=free * 1e9)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
+    found = list(doctor.disk(home))
+    assert bool(found) != enough
+    assert all(f"{free:.1f} GB of {total:.0f} GB are free" in f.what for f in found)
 
 
 def test_unfinished_writes_of_a_dead_process_are_a_warning(
