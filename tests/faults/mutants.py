@@ -54,6 +54,10 @@ SAMPLED = {
     "test_ten_thousand_altered_files_are_refused": "test_a_sample_of_altered_files_is_refused",
     "test_forget_killed_at_every_step_is_finished_by_the_next":
         "test_forget_killed_at_a_sample_of_its_steps_is_finished_by_the_next",
+    "test_thirty_sabotaged_models_are_refused_each_by_its_guard":
+        "test_a_sabotage_whose_guard_is_taken_away_would_be_noticed",
+    "test_of_thirty_equal_retrains_at_most_two_are_refused":
+        "test_of_three_equal_retrains_at_most_two_are_refused",
 }  # fmt: skip
 """Long loop -> the test that does the same, with the same checker, at fewer places."""
 
