@@ -5,6 +5,7 @@ end of each day; called with it again, the month goes on after DAY (by default t
 """
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 from rich.console import Console
 
+from dagster_project import jobs, retention
 from recsys_assets.publishing.releases import SHORT, Releases
 from tests.faults import invariants
 from tests.month import shop
@@ -28,8 +30,12 @@ COMES_AT = timedelta(hours=31)
 """How long after the beginning of its day a file comes: 07:00 UTC on the day after."""
 PUBLISHES = frozenset({0, 4, 5, 12, 14, 15, 17, 18, 22, 23, shop.DAYS})
 """Mornings on which the schedule `daily` is switched on; files come every day."""
+SUNDAY_AFTER = 3
+"""After this day comes the schedules' Sunday, on which daylight saving ends."""
 VOLUME = "volume of last week"
 """What an alert says when more or fewer things are bought than usual."""
+HARM = re.compile(r"^all: the changed recipe is -[.\d]+ \(-[.\d]+ to -")
+"""What the gate says of a recipe that is worse beyond noise."""
 KEPT, STORY = "days", "story.json"
 PARTS = ("home", "inbox", "shop.yaml", "products.csv")
 """What is put aside of the folder at the end of a day."""
@@ -75,6 +81,8 @@ class Month:
         if day in PUBLISHES:
             self.publish(day)
             self.evening(day)
+        if day == SUNDAY_AFTER:
+            self.sunday(day)
         self.tell(day, happened)
         self.keep(day)
 
@@ -101,9 +109,26 @@ class Month:
     def publish(self, day: int) -> Ran:
         """The daily run of the morning after `day`."""
         local = datetime.combine(shop.day_of(day + 1), datetime.min.time(), NEW_YORK)
-        ran = self.plant.daily(local.replace(hour=4, minute=30).astimezone(UTC))
+        due = local.replace(hour=4, minute=30).astimezone(UTC)
+        ran = self.plant.scheduled(jobs.DAILY, due)
         demand(ran.succeeded, f"the daily run of {local:%F} succeeds (run {ran.run_id})")
         return ran
+
+    def sunday(self, day: int) -> None:
+        """The night to the Sunday after `day`, in which the hour of the weekly run comes twice:
+        old things are cleared away, everything is evaluated and tuned, and that once."""
+        local = datetime.combine(shop.day_of(day + 2), datetime.min.time(), NEW_YORK)
+        demand(local.weekday() == 6, "it is a Sunday")
+        first, again = (local.replace(hour=1, minute=30, fold=f).astimezone(UTC) for f in (0, 1))
+        demand(again - first == timedelta(hours=1), "half past one comes twice")
+        clean = self.plant.scheduled(retention.JOB, local.replace(minute=45).astimezone(UTC))
+        demand(clean.succeeded, f"the nightly clearing succeeds (run {clean.run_id})")
+        ran = self.plant.scheduled(jobs.WEEKLY, first, once_until=again + timedelta(minutes=2))
+        demand(ran.succeeded, f"the weekly run succeeds (run {ran.run_id})")
+        for table in ("scoreboard_cutoffs", "ablation", "tuned_settings"):
+            rows = self.plant.lake.read(table).rows
+            demand(rows > 0, f"the weekly run makes {table}")
+            self.notes.append(f"{table}: {rows} rows")
 
     def morning(self, day: int) -> list[str]:
         """What arrives; what is told about it."""
@@ -132,7 +157,7 @@ class Month:
             case 14:
                 (self.plant.folder / "shop.yaml").write_text(shop.settings(good=False))
                 self.upload(day)
-                return ["somebody turns off all retrievers but one"]
+                return ["somebody bans the largest aisle from every list"]
             case 15:
                 (self.plant.folder / "shop.yaml").write_text(shop.settings())
                 self.upload(day)
@@ -218,7 +243,9 @@ class Month:
         newest = state.known[-1]
         match day:
             case 14:
-                demand(not newest.passed, "the gate blocks the bad model")
+                demand(not newest.passed, "the gate blocks the bad recipe")
+                worse = [r for r in newest.reasons if HARM.search(r)]
+                demand(bool(worse), f"because it is worse beyond noise: {newest.reasons}")
                 demand(served == self.live_before, "people keep the release they have")
                 self.notes.append("blocked: " + "; ".join(newest.reasons)[:160])
             case 17:

@@ -307,21 +307,23 @@ class Plant:
         with time_machine.travel(self.clock.now):  # which days there are depends on the time
             return not sensors.touched(self.project, self._landing)
 
-    def daily(self, moment: datetime) -> Ran:
-        """Move the clock just past `moment`, when the daily run is due, and wait for its end."""
+    def scheduled(self, job: str, moment: datetime, *, once_until: datetime | None = None) -> Ran:
+        """Switch a schedule on, move the clock just past `moment`, when its job is due, and wait
+        for the end of the run. It must not be due a second time until `once_until`."""
 
         def ticked() -> list[dg.DagsterRun]:
-            runs = self.instance.get_runs(dg.RunsFilter(job_name=jobs.DAILY), limit=40)
+            runs = self.instance.get_runs(dg.RunsFilter(job_name=job), limit=40)
             return [r for r in runs if r.run_id not in before]
 
-        before = {
-            r.run_id for r in self.instance.get_runs(dg.RunsFilter(job_name=jobs.DAILY), limit=1000)
-        }
-        self._switch(jobs.DAILY, on=True)
+        before = {r.run_id for r in self.instance.get_runs(dg.RunsFilter(job_name=job), limit=1000)}
+        self._switch(job, on=True)
         self.leap(moment + timedelta(seconds=2))
-        self.wait(lambda: bool(ticked()), f"the daily run of {moment:%F %R} UTC", ticking=True)
-        self.wait(lambda: not self.unfinished(), "the end of the daily run")
-        self._switch(jobs.DAILY, on=False)
+        self.wait(lambda: bool(ticked()), f"the {job} run of {moment:%F %R} UTC", ticking=True)
+        self.wait(lambda: not self.unfinished(), f"the end of the {job} run")
+        if once_until is not None and once_until > self.clock.now:
+            self.leap(once_until)
+            time.sleep(10)
+        self._switch(job, on=False)
         if len(ticked()) > 1:
             raise NotSeenError(f"{moment:%F %R} UTC is due once, {len(ticked())} runs came of it")
         (ran,) = ticked()

@@ -62,14 +62,14 @@ GOOD_RETRIEVAL = """
   content: {k_seen: 10, k_unseen: 20, k_cold: 10}
   frequency: {k_seen: 40, k_unseen: 0}
   popularity_7d: {kind: popularity, k_seen: 20, k_unseen: 40, params: {window: 7}}"""
-BAD_RETRIEVAL = """
-  content: {k_seen: 0, k_unseen: 20, k_cold: 60}"""
+BAD_RULES = """
+rules: {exclude_categories: [GROCERY]}"""
 
 
 def settings(*, good: bool = True) -> str:
-    """The shop file; not `good`: candidates by content alone, cold ones first."""
-    text = SHOP.replace("RETRIEVAL", GOOD_RETRIEVAL if good else BAD_RETRIEVAL)
-    return text.replace("ROUNDS", "20" if good else "1")
+    """The shop file; not `good`: what people buy most may not be shown to them."""
+    text = SHOP.replace("RETRIEVAL", GOOD_RETRIEVAL).replace("ROUNDS", "20")
+    return text if good else text + BAD_RULES
 
 
 def day_of(day: int) -> date:
