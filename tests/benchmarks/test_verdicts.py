@@ -1,0 +1,48 @@
+"""What the benchmarks say of a model: figures by hand."""
+
+from math import log2
+
+import pandas as pd
+import pytest
+
+from benchmarks.peers import scores
+from benchmarks.untuned import verdicts
+
+
+def pairs(*rows: tuple[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["user_id", "item_id"])
+
+
+def test_a_peer_is_scored_by_task_over_everybody_who_took_something() -> None:
+    lists = pd.DataFrame(
+        [("all", "u", "a", 1), ("all", "u", "b", 2), ("all", "w", "a", 11), ("new", "u", "c", 1)],
+        columns=["task", "user_id", "item_id", "rank"],
+    )
+    relevant = {"all": pairs(("u", "b"), ("v", "a"), ("w", "a")), "new": pairs(("u", "c"))}
+    found = scores(lists, relevant)
+    # u: the only relevant item on place two; v has no list; w's hit is beyond the tenth place.
+    assert found["ndcg all"] == pytest.approx(1 / log2(3) / 3)
+    assert found["recall all"] == pytest.approx(1 / 3)
+    assert (found["ndcg new"], found["recall new"]) == (1.0, 1.0)
+
+
+def board(*rows: tuple[str, str, float, float, float]) -> pd.DataFrame:
+    """model, baseline, value, low, high of task all."""
+    frame = pd.DataFrame(rows, columns=["model", "baseline", "value", "low", "high"])
+    return frame.assign(target="evaluate", slice="all", metric="ndcg@10", task="all", n_users=9)
+
+
+def test_a_shop_loses_only_where_the_whole_interval_lies_below_zero() -> None:
+    policies = pd.DataFrame({"task": ["all"], "model": ["ranker"]})
+    for high, verdict in ((-0.01, "loses"), (0.0, ""), (0.01, "")):
+        (row,) = verdicts(
+            board(
+                ("ours", "", 0.1, 0, 0),
+                ("frequency", "", 0.2, 0, 0),
+                ("ours", "frequency", -0.1, -0.2, high),
+            ),
+            policies,
+            "shop",
+        ).to_dict("records")
+        assert (row["ours"], row["its"], row["against"]) == (0.1, 0.2, "frequency")
+        assert (row["verdict"], row["published"], row["users"]) == (verdict, "ranker", 9)
