@@ -81,7 +81,8 @@ def run(
                 case "made" | "reused":
                     rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
                     took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
-                    out.print(f"  {event.asset:<26}{rows}  {took}")
+                    because = f"  [dim]{event.detail}[/dim]" if event.detail else ""
+                    out.print(f"  {event.asset:<26}{rows}  {took}{because}", soft_wrap=True)
                 case "rejected":
                     problems.append(f"{event.asset} was rejected by its check: {event.detail}")
                 case "failed" if event.detail and not event.asset.endswith("_quality"):

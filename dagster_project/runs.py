@@ -193,6 +193,7 @@ def _progress(record: dg.EventLogEntry) -> Progress | None:
                 made.asset_key.to_user_string(),
                 rows=metadata.get("dagster/row_count"),  # type: ignore[arg-type]
                 seconds=metadata.get("seconds"),  # type: ignore[arg-type]
+                detail=str(metadata.get("made again because of", "")),
             )
         case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             result = event.asset_check_evaluation_data

@@ -200,6 +200,17 @@ def table_asset(
 
 
 @dataclass(frozen=True)
+class Produced:
+    """A candidate version, whether it is the current one, and what changed since that was made:
+    names of inputs, `code`, `settings` (or files outside), `libraries`, and how many of its pieces
+    had to be computed, where it has pieces. '' for a first version."""
+
+    version: Version
+    reused: bool
+    because: str = ""
+
+
+@dataclass(frozen=True)
 class _Producer:
     table: Table
     function: Callable[..., Any]
@@ -253,10 +264,10 @@ class _Producer:
         def body(context: dg.AssetExecutionContext, project: Project) -> Any:
             if partitions is None:
                 with measured() as cost:
-                    version, reused = self.produce(project, context.run.run_id)
+                    made = self.produce(project, context.run.run_id)
                 return dg.MaterializeResult(
-                    data_version=dg.DataVersion(version.content_id),
-                    metadata=self._metadata(project, version, reused, cost),
+                    data_version=dg.DataVersion(made.version.content_id),
+                    metadata=self._metadata(project, made, cost),
                 )
             with measured() as cost:
                 versions = self.produce_partitions(
@@ -363,7 +374,7 @@ class _Producer:
                 found.append(partition)
         return found
 
-    def produce(self, project: Project, run_id: str) -> tuple[Version, bool]:
+    def produce(self, project: Project, run_id: str) -> Produced:
         """Compute and store the next candidate, or reuse the current version of the same key."""
         lake, name = project.lake, self.table.name
         snapshots = self._read(project, self.inputs)
@@ -376,7 +387,9 @@ class _Producer:
             current = lake.version(before)
             if current.key == key:
                 lake.propose([current], run_id)
-                return current, True
+                return Produced(current, reused=True)
+        last = lake.version(before) if before else None
+        because = _changes(last.key, key) if last else []
         report = Report()
         columns_of = {i: s.columns for i, s in snapshots.items()}
         for file in self.sql:
@@ -385,7 +398,6 @@ class _Producer:
         storing: dict[str, Any] = {"report": report.as_dict}
         if self.units is not None:
             unit_keys = self._unit_keys(project, snapshots)
-            last = lake.version(before) if before else None
             kept = [
                 f
                 for f in (last.files if last else ())
@@ -393,6 +405,8 @@ class _Producer:
             ]
             done = {unit_of(f.part) for f in kept}
             special["todo"] = [u for u in unit_keys if u not in done]
+            if last:
+                because.append(f"{len(special['todo'])} of {len(unit_keys)} pieces")
             storing |= {"kept": kept, "kept_from": last}
             storing["part_key"] = lambda part: unit_keys[unit_of(part)]
         result = self._call(project, snapshots, **special)
@@ -400,7 +414,7 @@ class _Producer:
         lake.propose([version], run_id)
         del result, snapshots
         release_memory()
-        return version, version.id == before
+        return Produced(version, version.id == before, ", ".join(because))
 
     def produce_partitions(
         self, project: Project, partitions: list[str], run_id: str
@@ -515,14 +529,14 @@ class _Producer:
         for part, frame in result:
             yield part, table.conform(frame)
 
-    def _metadata(
-        self, project: Project, version: Version, reused: bool, cost: Cost
-    ) -> dict[str, Any]:
+    def _metadata(self, project: Project, made: Produced, cost: Cost) -> dict[str, Any]:
+        version = made.version
         report = project.lake.report(version)
         return {
             "dagster/row_count": version.rows,
             "version": version.id[:12],
-            "reused": reused,
+            "reused": made.reused,
+            "made again because of": made.because,
             **metadata.report_entries(report),
             **cost.as_metadata(),
             "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),
@@ -542,6 +556,20 @@ def _together(files: Sequence[File], snapshot: Snapshot) -> Iterator[tuple[str, 
             name = batch[0].part if len(batch) == 1 else f"{batch[0].part} … {batch[-1].part}"
             yield name, pa.concat_tables([snapshot.to_arrow(part=f.part) for f in batch])
             batch = []
+
+
+def _changes(before: VersionKey, now: VersionKey) -> list[str]:
+    """What differs between two keys, inputs by name."""
+    parts = {
+        "code": before.code != now.code,
+        "settings": before.config != now.config,
+        "libraries": before.libraries != now.libraries,
+    }
+    inputs = sorted({*before.inputs, *now.inputs})
+    return [
+        *(name for name, differs in parts.items() if differs),
+        *(name for name in inputs if before.inputs.get(name) != now.inputs.get(name)),
+    ]
 
 
 def unit_of(part: str) -> str:

@@ -220,11 +220,19 @@ def test_an_unchanged_input_is_reused_and_a_changed_one_is_not(graph: Graph) -> 
     before = graph.lake.entries("doubled")[""].current
     assert graph.run("numbers", "doubled")
     assert graph.lake.entries("doubled")[""].current == before
-    records = graph.instance.fetch_materializations(dg.AssetKey("doubled"), limit=1).records
-    assert records[0].asset_materialization.metadata["reused"].value is True
+    assert said_of(graph, "doubled") == (True, "")
     graph.write(numbers=[3.0])
     assert graph.run("numbers", "doubled")
     assert graph.values("doubled") == [6.0]
+    assert said_of(graph, "numbers") == (False, "settings"), "files outside count as settings"
+    assert said_of(graph, "doubled") == (False, "numbers")
+
+
+def said_of(graph: Graph, asset: str) -> tuple[object, object]:
+    """Whether the newest version was reused, and what it was made again because of."""
+    records = graph.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+    metadata = records[0].asset_materialization.metadata
+    return metadata["reused"].value, metadata["made again because of"].value
 
 
 def test_the_gate_of_an_asset_is_its_one_blocking_check(graph: Graph) -> None:
