@@ -416,13 +416,13 @@ def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
 
 @contextmanager
 def _named(file: SourceFile) -> Iterator[None]:
-    """An error about an archived file names it as the sender did, and hides no other behind it."""
+    """An error about a file names it, an archived one as the sender did, and hides no other."""
     try:
         yield
     except SourceError as error:
-        if file.arrived is None:
-            raise
-        raise SourceError(str(error).replace(str(file.path), file.name)) from error.__cause__
+        where = str(file.path) if file.arrived is None else file.name
+        text = str(error).replace(str(file.path), where)
+        raise SourceError(text if where in text else f"{where}: {text}") from error.__cause__
 
 
 def _refuse_changed(file: SourceFile) -> None:

@@ -225,6 +225,14 @@ def test_corrupt_or_nested_parquet_is_an_error_that_names_the_file(tmp_path: Pat
         configured(tmp_path, "e.parquet").check()
 
 
+def test_numbers_for_times_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
+    times = pa.table({"user_id": ["u"], "item_id": ["i"], "event_time": [1_700_000_000]})
+    pq.write_table(times, tmp_path / "e.parquet")
+    with pytest.raises(SourceError, match=r"e\.parquet: column for event_time holds int64"):
+        landed(configured(tmp_path, "e.parquet", ", event_type: view"))
+
+
 def test_exposures_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
     (tmp_path / "shown.csv").write_text(
         "request_id,user_id,item_id,placement,position,shown_at,propensity\n"
