@@ -1,4 +1,5 @@
-"""`make faults`: run every test that docs/faults.md names, and print its table as it came out."""
+"""`make faults`: run every test that docs/faults.md names, and every mutation of the product that
+one of them must notice, and print the table as it came out."""
 
 import re
 import subprocess
@@ -10,6 +11,9 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.table import Table as Grid
 
+from tests.faults.mutants import SAMPLED, mutants
+
+NOTICED = "test_a_mutation_is_noticed"
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "faults.md"
 
@@ -38,30 +42,34 @@ def main() -> int:
     named = sorted({name for _, names in rows() for name in names})
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        targets = [f"{where[name]}::{name}" for name in named]
+        targets = [f"{where[name]}::{name}" for name in [*named, NOTICED]]
         subprocess.run(
             [sys.executable, "-m", "pytest", "-m", "", "-rP", "--durations=10", "-n", "2",
              "--dist", "worksteal", f"--junitxml={report}", *targets, *sys.argv[1:]],
             cwd=ROOT, check=False,
         )  # fmt: skip
-        cases = ElementTree.parse(report).getroot().iter("testcase")
-        outcome: dict[str, list[str]] = {}
-        for case in cases:
-            name = case.attrib["name"].partition("[")[0]
-            bad = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
-            outcome.setdefault(name, []).append(bad[0] if bad else "passed")
+        tests: dict[str, list[bool]] = {}
+        noticed: dict[str, bool] = {}
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            name, _, parameter = case.attrib["name"].partition("[")
+            good = not any(child.tag in ("failure", "error", "skipped") for child in case)
+            if name == NOTICED:
+                noticed[parameter.removesuffix("]")] = good
+            else:
+                tests.setdefault(name, []).append(good)
     grid = Grid(title="Faults")
-    for heading in ("row", "fault", "injected how", "what holds", "seen"):
+    for heading in ("row", "fault", "injected how", "what holds", "seen", "mutations noticed"):
         grid.add_column(heading, overflow="fold")
     good = True
     for cells, names in rows():
-        found = [o for name in names for o in outcome.get(name, ["not run"])]
-        passed = found.count("passed")
-        good = good and passed == len(found)
-        grid.add_row(
-            *cells, f"{passed} of {len(found)}", style="" if passed == len(found) else "red"
-        )
-    Console(width=160).print(grid)
+        seen = [held for name in names for held in tests.get(name, [False])]
+        carried = {SAMPLED.get(name, name) for name in names}
+        caught = [noticed.get(m.why, False) for m in mutants() if carried & set(m.tests)]
+        row_good = all(seen) and all(caught)
+        good = good and row_good
+        grid.add_row(*cells, f"{sum(seen)} of {len(seen)}", f"{sum(caught)} of {len(caught)}",
+                     style="" if row_good else "red")  # fmt: skip
+    Console(width=170).print(grid)
     return 0 if good else 1
 
 

@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.__main__ import defined
-from tests.faults.mutants import Mutant, mutants
+from tests.faults.__main__ import defined, rows
+from tests.faults.mutants import SAMPLED, THEMSELVES, Mutant, mutants
+
+
+def test_every_test_of_the_table_has_a_mutation() -> None:
+    named = {name for _, names in rows() for name in names}
+    caught = {name for mutant in mutants() for name in mutant.tests}
+    assert named - caught - THEMSELVES - set(SAMPLED) == set()
+    assert set(SAMPLED.values()) <= caught | THEMSELVES
+    assert THEMSELVES | set(SAMPLED) <= named
+    whys = [mutant.why for mutant in mutants()]
+    assert len(set(whys)) == len(whys)
 
 
 @pytest.mark.parametrize("mutant", mutants(), ids=lambda m: m.why)
