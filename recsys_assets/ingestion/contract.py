@@ -49,7 +49,7 @@ from recsys_assets.ingestion.parsing import (
     timestamps,
 )
 from recsys_assets.ingestion.raw import RawRows
-from recsys_assets.ingestion.source import SourceFile
+from recsys_assets.ingestion.source import SourceFile, named
 from recsys_assets.ingestion.time_zones import utc_to_local
 
 __all__ = [
@@ -200,11 +200,10 @@ def land_items(
     The first row of an item id wins: an equal one is a "duplicate of row", another a "conflicts
     with row". Missing texts stay null; `category` is split at the separator.
     """
-    parts = [
-        _with_origin(part, file)
-        for file, block, rules in blocks
-        for part in _item_parts(block, rules)
-    ]
+    parts = []
+    for file, block, rules in blocks:
+        with named(file):
+            parts += [_with_origin(part, file) for part in _item_parts(block, rules)]
     return _entities(parts, ITEMS, ("item_id",))
 
 
@@ -240,9 +239,11 @@ def land_exposures(
         whole = (position >= 1) & (np.floor(position) == position)
         problems.add(~whole, "position", "out of range", _get(block, "position"))
         columns["position"] = np.where(whole, position, 0).astype(np.int64)
-        columns["shown_at"] = _time_array(
-            *timestamps(_get(block, "shown_at"), "shown_at", problems, rules.time_format, bounds)
-        )
+        with named(file):
+            moments = timestamps(
+                _get(block, "shown_at"), "shown_at", problems, rules.time_format, bounds
+            )
+        columns["shown_at"] = _time_array(*moments)
         propensity = numbers(_get(block, "propensity"), "propensity", problems, number_format)
         problems.add(propensity > 1, "propensity", "out of range", _get(block, "propensity"))
         columns["propensity"] = propensity
@@ -271,9 +272,10 @@ def land_answers(
         problems.add(flags(pc.greater(length, MAX_ANSWER)), "answer", "too long")
         columns["answer"] = said
         bounds = time_bounds(rules.plausible, now)
-        moments = timestamps(
-            _get(block, "answered_at"), "answered_at", problems, rules.time_format, bounds
-        )
+        with named(file):
+            moments = timestamps(
+                _get(block, "answered_at"), "answered_at", problems, rules.time_format, bounds
+            )
         columns["answered_at"] = _time_array(*moments)
         parts += [_with_origin(p, file) for p in _parts(block, columns, problems, ANSWERS)]
     return _entities(parts, ANSWERS, tuple(ANSWERS))

@@ -5,6 +5,8 @@ raises, and the choice of the implementation. Does not belong here: the layout o
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -128,6 +130,17 @@ def describe_file(path: Path, name: str, role: Role) -> SourceFile:
     if not path.is_file():
         raise SourceError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
     return SourceFile(role, name, path, sha256_of(path), path.stat().st_size)
+
+
+@contextmanager
+def named(file: SourceFile) -> Iterator[None]:
+    """An error about a file names it, an archived one as the sender did, and hides no other."""
+    try:
+        yield
+    except SourceError as error:
+        where = str(file.path) if file.arrived is None else file.name
+        text = str(error).replace(str(file.path), where)
+        raise SourceError(text if where in text else f"{where}: {text}") from error.__cause__
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,6 @@ tables as `TableSpec`s and, where a rename is not enough, passes a vectorized `p
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,7 +38,14 @@ from recsys_assets.ingestion.contract import (
 from recsys_assets.ingestion.delimited import Dialect, nearest
 from recsys_assets.ingestion.parsing import Problems, identifiers, joined
 from recsys_assets.ingestion.raw import RawRows
-from recsys_assets.ingestion.source import Role, SourceError, SourceFile, describe_file, sha256_of
+from recsys_assets.ingestion.source import (
+    Role,
+    SourceError,
+    SourceFile,
+    describe_file,
+    named,
+    sha256_of,
+)
 
 Columns = Mapping[str, pa.Array]
 Rules = InteractionRules | ItemRules | UserRules | ExposureRules | AnswerRules
@@ -230,7 +236,7 @@ class TabularSource:
         warnings = []
         for file in self.files():
             table = self._found[file]
-            with _named(file):
+            with named(file):
                 header = table.header(file.path)
                 mapped = table.mapping(file.path, header)
             read = table.read_columns(mapped) | set(table.attribute_columns(header, mapped))
@@ -241,7 +247,7 @@ class TabularSource:
 
     def count_rows(self, file: SourceFile) -> int:
         """See `Source.count_rows`."""
-        with _named(file):
+        with named(file):
             return self._table_of(file).count_rows(file.path)
 
     def land(self, file: SourceFile, now: datetime) -> pd.DataFrame:
@@ -255,7 +261,7 @@ class TabularSource:
             anyhow = rules.plausible.model_copy(update={"max_age_days": None})
             rules = replace(rules, plausible=anyhow)
         gone = _Gone()
-        with _named(file):
+        with named(file):
             landed = land_interactions(
                 self._kept(file, table, gone), file, rules, file.arrived or now
             )
@@ -340,7 +346,7 @@ class TabularSource:
             if file.role == role:
                 _refuse_changed(file)
                 table = self._table_of(file)
-                with _named(file):
+                with named(file):
                     blocks = (
                         table.blocks(file.path) if gone is None else self._kept(file, table, gone)
                     )
@@ -412,17 +418,6 @@ def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
         currency=shop.currency,
         **fields,  # type: ignore[arg-type]
     )
-
-
-@contextmanager
-def _named(file: SourceFile) -> Iterator[None]:
-    """An error about a file names it, an archived one as the sender did, and hides no other."""
-    try:
-        yield
-    except SourceError as error:
-        where = str(file.path) if file.arrived is None else file.name
-        text = str(error).replace(str(file.path), where)
-        raise SourceError(text if where in text else f"{where}: {text}") from error.__cause__
 
 
 def _refuse_changed(file: SourceFile) -> None:

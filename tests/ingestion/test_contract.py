@@ -229,8 +229,14 @@ def test_numbers_for_times_are_an_error_that_names_the_file(tmp_path: Path) -> N
     (tmp_path / "items.csv").write_text("item_id\ni\n")
     times = pa.table({"user_id": ["u"], "item_id": ["i"], "event_time": [1_700_000_000]})
     pq.write_table(times, tmp_path / "e.parquet")
+    source = configured(tmp_path, "e.parquet", ", event_type: view")
     with pytest.raises(SourceError, match=r"e\.parquet: column for event_time holds int64"):
-        landed(configured(tmp_path, "e.parquet", ", event_type: view"))
+        landed(source)
+    pq.write_table(pa.table({"item_id": ["i"], "available_from": [1]}), tmp_path / "i.parquet")
+    text = (tmp_path / "shop.yaml").read_text().replace("items.csv", "i.parquet")
+    (tmp_path / "shop.yaml").write_text(text)
+    with pytest.raises(SourceError, match=r"i\.parquet: column for available_from holds int64"):
+        open_source(load_shop(tmp_path / "shop.yaml")).items(NOW)
 
 
 def test_exposures_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
