@@ -10,6 +10,7 @@ target is looked at; differences are paired by user.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -24,6 +25,7 @@ from recsys_assets.evaluation.held_out import top
 from recsys_assets.ranking import features, ranker, training
 from recsys_assets.ranking.ranker import RankerModel, RankerSettings
 from recsys_assets.ranking.recipe import Recipe
+from recsys_assets.ranking.scoring import score_or_fuse
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import hidden, registry
 from recsys_assets.retrieval.contract import EventLog
@@ -108,16 +110,15 @@ class World:
     def scored(self, as_of: pd.Timestamp, frame: pa.Table) -> tuple[EventLog, pa.Table, pa.Table]:
         """The log, the candidates and their scores at `as_of` by rankers learned from `frame`.
 
-        The scores have the columns of `scored_candidates` that lists are made from.
+        The scores have the columns of `scored_candidates` that lists are made from; as there, the
+        fused places of the retrievers stand in for a ranker that finds nothing to learn.
         """
         models = {}
         for task, settings in self.recipe.settings.items():
-            if task == "again" and not pc.max(frame["label_again"]).as_py():
-                continue  # nothing is taken again in this shop
-            models[f"score_{task}"] = ranker.train(frame, settings)
+            with suppress(ranker.NothingToLearnError):
+                models[f"score_{task}"] = ranker.train(frame, settings)
         log, proposed = self.candidates(as_of)
         tables = self.features(as_of)
-        scores = ranker.score_candidates(self.warehouse, models, proposed, self.items, tables)
         history = self.warehouse.query(
             "ranking/candidate_history",
             {
@@ -125,9 +126,11 @@ class World:
                 "user_item_features": tables["user_item_features"],
             },
         )
-        for name in ("times", "due"):
-            scores = scores.append_column(name, history[name])
-        return log, proposed, scores
+        seen = history["seen"].to_numpy()
+        scores = score_or_fuse(self.warehouse, models, proposed, self.items, tables, seen)
+        kept = {name: history[name] for name in ("seen", "times", "due")}
+        keys = {name: proposed[name] for name in features.KEYS}
+        return log, proposed, pa.table({**keys, **scores, **kept})
 
 
 def earlier_cutoffs(
@@ -177,7 +180,10 @@ class TuneSample:
     def per_user(
         self, task: str, settings: RankerSettings, variant: Variant | None = None
     ) -> pd.Series:
-        """NDCG@k per user of the ranker of `task` learned under a variant (index user_id)."""
+        """NDCG@k per user of the ranker of `task` learned under a variant (index user_id).
+
+        Raises NothingToLearnError where no tree can be grown.
+        """
         variant = variant or Variant("full", "everything")
         windows = list(self.windows)[: variant.windows]
         learn, rows = pa.concat_tables(windows), self.rows

@@ -262,13 +262,21 @@ def ablation(
         if sample.relevant[task].empty:
             continue
         settings = recipe.settings[task]
-        whole = sample.per_user(task, settings)
+        try:
+            whole = sample.per_user(task, settings)
+        except ranker.NothingToLearnError as error:
+            report.texts[task] = f"no ranker: {error}"
+            continue
         own: list[dict[str, object]] = [
             {"kind": "full", "name": "everything", "ndcg": float(whole.mean())},
             {"kind": "windows", "name": str(len(sample.windows)), "ndcg": float(whole.mean())},
         ]
         for variant in variants:
-            less = sample.per_user(task, settings, variant)
+            try:
+                less = sample.per_user(task, settings, variant)
+            except ranker.NothingToLearnError as error:
+                report.texts[f"{task}, {variant.kind} {variant.name}"] = f"no ranker: {error}"
+                continue
             row = paired_bootstrap(
                 whole.to_frame("ndcg"), less.to_frame("ndcg"),
                 draws=shop.evaluation.bootstrap, seed=shop.evaluation.seed,
@@ -437,7 +445,10 @@ def _objective(
     sample: studies.TuneSample, task: ranker.Task
 ) -> Callable[[ranker.RankerSettings], float]:
     def measure(settings: ranker.RankerSettings) -> float:
-        return float(sample.per_user(task, settings).mean())
+        try:
+            return float(sample.per_user(task, settings).mean())
+        except ranker.NothingToLearnError:
+            return 0.0  # no tree can be grown like this: nothing is put in any order
 
     return measure
 

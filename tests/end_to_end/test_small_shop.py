@@ -1,6 +1,7 @@
 """The whole job on a small real shop that only a YAML file describes, through the command line."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_assets.core.assets import Project
+from recsys_assets.evaluation import study_assets
 from tests.end_to_end.conftest import BAD_LINES, RESENT, ShopRun, write_shop
 
 AS_OF_TABLES = (
@@ -229,3 +232,41 @@ def test_status_lists_every_table_as_approved(shop_run: ShopRun) -> None:
     for asset in shop_run.lake.assets():
         assert asset in shown
     assert shown.count("approved") == len(shop_run.lake.assets())
+
+
+def test_the_studies_of_the_weekly_run_say_what_a_small_shop_cannot_learn(
+    shop_run: ShopRun, tmp_path: Path
+) -> None:
+    shutil.copytree(shop_run.home / "lake", tmp_path / "home" / "lake")
+    text = (shop_run.folder / "shop.yaml").read_text(encoding="utf-8")
+    few = "ranker:\n  again: {min_data_in_leaf: 100000, rounds: 5}\n"
+    settings = shop_run.folder / "studies.yaml"
+    settings.write_text(
+        text.replace("ranker:\n", few) + "studies: {cutoffs: 2, users: 30, trials: 2}\n",
+        encoding="utf-8",
+    )
+    project = Project(home=str(tmp_path / "home"), shop_file=str(settings))
+    for study in study_assets.ASSETS:
+        study.producer.produce(project, "run")
+        assert study.producer.judge(project, "run").passed
+    lake = project.lake
+
+    ablation = lake.served("ablation").to_pandas()
+    assert set(ablation["task"]) == {"all", "new"}
+    assert "no ranker" in lake.report(lake.served("ablation").versions[0])["texts"]["again"]
+    parts = {"retriever", "features", "windows"}
+    for task in ("all", "new"):
+        assert parts < set(ablation.loc[ablation["task"] == task, "kind"])
+
+    trials = lake.served("tuned_settings").to_pandas()
+    assert trials.groupby("task").size().to_dict() == {"all": 2, "new": 2, "again": 2}
+    first = trials[trials["trial"] == 0].set_index("task")["ndcg"]
+    assert first["again"] == 0, "what cannot be learned puts nothing in order"
+    assert first["all"] > 0 < first["new"]
+
+    cutoffs = lake.served("scoreboard_cutoffs").to_pandas()
+    earlier = cutoffs[cutoffs["role"] == "earlier"]
+    assert set(earlier["task"]) == {"all", "new", "again"}
+    assert (earlier["as_of"] < cutoffs["as_of"].max()).all()
+    calibration = lake.served("calibration").to_pandas()
+    assert set(calibration["task"]) <= {"all", "new", "again"}
