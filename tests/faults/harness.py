@@ -21,6 +21,7 @@ from pathlib import Path
 import dagster as dg
 import time_machine
 
+from dagster_project import jobs
 from recsys_assets.core import lake as lake_module
 from recsys_assets.core.lake import Lake
 from recsys_assets.ingestion.files import ledger_of
@@ -100,7 +101,7 @@ class Publish:
         broken = [f"{fault}: {what}" for what in self._torn()]
         if check_only or broken:
             return broken
-        self._in_child(self._publish)
+        self._in_child(self._publish_again)
         return broken + [f"{fault}, then again: {what}" for what in self.unsound()]
 
     def publish_undisturbed(self) -> None:
@@ -118,7 +119,7 @@ class Publish:
             os.close(go)
             os.waitpid(child, 0)
         broken = [f"two at once: {what}" for what in self._torn()]
-        self._in_child(self._publish)
+        self._in_child(self._publish_again)
         return broken + [f"two at once, then again: {what}" for what in self.unsound()]
 
     def interrupt(self, after: float) -> list[str]:
@@ -132,7 +133,7 @@ class Publish:
         _, status = os.waitpid(child, 0)
         self.struck += status != 0
         broken = [f"killed after {after:.3f} s: {what}" for what in self._torn()]
-        self._in_child(self._publish)
+        self._in_child(self._publish_again)
         return broken + [f"killed after {after:.3f} s: {what}" for what in self.unsound()]
 
     def starve(self, megabytes: int) -> tuple[list[str], str]:
@@ -202,6 +203,12 @@ class Publish:
     def _publish(self) -> None:
         self.watch.settle()
 
+    def _publish_again(self) -> None:
+        """Publish; if all had been done but for clearing up, the next run clears up, whichever it
+        is, and nothing was left to request one."""
+        if not self.watch.settle() and self.watch.lake.orphans():
+            assert self.watch.execute(dg.RunRequest(job_name=jobs.LAND))
+
     def _publish_or_say(self) -> None:
         """Publish; what a run that fails says is left in a file."""
         try:
@@ -239,7 +246,7 @@ class Publish:
         said = self._said.read_text(encoding="utf-8") if self._said.exists() else ""
         if status and not said:
             said = f"{DIED} {os.waitstatus_to_exitcode(status)}"
-        self._in_child(self._publish)
+        self._in_child(self._publish_again)
         return broken + [f"{what}, then again: {found}" for found in self.unsound()], said
 
     def _restore(self) -> None:
