@@ -80,7 +80,7 @@ def test_a_publish_with_any_amount_of_memory_is_finished_by_the_next(
     died = [megabytes for megabytes, text in said.items() if text.startswith(DIED)]
     failed = [megabytes for megabytes, text in said.items() if re.search("(?i)memory|alloc", text)]
     print(f"MB: the run says that memory lacks {failed}, the process ends {died}")  # noqa: T201
-    assert failed
+    assert failed or died, "no size was too small: the fault never struck"
     assert said[2048] == "", "so much is enough"
 
 
