@@ -128,7 +128,6 @@ def spd_inverse(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     Works in the memory of `matrix`, which is lost. Raises ValueError if it is not positive
     definite.
     """
-
     with one_thread():
         factor, broken = linalg.lapack.dpotrf(matrix.T, lower=True, overwrite_a=True)
         if broken:

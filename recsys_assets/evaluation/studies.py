@@ -10,7 +10,6 @@ target is looked at; differences are paired by user.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -107,16 +106,24 @@ class World:
             seed=self.seed,
         )
 
-    def scored(self, as_of: pd.Timestamp, frame: pa.Table) -> tuple[EventLog, pa.Table, pa.Table]:
-        """The log, the candidates and their scores at `as_of` by rankers learned from `frame`.
+    def rankers(self, frame: pa.Table) -> tuple[dict[str, RankerModel], dict[str, str]]:
+        """Score column -> the ranker that learned it from `frame`; task -> why it has none."""
+        models, missing = {}, {}
+        for task, settings in self.recipe.settings.items():
+            try:
+                models[f"score_{task}"] = ranker.train(frame, settings)
+            except ranker.NothingToLearnError as error:
+                missing[str(task)] = str(error)
+        return models, missing
+
+    def scored(
+        self, as_of: pd.Timestamp, models: Mapping[str, RankerModel]
+    ) -> tuple[EventLog, pa.Table, pa.Table]:
+        """The log, the candidates and their scores at `as_of`.
 
         The scores have the columns of `scored_candidates` that lists are made from; as there, the
-        fused places of the retrievers stand in for a ranker that finds nothing to learn.
+        fused places of the retrievers stand in for a ranker that is missing.
         """
-        models = {}
-        for task, settings in self.recipe.settings.items():
-            with suppress(ranker.NothingToLearnError):
-                models[f"score_{task}"] = ranker.train(frame, settings)
         log, proposed = self.candidates(as_of)
         tables = self.features(as_of)
         history = self.warehouse.query(

@@ -5,7 +5,7 @@ recommendations or the scoreboard of the main job depend on.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,11 @@ def scoreboard_cutoffs(
     windows: dict[pd.Timestamp, pa.Table] = {}
     for moment, needed in plan.items():
         windows = {w: windows[w] if w in windows else world.window(w) for w in needed}
-        found = _measured_at(world, interactions, moment, list(windows.values()), shop)
+        models, missing = world.rankers(pa.concat_tables(windows.values()))
+        for task in tasks_of(shop):
+            if task in missing:
+                report.texts[f"{moment:%Y-%m-%d} {task}"] = f"no ranker: {missing[task]}"
+        found = _measured_at(world, interactions, moment, models, shop)
         frames.append(found.assign(as_of=moment, role="earlier"))
     table = _summaries(pd.concat(frames, ignore_index=True), shop)
     _show_spread(report, table)
@@ -120,12 +124,12 @@ def _measured_at(
     world: studies.World,
     interactions: Snapshot,
     as_of: pd.Timestamp,
-    windows: list[pa.Table],
+    models: Mapping[str, ranker.RankerModel],
     shop: Shop,
 ) -> pd.DataFrame:
     """Metrics per user of the ranker, the counting baselines and the retrievers at one cutoff."""
     labels = world.labels(as_of).to_pandas()
-    log, proposed, scored = world.scored(as_of, pa.concat_tables(windows))
+    log, proposed, scored = world.scored(as_of, models)
     warm = pd.Index(log.items[log.columns[: log.n_warm]])
     relevant = held_out.relevant_pairs(labels, as_of, warm)
     people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
@@ -262,20 +266,16 @@ def ablation(
         if sample.relevant[task].empty:
             continue
         settings = recipe.settings[task]
-        try:
-            whole = sample.per_user(task, settings)
-        except ranker.NothingToLearnError as error:
-            report.texts[task] = f"no ranker: {error}"
+        whole = _per_user(sample, task, settings, report)
+        if whole is None:
             continue
         own: list[dict[str, object]] = [
             {"kind": "full", "name": "everything", "ndcg": float(whole.mean())},
             {"kind": "windows", "name": str(len(sample.windows)), "ndcg": float(whole.mean())},
         ]
         for variant in variants:
-            try:
-                less = sample.per_user(task, settings, variant)
-            except ranker.NothingToLearnError as error:
-                report.texts[f"{task}, {variant.kind} {variant.name}"] = f"no ranker: {error}"
+            less = _per_user(sample, task, settings, report, variant)
+            if less is None:
                 continue
             row = paired_bootstrap(
                 whole.to_frame("ndcg"), less.to_frame("ndcg"),
@@ -309,6 +309,22 @@ def ablation(
         )
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     return table.reindex(columns=columns)
+
+
+def _per_user(
+    sample: studies.TuneSample,
+    task: ranker.Task,
+    settings: ranker.RankerSettings,
+    report: Report,
+    variant: studies.Variant | None = None,
+) -> "pd.Series[float] | None":
+    """See `TuneSample.per_user`; None, and why in the report, where there is nothing to learn."""
+    try:
+        return sample.per_user(task, settings, variant)
+    except ranker.NothingToLearnError as error:
+        name = f"{task}, {variant.kind} {variant.name}" if variant else task
+        report.texts[name] = f"no ranker: {error}"
+        return None
 
 
 @table_asset(
@@ -407,7 +423,8 @@ def tuned_settings(
     """Settings of the rankers searched on the tune target, and the YAML that would use them.
 
     A budget of `studies.trials` per task, seeded, on a sample of users. Nothing changes by itself:
-    a person puts the YAML into the shop file, which is what every other asset reads.
+    a person puts the YAML into the shop file, which is what every other asset reads. A setting
+    under which no tree can be grown counts 0.
     """
     sample = _tune_sample(
         shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, interactions,
@@ -448,7 +465,7 @@ def _objective(
         try:
             return float(sample.per_user(task, settings).mean())
         except ranker.NothingToLearnError:
-            return 0.0  # no tree can be grown like this: nothing is put in any order
+            return 0.0  # nothing is put in any order
 
     return measure
 

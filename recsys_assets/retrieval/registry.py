@@ -143,6 +143,5 @@ def members(
 
 def fit(log: EventLog, chosen: Mapping[str, Member], seed: int = 0) -> dict[str, Fitted]:
     """Fit every member on `log`, in name order. BLAS is held to one thread for equal bits."""
-
     with one_thread():
         return {name: chosen[name].retriever.fit(log, seed) for name in sorted(chosen)}

@@ -253,7 +253,7 @@ def test_the_studies_of_the_weekly_run_say_what_a_small_shop_cannot_learn(
 
     ablation = lake.served("ablation").to_pandas()
     assert set(ablation["task"]) == {"all", "new"}
-    assert "no ranker" in lake.report(lake.served("ablation").versions[0])["texts"]["again"]
+    assert "no ranker" in lake.served("ablation").report()["texts"]["again"]
     parts = {"retriever", "features", "windows"}
     for task in ("all", "new"):
         assert parts < set(ablation.loc[ablation["task"] == task, "kind"])
@@ -268,5 +268,7 @@ def test_the_studies_of_the_weekly_run_say_what_a_small_shop_cannot_learn(
     earlier = cutoffs[cutoffs["role"] == "earlier"]
     assert set(earlier["task"]) == {"all", "new", "again"}
     assert (earlier["as_of"] < cutoffs["as_of"].max()).all()
+    said = lake.served("scoreboard_cutoffs").report()["texts"]
+    assert [t for t in said if "no ranker" in said[t]] == [f"{earlier['as_of'].iloc[0]:%F} again"]
     calibration = lake.served("calibration").to_pandas()
     assert set(calibration["task"]) <= {"all", "new", "again"}
