@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from recsys_assets.core.arrays import distinct, first_of_each
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 
@@ -412,7 +413,7 @@ def _with_extra(
     own = line * n_columns + pairs.indices
     extra_key = (np.arange(len(extra))[:, None] * n_columns + extra).ravel()
     keep = pairs.data >= at_least
-    key = np.unique(np.concatenate([own[keep], extra_key]))
+    key = distinct(np.concatenate([own[keep], extra_key]))
     order = np.argsort(own)
     own, data = own[order], pairs.data[order]
     at = np.minimum(np.searchsorted(own, key), max(len(own) - 1, 0))
@@ -435,8 +436,7 @@ def _lists(
     order = np.lexsort((other, -score, item))
     item, other, score, support = item[order], other[order], score[order], support[order]
     key = item * (int(catalogue.group.max()) + 1) + catalogue.group[other]
-    _, first = np.unique(key, return_index=True)
-    first.sort()
+    first = np.sort(first_of_each(key))
     item, other, score, support = item[first], other[first], score[first], support[first]
     position = _position_in_run(item)
     keep = position < k

@@ -5,9 +5,7 @@ Belongs here: the loop every table keyed by `as_of` shares. Does not belong here
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +19,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
-from recsys_assets.core.threads import one_thread
+from recsys_assets.core.threads import side_by_side
 
 Result = TypeVar("Result")
 
@@ -219,21 +217,8 @@ def by_cutoff(
 
     Results do not depend on `workers`: each is computed alone, its numerics on one thread.
     """
-    queue = deque(moments)
-    waiting: deque[tuple[str, Future[Result]]] = deque()
-    with one_thread(), ThreadPoolExecutor(workers) as pool:
-
-        def start() -> None:
-            if queue:
-                moment = queue.popleft()
-                waiting.append((part_name(moment), pool.submit(compute, moment)))
-
-        for _ in range(workers):
-            start()
-        while waiting:
-            part, future = waiting.popleft()
-            result = future.result()
-            del future
-            start()  # before the caller stores this one, so that no worker waits for the disk
-            yield part, result
-            del result
+    moments = list(moments)
+    results = side_by_side(moments, compute, workers=workers)
+    for moment, result in zip(moments, results, strict=True):
+        yield part_name(moment), result
+        del result

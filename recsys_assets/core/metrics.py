@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from recsys_assets.core.arrays import distinct
 from recsys_assets.core.vectors import ItemVectors
 
 ACCURACY = ("ndcg", "recall", "precision", "map", "mrr", "hit")
@@ -250,7 +251,7 @@ def _encode_relevant(
     item_codes, items = pd.factorize(relevant["item_id"])
     if (user_codes < 0).any() or (item_codes < 0).any():
         raise ValueError("relevant pairs hold a null id")
-    keys = np.unique(user_codes.astype(np.int64) * max(len(items), 1) + item_codes)
+    keys = distinct(user_codes.astype(np.int64) * max(len(items), 1) + item_codes)
     return np.asarray(users, dtype=object), keys // max(len(items), 1), keys, pd.Index(items)
 
 
@@ -292,7 +293,7 @@ def contains_pairs(pairs: pd.DataFrame, users: pd.Series, items: pd.Index) -> np
     pair_items = pd.Index(item_index).get_indexer(pd.Index(pairs["item_id"]))
     known = (pair_users >= 0) & (pair_items >= 0)
     width = max(len(item_index), 1)
-    keys = np.unique(pair_users[known].astype(np.int64) * width + pair_items[known])
+    keys = distinct(pair_users[known].astype(np.int64) * width + pair_items[known])
     return _in_sorted(user_codes.astype(np.int64) * width + item_codes, keys)
 
 

@@ -196,8 +196,8 @@ def training_rows(
     }
     recipe = Recipe.read(shop.ranker, shop.seed)
     catalogue = items.to_arrow(["item_id"])["item_id"].to_pylist()
-    rows = positives = 0
-    for as_of in windows:
+
+    def learn(as_of: pd.Timestamp) -> pa.Table:
         part = part_name(as_of)
         shown, tables_at = training.hide(
             warehouse,
@@ -208,7 +208,7 @@ def training_rows(
             hidden=list(hidden_at(catalogue, as_of, shop.seed)),
             proposed=hidden_candidates.to_arrow(part=part),
         )
-        table = training.training_frame(
+        return training.training_frame(
             warehouse,
             shown,
             labels.to_arrow(part=part),
@@ -217,6 +217,9 @@ def training_rows(
             negative_share=recipe.negative_share,
             seed=shop.seed,
         )
+
+    rows = positives = 0
+    for part, table in by_cutoff(windows, learn):
         rows += table.num_rows
         positives += int(pc.sum(table["label"]).as_py() or 0)
         yield part, table
@@ -280,32 +283,29 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
         unseen = None
         if own in training_rows.parts:
             unseen = _first_users(training_rows.to_arrow(part=own), CURVE_USERS)
-        for task in tasks_of(shop):
-            lesson: ranker.Lesson | None = None  # once for all seeds of a task
-            for nth, settings in enumerate(recipe.variants(str(target), task)):
-                try:
-                    lesson = lesson or ranker.prepare(frame, settings)
-                    model = ranker.train(lesson, settings, valid=unseen if nth == 0 else None)
-                except ranker.NothingToLearnError as error:
-                    report.texts[f"{target}/{task}"] = f"no ranker: {error}"
-                    break
-                rows.append(
-                    {
-                        "target": target,
-                        "task": task,
-                        "seed": settings.seed,
-                        "model": model.to_json(),
-                        "feature_spec": ranker.feature_spec(model.features),
-                        "rows": int(model.metrics["rows"]),
-                    }
-                )
-                if nth:
-                    continue
-                report.numbers |= {f"{target}/{task} {k}": v for k, v in model.metrics.items()}
-                if target == "live":
-                    _show_importance(report, task, model)
-                if target == "evaluate":
-                    _show_learning_curve(report, task, model)
+        variants = {task: recipe.variants(str(target), task) for task in tasks_of(shop)}
+        for task, models, missing in ranker.train_tasks(frame, variants, valid=unseen):
+            if missing:
+                report.texts[f"{target}/{task}"] = f"no ranker: {missing}"
+            rows += [
+                {
+                    "target": target,
+                    "task": task,
+                    "seed": model.settings["seed"],
+                    "model": model.to_json(),
+                    "feature_spec": ranker.feature_spec(model.features),
+                    "rows": int(model.metrics["rows"]),
+                }
+                for model in models
+            ]
+            if not models:
+                continue
+            first = models[0]
+            report.numbers |= {f"{target}/{task} {k}": v for k, v in first.metrics.items()}
+            if target == "live":
+                _show_importance(report, task, first)
+            if target == "evaluate":
+                _show_learning_curve(report, task, first)
     columns = ["target", "task", "seed", "model", "feature_spec", "rows"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -9,7 +9,7 @@ a torn model text kills the process. Same frame, same settings -> the same text,
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Relation, Warehouse
 from recsys_assets.ranking.blend import blended, fit_weights, standardized
 from recsys_assets.ranking.features import KEYS, join_features, query_codes
@@ -63,6 +64,11 @@ class RankerSettings:
     seed: int = 0
     seeds: int = 1
     threads: int = 2
+
+    @property
+    def trees(self) -> int:
+        """How many trees are grown."""
+        return self.rounds * self.seeds * len(self.objectives)
 
     @staticmethod
     def for_task(task: Task) -> "RankerSettings":
@@ -131,8 +137,8 @@ def spec_faults(model: RankerModel, stated: str, served: Sequence[str]) -> list[
 class Lesson:
     """What rankers of one task learn from, binned: any number of them can be grown on it.
 
-    `data` is LightGBM's own data set, `rows` the labelled rows in its order, `query` the code of
-    (cutoff, user) of each row.
+    `data` is LightGBM's own data set, which trees are grown on side by side without touching it;
+    `rows` the labelled rows in its order, `query` the code of (cutoff, user) of each row.
     """
 
     task: Task
@@ -163,9 +169,9 @@ def prepare(frame: pa.Table, settings: RankerSettings) -> Lesson:
         label,
         group=np.bincount(query),
         feature_name=list(features),
-        params={"max_bin": settings.max_bin, "verbosity": -1},
+        params=_params(settings.objectives[0], settings),
         free_raw_data=True,
-    )
+    ).construct()
     return Lesson(settings.task, settings.max_bin, features, data, learn, query, label)
 
 
@@ -226,19 +232,61 @@ def train(
     return _with_learning_curve(model, boosters, held_out) if held_out.num_rows else model
 
 
+def train_tasks(
+    frame: pa.Table,
+    variants: Mapping[Task, Sequence[RankerSettings]],
+    *,
+    valid: pa.Table | None = None,
+) -> Iterator[tuple[Task, list[RankerModel], str]]:
+    """Each task with its rankers, one per entry of its `variants`, and why one is missing; the
+    first of a task comes with a learning curve on `valid`.
+
+    The variants of a task share its binned rows. Two rankers are grown side by side, those with the
+    most trees first, each on one thread.
+    """
+    lessons: dict[Task, Lesson] = {}
+    missing = dict.fromkeys(variants, "")
+    for task, settings in variants.items():
+        try:
+            lessons[task] = prepare(frame, settings[0])
+        except NothingToLearnError as error:
+            missing[task] = str(error)
+    jobs = [(task, nth) for task in lessons for nth in range(len(variants[task]))]
+    jobs.sort(key=lambda job: -variants[job[0]][job[1]].trees)
+
+    def grow(job: tuple[Task, int]) -> RankerModel | str:
+        task, nth = job
+        settings = replace(variants[task][nth], threads=1)
+        try:
+            return train(lessons[task], settings, valid=None if nth else valid)
+        except NothingToLearnError as error:
+            return str(error)
+
+    grown = dict(zip(jobs, side_by_side(jobs, grow), strict=True))
+    for task in variants:
+        places = [(task, nth) for nth in range(len(variants[task]))]
+        made = [grown[place] for place in places if place in grown]
+        models = [model for model in made if isinstance(model, RankerModel)]
+        why = [text for text in made if isinstance(text, str)]
+        yield task, models, "".join(why[:1]) or missing[task]
+
+
 def score(model: RankerModel, frame: pa.Table) -> np.ndarray:
     """One score per row, higher is better; comparable within a user only. float32.
 
     `frame` needs every feature of the model by name (`features.join_features`), and all candidates
     of each user in it. Raises ValueError when a feature is missing.
     """
-    return _score(model, frame, to_matrix(frame, model.features))
+    matrix = to_matrix(frame, model.features)
+    return _score(model, _boosters(model), frame, matrix, model.settings["threads"])
 
 
-def _score(model: RankerModel, frame: pa.Table, matrix: np.ndarray) -> np.ndarray:
+def _score(
+    model: RankerModel, boosters: Sequence[Any], frame: pa.Table, matrix: np.ndarray, threads: int
+) -> np.ndarray:
     """See `score`; `matrix` holds the model's features of the rows of `frame`."""
     query = _queries(frame)
-    parts = [_predict(b, model, matrix) for b in _boosters(model)]
+    parts = [_predict(b, matrix, threads) for b in boosters]
     if len(parts) == 1 and not model.weights:
         return parts[0].astype(np.float32)
     trees = np.mean([standardized(query, p) for p in parts], axis=0)
@@ -256,9 +304,9 @@ def score_candidates(
     items: Relation,
     feature_tables: Mapping[str, pa.Table],
     *,
-    chunk_rows: int = 250_000,
+    chunk_rows: int = 125_000,
 ) -> pa.Table:
-    """Features and scores for all candidates of one cutoff, some users at a time.
+    """Features and scores for all candidates of one cutoff, some users at a time, two side by side.
 
     Gives as_of, user_id, item_id, `seen` (taken before the cutoff) and one float32 column
     `<name>` per entry of `models`. A model of task `new` is null where `seen`, one of task `again`
@@ -271,11 +319,12 @@ def score_candidates(
     alike: dict[tuple[Task, tuple[str, ...]], list[str]] = {}
     for name, model in models.items():
         alike.setdefault((model.task, model.features), []).append(name)
-    parts = []
-    for first, last in pairwise(edges):
-        frame = join_features(
-            warehouse, candidates.slice(first, last - first), items, feature_tables
-        )
+    boosters = {name: _boosters(model) for name, model in models.items()}
+
+    def scored(edge: tuple[int, int]) -> pa.Table:
+        first, last = edge
+        mine = candidates.slice(first, last - first)
+        frame = join_features(warehouse, mine, items, _of_users(feature_tables, mine))
         seen = frame["ui_seen"].to_numpy() > 0
         scores = {}
         for (task, columns), names in alike.items():  # one copy of the rows for all their models
@@ -284,14 +333,29 @@ def score_candidates(
             matrix = to_matrix(rows, columns)
             for name in names:
                 values = np.full(len(seen), np.nan, dtype=np.float32)
-                values[wanted] = _score(models[name], rows, matrix)
+                values[wanted] = _score(models[name], boosters[name], rows, matrix, threads=1)
                 scores[name] = pa.array(values, from_pandas=True)
-        parts.append(
-            pa.table(
-                {**{k: frame[k] for k in KEYS}, "seen": seen, **{n: scores[n] for n in models}}
+        return pa.table(
+            {**{k: frame[k] for k in KEYS}, "seen": seen, **{n: scores[n] for n in models}}
+        )
+
+    return pa.concat_tables(side_by_side(pairwise(edges), scored))
+
+
+def _of_users(tables: Mapping[str, pa.Table], rows: pa.Table) -> dict[str, pa.Table]:
+    """`tables` with only the rows of users between the first and the last of sorted `rows`: what is
+    joined to some users need not be hashed for all."""
+    first, last = rows["user_id"][0], rows["user_id"][-1]
+    return {
+        name: table.filter(
+            pc.and_(
+                pc.greater_equal(table["user_id"], first), pc.less_equal(table["user_id"], last)
             )
         )
-    return pa.concat_tables(parts)
+        if "user_id" in table.column_names
+        else table
+        for name, table in tables.items()
+    }
 
 
 def contributions(model: RankerModel, frame: pa.Table, top: int = 5) -> pa.Table:
@@ -404,11 +468,10 @@ def _boosters(model: RankerModel) -> list[Any]:
 
 
 def _predict(
-    booster: Any, model: RankerModel, matrix: np.ndarray, rounds: int | None = None
+    booster: Any, matrix: np.ndarray, threads: int, rounds: int | None = None
 ) -> np.ndarray:
     if not len(matrix):
         return np.empty(0)
-    threads = model.settings["threads"]
     found = booster.predict(matrix, raw_score=True, num_iteration=rounds, num_threads=threads)
     return np.asarray(found)
 
@@ -424,7 +487,7 @@ def _with_learning_curve(
     for member, booster in enumerate(boosters):
         trees = booster.num_trees()
         for rounds in sorted({max(1, round(trees * k / points)) for k in range(1, points + 1)}):
-            values = _predict(booster, model, matrix, rounds)
+            values = _predict(booster, matrix, model.settings["threads"], rounds)
             curve.append(
                 {
                     "member": float(member),

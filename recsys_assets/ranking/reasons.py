@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.content.categories import in_categories
+from recsys_assets.core.arrays import first_of_each
 
 MAX_LENGTH = 160
 """No reason is longer."""
@@ -372,7 +373,7 @@ def _visits(
     days = ((as_of - taken["event_time"]).dt.total_seconds() / 86_400).to_numpy()
     order = np.argsort(-days, kind="stable")
     order = order[item[order] >= 0]
-    _, first = np.unique(visit[order] * len(facts.ids) + item[order], return_index=True)
+    first = first_of_each(visit[order] * len(facts.ids) + item[order])
     rows = order[first]
     return pd.DataFrame(
         {

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.content.categories import CATEGORY_COLUMNS, category_path, in_categories
+from recsys_assets.core.arrays import distinct
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 
@@ -170,7 +171,7 @@ def apply_rules(
     item_codes = catalogue.codes(candidates["item_id"])
     scores = _finite(candidates["score"])
     pair_keys = user_codes * len(catalogue.ids) + item_codes
-    if len(np.unique(pair_keys)) != len(pair_keys):
+    if len(distinct(pair_keys)) != len(pair_keys):
         raise ValueError("a candidate pair occurs more than once")
     taken_keys = _pair_keys(taken, user_index, catalogue) if rules.exclude_taken else None
 
@@ -583,7 +584,7 @@ def _fallback_rows(
     """The fallback items for each of `users`, without what they have among `rows` or took."""
     item = catalogue.codes(fallback["item_id"])
     score = _finite(fallback["score"])
-    if len(np.unique(item)) != len(item):
+    if len(distinct(item)) != len(item):
         raise ValueError("the fallback repeats an item")
     kept = catalogue.eligible[item]
     item, score = item[kept], score[kept]
@@ -598,7 +599,7 @@ def _fallback_rows(
     offered = _Rows(user, all_items, np.tile(score[order], n), np.tile(relevance[order], n), policy)
     size = len(catalogue.ids)
     keys = user * size + all_items
-    own = np.unique(rows.user * size + rows.item)
+    own = distinct(rows.user * size + rows.item)
     return offered.take(~_among(keys, own) & ~_among(keys, taken_keys))
 
 
@@ -635,7 +636,7 @@ def _pair_keys(pairs: pd.DataFrame | None, users: pd.Index, catalogue: _Catalogu
     user = users.get_indexer(pd.Index(pairs["user_id"])).astype(np.int64)
     item = pd.Index(catalogue.ids).get_indexer(pd.Index(pairs["item_id"])).astype(np.int64)
     known = (user >= 0) & (item >= 0)
-    return np.unique(user[known] * len(catalogue.ids) + item[known])
+    return distinct(user[known] * len(catalogue.ids) + item[known])
 
 
 def _among(keys: _Codes, sorted_keys: _Codes | None) -> _Mask:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from recsys_assets.core.arrays import distinct
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.contract import (
     BoolArray,
@@ -108,7 +109,7 @@ def _batch(
         row, column = row[order], column[order]
         lists.append((row * np.int64(n_items) + log.columns[column], position_in_run(row) + 1))
         dense.append(scores)
-    keys = np.unique(np.concatenate([key for key, _ in lists]))
+    keys = distinct(np.concatenate([key for key, _ in lists]))
     row, item = np.divmod(keys, n_items)
     column = log.column_of_item[item]
     gathered: list[Scores] = []

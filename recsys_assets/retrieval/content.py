@@ -9,8 +9,10 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from scipy import sparse
 
+from recsys_assets.core.arrays import first_of_each
 from recsys_assets.retrieval.contract import EventLog, IntArray, Scores
 
 
@@ -60,8 +62,13 @@ class Content:
     @cached_property
     def _distinct(self) -> tuple[npt.NDArray[np.float32], IntArray]:
         """Centred unit vectors of the distinct texts, and the text of every item code."""
-        distinct, code = np.unique(self.vectors, axis=0, return_inverse=True)
-        code = code.ravel().astype(np.int32)
+        rows = np.ascontiguousarray(self.vectors)
+        width = pa.binary(rows.itemsize * rows.shape[1])
+        stored = pa.Array.from_buffers(width, len(rows), [None, pa.py_buffer(rows)])
+        same = stored.dictionary_encode().indices.to_numpy()
+        # Only equal bytes so far, but that is most of the work: sorting vectors is slow.
+        distinct, again = np.unique(rows[first_of_each(same)], axis=0, return_inverse=True)
+        code = again.ravel().astype(np.int32)[same]
         count = np.bincount(code, minlength=len(distinct))
         unit = distinct - (count @ distinct.astype(np.float64) / count.sum()).astype(np.float32)
         unit[~distinct.any(axis=1)] = 0.0

@@ -27,6 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from recsys_assets.core.arrays import distinct, first_of_each
+
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
@@ -209,7 +211,7 @@ class EventLog:
         rows = np.flatnonzero(keep)
         if value == "baskets":
             key = self.session[rows].astype(np.int64) * len(self.items) + self.column[rows]
-            rows = rows[np.sort(np.unique(key, return_index=True)[1])]
+            rows = rows[np.sort(first_of_each(key))]
         given = self.relative_weight if signal == "relative" else self.weight
         weight = given[rows].astype(np.float64)
         if value == "quantity":
@@ -373,7 +375,7 @@ def recent_share(log: EventLog, window: float = 28.0) -> Scores:
     """Share of users who took each warm item in the last `window` days."""
     rows = np.flatnonzero(log.positive & (log.day <= window))
     key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
-    column = np.unique(key) % log.n_warm
+    column = distinct(key) % log.n_warm
     counts = np.bincount(column, minlength=log.n_warm)
     return (counts / max(log.n_users, 1)).astype(np.float32)
 

@@ -17,6 +17,7 @@ from recsys_assets.collaborative.neighbours import (
     nearest_rows,
     transitions,
 )
+from recsys_assets.core.arrays import first_of_each
 from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, transposed
 
 
@@ -219,7 +220,7 @@ def _basket_totals(log: EventLog, half_life: float) -> FloatArray:
     loose = log.session[rows] < 0
     key = np.where(loose, np.arange(len(rows)) + log.session.max(initial=0) + 1, log.session[rows])
     key = log.user[rows].astype(np.int64) * (int(key.max(initial=0)) + 1) + key
-    chosen = rows[np.unique(key, return_index=True)[1]]
+    chosen = rows[first_of_each(key)]
     fade = np.exp2(-log.day[chosen] / half_life)
     totals = np.bincount(log.user[chosen], weights=fade, minlength=log.n_users + 1)
     return totals.astype(np.float64)

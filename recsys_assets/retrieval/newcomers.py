@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from recsys_assets.core.arrays import distinct
 from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, kind_brand, transposed
 
 HALF_LIFE = 90.0
@@ -70,7 +71,7 @@ class Newcomers:
         first = np.zeros(n)
         np.maximum.at(first, log.item, log.day)
         newly = (first > 0) & (first <= self.window)
-        pairs = np.unique(log.user[rows].astype(np.int64) * n + log.item[rows])
+        pairs = distinct(log.user[rows].astype(np.int64) * n + log.item[rows])
         takers = np.bincount(pairs % n, minlength=n) * newly
         waited = (first == 0) | newly
         rate = np.full(n, (takers.sum() + 1.0) / (waited.sum() + 1.0))

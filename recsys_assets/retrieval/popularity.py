@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from recsys_assets.core.arrays import first_of_each
 from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, transposed
 
 
@@ -29,11 +30,11 @@ class Popularity:
         rows = np.flatnonzero(log.positive)
         key = log.user[rows].astype(np.int64) * len(log.items) + log.column[rows]
         if self.first_only:
-            chosen = np.unique(key, return_index=True)[1]
+            chosen = first_of_each(key)
             chosen = chosen[log.day[rows[chosen]] <= self.window]
         else:
             recent = np.flatnonzero(log.day[rows] <= self.window)
-            chosen = recent[np.unique(key[recent], return_index=True)[1]]
+            chosen = recent[first_of_each(key[recent])]
         counts = np.bincount(log.column[rows[chosen]], minlength=log.n_warm).astype(np.float64)
         ever = np.bincount(log.column[rows], minlength=log.n_warm)
         return FittedPopularity((counts + self.prior * ever).astype(np.float32))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
+from recsys_assets.core.arrays import first_of_each
 from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, kind_brand, transposed
 
 
@@ -38,9 +39,9 @@ class Taxonomy:
         rows = np.flatnonzero(log.positive)
         key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
         first = np.zeros(len(rows), dtype=bool)
-        first[np.unique(key, return_index=True)[1]] = True
+        first[first_of_each(key)] = True
         recent = np.flatnonzero(log.day[rows] <= self.window)
-        once = recent[np.unique(key[recent], return_index=True)[1]]
+        once = recent[first_of_each(key[recent])]
         crowd = np.bincount(log.column[rows[once]], minlength=log.n_warm).astype(np.float64)
         newly = np.flatnonzero(first & (log.day[rows] <= self.window))
         crowd += self.adoption * np.bincount(log.column[rows[newly]], minlength=log.n_warm)

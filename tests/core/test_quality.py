@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys_assets.core import quality
 from recsys_assets.core.quality import CheckBrokenError, Verdict, audit
@@ -97,6 +99,24 @@ def test_a_repeated_compound_key_is_found_and_a_repeated_half_is_fine() -> None:
     assert audit(PAIRS, [("", PAIRS.conform(fine))]).passed
     twice = pd.DataFrame({"a": ["1", "1"], "b": ["2", "2"]})
     assert reasons(PAIRS, twice) == ["key ['a', 'b'] is not unique (1 rows)"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["", "1", "2", None]))), st.booleans()
+)
+def test_repeated_keys_are_counted_in_any_order(
+    keys: list[tuple[str, str | None]], ordered: bool
+) -> None:
+    if ordered:
+        keys = sorted(keys, key=lambda key: (key[0], key[1] or ""))
+    data = pa.table(
+        {
+            "a": pa.array([a for a, _ in keys], "string"),
+            "b": pa.array([b for _, b in keys], "string"),
+        }
+    )
+    found = sum(failure.rows for failure in quality._repeated_keys(PAIRS, data, ""))
+    assert found == len(keys) - len(set(keys))
 
 
 def test_failures_name_the_part_they_are_in() -> None:

@@ -5,7 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_assets.ranking import ranker
+from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ranking import features, ranker
+from tests.ranking.shop import AS_OF, event, interactions, items, users
 
 SMALL = ranker.RankerSettings(
     rounds=8, learning_rate=0.5, num_leaves=4, min_data_in_leaf=2, feature_fraction=1.0, threads=1
@@ -57,6 +59,67 @@ def test_rankers_of_several_seeds_share_their_rows_and_are_the_same_to_the_byte(
         settings = replace(SMALL, seed=seed, bagging_fraction=0.5)
         shared = ranker.train(lesson, settings).to_json()
         assert shared == ranker.train(data, settings).to_json()
+
+
+def test_rankers_grown_side_by_side_are_those_grown_alone():
+    data = frame()
+    variants: dict[ranker.Task, list[ranker.RankerSettings]] = {
+        task: [replace(SMALL, task=task, seed=seed, bagging_fraction=0.5) for seed in (1, 2, 3)]
+        for task in ("all", "new")
+    }
+    for task, models, missing in ranker.train_tasks(data, variants):
+        assert not missing
+        alone = [ranker.train(data, settings) for settings in variants[task]]
+        # The rows are binned once, with the first seed.
+        assert [m.texts for m in models[:1]] == [m.texts for m in alone[:1]]
+        assert [m.settings for m in models] == [m.settings for m in alone]
+        lesson = ranker.prepare(data, variants[task][0])
+        assert models == [ranker.train(lesson, settings) for settings in variants[task]]
+
+
+def test_a_task_without_rows_has_no_ranker_and_keeps_none_from_the_others():
+    data = frame()
+    only_new = data.set_column(
+        data.column_names.index("ui_seen"), "ui_seen", pa.array([0.0] * data.num_rows, pa.float32())
+    ).append_column("label_again", pa.array([0.0] * data.num_rows, pa.float32()))
+    variants: dict[ranker.Task, list[ranker.RankerSettings]] = {
+        task: [replace(SMALL, task=task)] for task in ("all", "again")
+    }
+    found = {task: (len(m), why) for task, m, why in ranker.train_tasks(only_new, variants)}
+    assert found == {"all": (1, ""), "again": (0, "task again: no rows")}
+
+
+def test_scores_do_not_depend_on_how_many_users_are_scored_together():
+    people = [f"u{n:02d}" for n in range(20)]
+    log = interactions(
+        *(event(u, i, 3 * n + 1) for n, u in enumerate(people) for i in ("a1", "b1"))
+    )
+    catalogue = items("a1", "a2", "b1", "b2")
+    tables = features.build_feature_tables(Warehouse(), log, catalogue, users(*people), AS_OF)
+    pairs = [(u, i) for u in people for i in ("a1", "a2", "b1", "b2")]
+    candidates = pa.table(
+        {
+            "as_of": pa.array([AS_OF] * len(pairs), pa.timestamp("us", tz="UTC")),
+            "user_id": [u for u, _ in pairs],
+            "item_id": [i for _, i in pairs],
+            "score_r": np.arange(len(pairs), dtype=np.float32) % 7,
+            "rank_r": pa.array([1] * len(pairs), pa.int32()),
+        }
+    )
+    rows = features.join_features(Warehouse(), candidates, catalogue, tables)
+    taken = np.array([i == "a2" or u < "u05" for u, i in pairs], dtype=np.float32)
+    learn = rows.append_column("label", pa.array(taken))
+    models = {
+        "score_all": ranker.train(learn, SMALL),
+        "score_new": ranker.train(learn, replace(SMALL, task="new")),
+    }
+    together, apart = (
+        ranker.score_candidates(Warehouse(), models, candidates, catalogue, tables, chunk_rows=n)
+        for n in (1_000, 1)
+    )
+    assert together.equals(apart)
+    assert together["score_all"].to_pylist() == ranker.score(models["score_all"], rows).tolist()
+    assert together["score_new"].null_count == int(sum(rows["ui_seen"].to_numpy()))
 
 
 def test_rows_prepared_for_one_task_are_refused_for_another():
