@@ -40,11 +40,18 @@ def type_relations(
     or buyers behind it.
     """
     taken = interactions[interactions["counts_as_taken"]]
-    kind = taken["item_id"].map(items.set_index("item_id")[level])
+    kind = _types_of(taken["item_id"], items, level)
     taken = taken.assign(type=kind)[kind.notna() & (kind != "")]
     blocks = [_complements(taken), _audiences(taken, users)]
     rows = pd.concat(blocks, ignore_index=True)
     return rows.sort_values(["type", "relation", "rank"], ignore_index=True)[list(COLUMNS)]
+
+
+def _types_of(ids: pd.Series, items: pd.DataFrame, level: str) -> pd.Series:
+    """The type of each item of a long column; missing where the catalogue lacks it."""
+    code, known = pd.factorize(ids)
+    kinds = items.set_index("item_id")[level].reindex(known).to_numpy(dtype=object)
+    return pd.Series(kinds[code], index=ids.index)
 
 
 def _complements(taken: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +100,7 @@ def traits_of(users: pd.DataFrame) -> pd.DataFrame:
 
 
 def _incidence(rows: pd.Series, columns: pd.Series) -> tuple[npt.NDArray, sparse.csr_matrix]:
-    names, column = np.unique(columns.to_numpy(dtype=object), return_inverse=True)
+    column, names = pd.factorize(columns.to_numpy(dtype=object), sort=True)
     row = pd.factorize(rows, sort=True)[0]
     shape = (int(row.max(initial=-1)) + 1, len(names))
     matrix = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
@@ -144,11 +151,10 @@ def complement_hit_rates(
     item_id, session_id, counts_as_taken. Keys: complements, popular types, complements lift,
     popular types lift, pairs.
     """
-    kind = items.set_index("item_id")[level]
 
     def typed(events: pd.DataFrame) -> pd.DataFrame:
         taken = events[events["counts_as_taken"] & events["session_id"].notna()]
-        return taken.assign(type=taken["item_id"].map(kind))
+        return taken.assign(type=_types_of(taken["item_id"], items, level))
 
     earlier, later = typed(before), typed(after)
     crowd = earlier.drop_duplicates(["session_id", "type"])["type"].value_counts()
