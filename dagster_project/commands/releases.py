@@ -39,21 +39,23 @@ def releases(
     store = _releases()
     state = store.state()
     grid = Grid(title="Releases, newest last")
-    for heading in ("release", "data up to", "measured", "gate", "state"):
+    for heading in ("release", "data up to", "measured", "gate"):
         grid.add_column(heading, no_wrap=True)
-    grid.add_column("why", overflow="fold")
+    grid.add_column("state", overflow="fold")
+    whys = []
     for known in state.known:
         manifest = store.manifest(known.release_id)
-        gate = "[green]passed[/green]" if known.passed else "[red]blocked[/red]"
         grid.add_row(
             known.release_id[:SHORT],
-            manifest.facts["as_of"],
-            ", ".join(f"{name} {value:.4f}" for name, value in manifest.metrics.items()),
-            gate,
+            manifest.facts["as_of"].removesuffix("T00:00Z"),
+            "\n".join(f"{name} {value:.4f}" for name, value in manifest.metrics.items()),
+            "[green]passed[/green]" if known.passed else "[red]blocked[/red]",
             _standing(state, known.release_id),
-            "; ".join(known.reasons),
         )
+        whys += [f"{known.release_id[:SHORT]}: {reason}" for reason in known.reasons]
     out.print(grid)
+    for why in whys:
+        out.print(why, markup=False, highlight=False)
     for held, word, remedy in (
         (state.pinned, "Pinned", "unpin"), (state.frozen, "Frozen", "unfreeze")
     ):  # fmt: skip

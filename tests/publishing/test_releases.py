@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
+from dagster_project.commands import releases as commands
 from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
 from recsys_assets.publishing import manifest
@@ -297,3 +299,20 @@ def test_the_history_in_the_ui_says_who_did_what_when_and_why_newest_first(
     assert newest["release"] == first[:12]
     assert [r["at"] for r in older] == sorted((r["at"] for r in older), reverse=True)
     assert history(State()).records == []
+
+
+def test_the_history_of_releases_can_be_read_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    monkeypatch.setattr(commands, "out", Console(width=80))
+    releases = Releases(Lake(tmp_path / "lake"))
+    first, blocked = put(releases, 1), put(releases, 2, passed=False)
+    commands.releases()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+    assert [row for row in rows if row] == [
+        [first[:12], "day 1", "", "passed", "served"],
+        [blocked[:12], "day 2", "", "blocked", ""],
+    ]
+    assert lines[-1] == f"{blocked[:12]}: worse than before"
