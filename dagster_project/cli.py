@@ -53,9 +53,19 @@ def run(
         str | None,
         typer.Option(help="Only these steps, in Dagster's syntax: 'items+' is items and after."),
     ] = None,
+    job: Annotated[
+        str | None,
+        typer.Option(help="Another job than the main one: weekly, evaluate_cutoffs or tune."),
+    ] = None,
 ) -> None:
     """Run the main job: from the source files to recommendations and their scoreboard."""
-    from dagster_project import runs
+    from dagster_project import jobs, runs
+
+    job = job or jobs.MAIN
+    if job not in (jobs.MAIN, *jobs.BY_HAND):
+        raise typer.BadParameter(
+            f"{job!r} is none of {', '.join(jobs.BY_HAND)}", param_hint="--job"
+        )
     from recsys_assets.ingestion.assets import partitions
 
     shop = load_shop(resources.shop_file())
@@ -67,7 +77,7 @@ def run(
     out.print(f"[bold]{shop.name}[/bold], state in {resources.home()}")
     arrivals.take()
     out.print("Loading the project in a process of its own …", style="dim")
-    launched = runs.launch(select, (keys[0], keys[-1]))
+    launched = runs.launch(select, (keys[0], keys[-1]), job)
     problems: list[str] = []
     with Bar(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
@@ -91,13 +101,16 @@ def run(
         err.print(f"[red]The run failed[/red] (run {launched.run_id or 'not started'}).")
         for problem in dict.fromkeys(problems):
             err.print(f"  • {problem}", markup=False)
-        if not problems:
+        if not problems and select and not launched.run_id:
+            names = "`recsys status` names the tables, the check of each is NAME_quality"
+            err.print(f"  • no step of job {job} is meant by {select!r}; {names}", markup=False)
+        elif not problems:
             tail = launched.log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
             err.print("\n".join(tail), markup=False)
         err.print(f"Full log: {launched.log}", markup=False)
         raise typer.Exit(1)
     out.print(f"Run {launched.run_id} is green: every table passed its check.")
-    if not select:
+    if not select and job == jobs.MAIN:
         from dagster_project import show
 
         show.scoreboard(lake().served, out)

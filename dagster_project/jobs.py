@@ -17,6 +17,9 @@ CATALOGUE = "catalogue"
 LAND = "land"
 INGEST = "ingest"
 
+BY_HAND = (WEEKLY, EVALUATE_CUTOFFS, TUNE)
+"""Jobs that people start beside the main one."""
+
 LANDING = ("landed_rows", "raw_items", "raw_users", "raw_exposures", "rejected_entities")
 """What is made from source files directly."""
 RAW = "raw_interactions"

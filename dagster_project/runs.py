@@ -149,8 +149,10 @@ class LaunchedRun:
         return runs[0].run_id if runs else ""
 
 
-def launch(selection: str | None, partition_range: tuple[str, str]) -> LaunchedRun:
-    """Start the main job (or the assets of `selection`) in a child process."""
+def launch(
+    selection: str | None, partition_range: tuple[str, str], job: str = jobs.MAIN
+) -> LaunchedRun:
+    """Start a job (or those of its steps that `selection` means) in a child process."""
     home = prepare_home()
     instance = open_instance()
     reap(instance, resources.project().lake, datetime.now(UTC))
@@ -160,7 +162,7 @@ def launch(selection: str | None, partition_range: tuple[str, str]) -> LaunchedR
         "dagster/asset_partition_range_start": partition_range[0],
         "dagster/asset_partition_range_end": partition_range[1],
     }
-    target = ["job", "execute", "-j", jobs.MAIN]
+    target = ["job", "execute", "-j", job]
     if selection:
         target += ["-o", selection]
     log = home / "logs"

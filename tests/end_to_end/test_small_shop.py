@@ -227,6 +227,25 @@ def test_an_error_that_people_can_act_on_is_one_line(shop_run: ShopRun) -> None:
     assert "Traceback" not in wrong.stderr
 
 
+def test_a_run_of_what_does_not_exist_says_so(shop_run: ShopRun) -> None:
+    wrong = shop_run.recsys("run", "--job", "monthly")
+    assert wrong.returncode == 2
+    assert "'monthly' is none of weekly, evaluate_cutoffs, tune" in wrong.stderr
+    wrong = shop_run.recsys("run", "--select", "monthly")
+    assert wrong.returncode == 1
+    assert "no step of job recommend is meant by 'monthly'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_a_study_is_run_by_its_job(shop_run: ShopRun, tmp_path: Path) -> None:
+    other = ShopRun(shop_run.folder, tmp_path / "home")
+    shutil.copytree(shop_run.home / "lake", other.home / "lake")
+    done = other.recsys("run", "--job", "evaluate_cutoffs", "--select", "calibration+")
+    assert done.returncode == 0, done.stderr
+    assert "calibration" in done.stdout
+    assert len(other.lake.read("calibration").to_pandas())
+
+
 def test_status_lists_every_table_as_approved(shop_run: ShopRun) -> None:
     shown = shop_run.recsys("status").stdout
     for asset in shop_run.lake.assets():
