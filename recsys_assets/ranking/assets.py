@@ -219,7 +219,7 @@ def training_rows(
         )
 
     rows = positives = 0
-    for part, table in by_cutoff(windows, learn):
+    for part, table in by_cutoff(windows, learn, workers=1):  # two would need a GB more
         rows += table.num_rows
         positives += int(pc.sum(table["label"]).as_py() or 0)
         yield part, table
@@ -276,15 +276,16 @@ def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report)
     plan, recipe = fits.to_pandas(), Recipe.read(shop.ranker, shop.seed)
     rows = []
     for target, windows in plan.groupby("target", sort=True):
-        frame = pa.concat_tables(
-            training_rows.to_arrow(part=part_name(w)) for w in sorted(windows["window_as_of"])
-        )
         own = part_name(windows["as_of"].iloc[0])
         unseen = None
         if own in training_rows.parts:
             unseen = _first_users(training_rows.to_arrow(part=own), CURVE_USERS)
         variants = {task: recipe.variants(str(target), task) for task in tasks_of(shop)}
-        for task, models, missing in ranker.train_tasks(frame, variants, valid=unseen):
+        rows_of = (
+            training_rows.to_arrow(part=part_name(w)) for w in sorted(windows["window_as_of"])
+        )
+        grown = ranker.train_tasks(pa.concat_tables(rows_of), variants, valid=unseen)
+        for task, models, missing in grown:
             if missing:
                 report.texts[f"{target}/{task}"] = f"no ranker: {missing}"
             rows += [

@@ -138,7 +138,8 @@ class Lesson:
     """What rankers of one task learn from, binned: any number of them can be grown on it.
 
     `data` is LightGBM's own data set, which trees are grown on side by side without touching it;
-    `rows` the labelled rows in its order, `query` the code of (cutoff, user) of each row.
+    `rows` the cutoff and the retrievers' scores of each row in its order, `query` the code of
+    (cutoff, user).
     """
 
     task: Task
@@ -172,7 +173,9 @@ def prepare(frame: pa.Table, settings: RankerSettings) -> Lesson:
         params=_params(settings.objectives[0], settings),
         free_raw_data=True,
     ).construct()
-    return Lesson(settings.task, settings.max_bin, features, data, learn, query, label)
+    scores = [name for name in learn.column_names if name.startswith("score_")]
+    rows = learn.select(["as_of", *scores])  # not the rest, which LightGBM has binned
+    return Lesson(settings.task, settings.max_bin, features, data, rows, query, label)
 
 
 def train(
@@ -251,6 +254,7 @@ def train_tasks(
             lessons[task] = prepare(frame, settings[0])
         except NothingToLearnError as error:
             missing[task] = str(error)
+    del frame  # the lessons hold what is needed of it
     jobs = [(task, nth) for task in lessons for nth in range(len(variants[task]))]
     jobs.sort(key=lambda job: -variants[job[0]][job[1]].trees)
 
