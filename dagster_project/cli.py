@@ -101,12 +101,13 @@ def run(
         err.print(f"[red]The run failed[/red] (run {launched.run_id or 'not started'}).")
         for problem in dict.fromkeys(problems):
             err.print(f"  • {problem}", markup=False)
-        if not problems and select and not launched.run_id:
-            names = "`recsys status` names the tables, the check of each is NAME_quality"
-            err.print(f"  • no step of job {job} is meant by {select!r}; {names}", markup=False)
-        elif not problems:
-            tail = launched.log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
-            err.print("\n".join(tail), markup=False)
+        if not problems:
+            text = launched.log.read_text(encoding="utf-8", errors="replace")
+            if "DagsterInvalidSubsetError" in text:
+                names = "`recsys status` names the tables, the check of each is NAME_quality"
+                err.print(f"  • no step of job {job} is meant by {select!r}; {names}", markup=False)
+            else:
+                err.print("\n".join(text.splitlines()[-12:]), markup=False)
         err.print(f"Full log: {launched.log}", markup=False)
         raise typer.Exit(1)
     out.print(f"Run {launched.run_id} is green: every table passed its check.")

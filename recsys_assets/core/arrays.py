@@ -5,13 +5,12 @@ numpy's own `unique` hashes them since 2.3, which takes ten times as long as its
 Belongs here: what numpy does slowly. Does not belong here: anything that knows what a number means.
 """
 
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Int = TypeVar("Int", bound=np.integer)
-Positions: TypeAlias = npt.NDArray[np.int64]
 
 
 def distinct(values: npt.NDArray[Int]) -> npt.NDArray[Int]:
@@ -20,7 +19,7 @@ def distinct(values: npt.NDArray[Int]) -> npt.NDArray[Int]:
     return ordered[_changes(ordered)]
 
 
-def first_of_each(keys: npt.NDArray[np.integer]) -> Positions:
+def first_of_each(keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Where each distinct key stands first, in the order of the keys."""
     n = len(keys)
     if n and max(int(keys.max()), -int(keys.min())) >= np.iinfo(np.int64).max // n - 1:

@@ -108,12 +108,12 @@ class World:
 
     def rankers(self, frame: pa.Table) -> tuple[dict[str, RankerModel], dict[str, str]]:
         """Score column -> the ranker that learned it from `frame`; task -> why it has none."""
-        models, missing = {}, {}
-        for task, settings in self.recipe.settings.items():
-            try:
-                models[f"score_{task}"] = ranker.train(frame, settings)
-            except ranker.NothingToLearnError as error:
-                missing[str(task)] = str(error)
+        models: dict[str, RankerModel] = {}
+        missing: dict[str, str] = {}
+        variants = {task: [settings] for task, settings in self.recipe.settings.items()}
+        for task, found, why in ranker.train_tasks(frame, variants):
+            models |= {f"score_{task}": model for model in found}
+            missing |= {str(task): why} if why else {}
         return models, missing
 
     def scored(
