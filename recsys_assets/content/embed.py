@@ -7,6 +7,7 @@ Belongs here: loading an encoder and running it in fixed shapes. Does not belong
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ batch, so the shape must depend on the row alone."""
 
 BATCH = 32
 THREADS = 2
+
+TOKENIZING = Lock()
+"""A fast tokenizer keeps the length it pads and truncates to as state of its own between being told
+and doing it, so two threads at once give each other's lengths to their texts."""
 
 
 def bundled_model() -> Path:
@@ -55,9 +60,9 @@ def embed(encoder: Any, texts: Sequence[str]) -> np.ndarray:
 
     tokenizer = encoder.tokenizer
     limit = min(encoder.max_seq_length or BUCKETS[-1], BUCKETS[-1])
-    lengths = [
-        min(len(ids), limit) for ids in tokenizer(list(texts), truncation=False)["input_ids"]
-    ]
+    with TOKENIZING:
+        tokens = tokenizer(list(texts), truncation=False)["input_ids"]
+    lengths = [min(len(ids), limit) for ids in tokens]
     buckets = np.searchsorted(BUCKETS, lengths)
     jobs: list[np.ndarray] = []
     for bucket in np.unique(buckets):
@@ -67,13 +72,14 @@ def embed(encoder: Any, texts: Sequence[str]) -> np.ndarray:
 
     def run(rows: np.ndarray) -> None:
         filled = np.resize(rows, BATCH)
-        encoded = tokenizer(
-            [texts[i] for i in filled],
-            padding="max_length",
-            truncation=True,
-            max_length=min(BUCKETS[buckets[rows[0]]], limit),
-            return_tensors="pt",
-        )
+        with TOKENIZING:
+            encoded = tokenizer(
+                [texts[i] for i in filled],
+                padding="max_length",
+                truncation=True,
+                max_length=min(BUCKETS[buckets[rows[0]]], limit),
+                return_tensors="pt",
+            )
         with torch.inference_mode():
             output = encoder.forward(dict(encoded))["sentence_embedding"][: len(rows)]
             normal = torch.nn.functional.normalize(output, dim=1)
