@@ -190,6 +190,7 @@ def _validate(name: str, frame: pd.DataFrame, expectations: list[Any]) -> list[A
     )
     suite = gx.ExpectationSuite(name=name, expectations=expectations)
     outcome = batch.validate(suite, result_format="BASIC")
+    context.data_sources.delete(name)  # else the library keeps the frame until it is asked again
     results = list(outcome.results)
     if len(results) != len(expectations):
         raise CheckBrokenError(

@@ -1,5 +1,7 @@
 """An audit finds what a contract forbids, and never passes on nothing."""
 
+import gc
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -157,3 +159,13 @@ def test_unknown_numbers_are_null_in_a_nullable_column_whatever_they_come_in() -
         pa.Table.from_pandas(things()).set_column(1, "x", pa.array([1.0, float("nan")])),
     ):
         assert TABLE.conform(data)["x"].null_count == 1
+
+
+def test_nothing_audited_stays_in_memory() -> None:
+    rows = 1_237
+    names = [str(n) for n in range(rows)]
+    data = TABLE.conform(pd.DataFrame({"id": names, "x": 1.0, "kind": "a"}))
+    assert audit(TABLE, [("", data)]).passed
+    gc.collect()
+    kept = [o for o in gc.get_objects() if isinstance(o, pd.DataFrame) and len(o) == rows]
+    assert len(kept) == 0
