@@ -16,7 +16,6 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_assets.core.metrics import per_user_metrics, seeded_uniform
 from recsys_assets.core.warehouse import Relation, Warehouse
@@ -234,11 +233,6 @@ def sample_users(users: Sequence[str], n: int, seed: int) -> list[str]:
     ids = sorted(users)
     draw = seeded_uniform(ids, seed, "studies")
     return sorted(ids[at] for at in np.argsort(draw, kind="stable")[:n])
-
-
-def rows_of_users(table: pa.Table, users: Sequence[str]) -> pa.Table:
-    """The rows of these users, in their order."""
-    return table.filter(pc.is_in(table["user_id"], value_set=pa.array(users, pa.string())))
 
 
 def ablations(retrievers: Sequence[str], n_windows: int) -> list[Variant]:

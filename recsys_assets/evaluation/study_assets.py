@@ -25,7 +25,7 @@ from recsys_assets.evaluation import held_out, studies, tables, tuning
 from recsys_assets.evaluation.reading import tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
-from recsys_assets.ranking.features import join_features
+from recsys_assets.ranking.features import features_of_users
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
@@ -208,11 +208,11 @@ def _tune_sample(
     rows = labels.to_pandas(part=part)
     users = studies.sample_users(list(rows["user_id"].unique()), shop.studies.users, shop.seed)
     relevant = held_out.relevant_pairs(rows[rows["user_id"].isin(users)], as_of, pd.Index([]))
-    chosen = studies.rows_of_users(candidates.to_arrow(part=part), users)
-    features = {name: s.to_arrow(part=part) for name, s in grains.items()}
+    proposed = candidates.to_arrow(part=part)
+    tables_at = {name: s.to_arrow(part=part) for name, s in grains.items()}
     return studies.TuneSample(
         windows=[training_rows.to_arrow(part=part_name(w)) for w in moments],
-        rows=join_features(warehouse, chosen, items.paths(), features),
+        rows=features_of_users(warehouse, users, proposed, items.paths(), tables_at),
         relevant=relevant,
         k=shop.evaluation.k,
     )

@@ -8,13 +8,13 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
+from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.publishing import gate, manifest, tables, watch
 from recsys_assets.publishing.alias import follow
@@ -30,7 +30,7 @@ from recsys_assets.publishing.releases import (
 )
 from recsys_assets.publishing.verdict import judge
 from recsys_assets.ranking import ranker
-from recsys_assets.ranking.features import join_features
+from recsys_assets.ranking.features import features_of_users
 from recsys_assets.ranking.placements import placements
 
 GROUP = "publishing"
@@ -297,40 +297,50 @@ def drift(
         "store_item_features": store_item_features,
     }
 
-    def seen_at(part: str, users: Sequence[str]) -> pa.Table:
-        rows = candidates.to_arrow(part=part)
-        rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(users, pa.string())))
-        found = {name: grain.to_arrow(part=part) for name, grain in grains.items()}
-        return join_features(warehouse, rows, items.paths(), found)
-
     plan = fits.to_pandas()
     windows = [part_name(w) for w in sorted(plan.loc[plan["target"] == "live", "window_as_of"])]
     as_of = cutoff_of(cutoffs, "live")
-    if as_of is None or not windows:
-        report.texts["drift"] = "the data are too short for a label window: nothing to compare with"
-        return pd.DataFrame(columns=watch.DRIFT_COLUMNS)
-    live = part_name(as_of)
-    per_window = max(1, watch.USERS // len(windows))
-    frames = []
-    for part in windows:
+    live = part_name(as_of) if as_of is not None else ""
+
+    def users_at(part: str) -> list[str]:
+        if part == live:
+            habits = user_features.to_pandas(["user_id", "user_takes_28"], live)
+            active = habits.loc[habits["user_takes_28"] > 0, "user_id"].tolist()
+            return watch.sample(active, watch.USERS, shop.seed)
         trained = training_rows.to_arrow(["user_id"], part)["user_id"].unique().to_pylist()
-        if trained:
-            frames.append(seen_at(part, watch.sample(trained, per_window, shop.seed)))
-    habits = user_features.to_pandas(["user_id", "user_takes_28"], live)
-    active = habits.loc[habits["user_takes_28"] > 0, "user_id"].tolist()
-    now = seen_at(live, watch.sample(active, watch.USERS, shop.seed))
-    then = pa.concat_tables(frames) if frames else now.slice(0, 0)
-    found = [watch.drift(watch.windowed_columns(then), watch.windowed_columns(now), "feature")]
-    models = rankers.to_pandas()
-    models = models[models["target"] == "live"].drop_duplicates("task")
-    scores: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
-    for task, text in zip(models["task"], models["model"], strict=True):
-        model = ranker.RankerModel.from_json(text)
-        for side, parts in zip(scores, (frames, [now]), strict=True):
-            side[f"score_{task}"] = np.concatenate(
-                [ranker.score(model, _of_task(p, task)).astype(float) for p in parts]
-            )
-    found.append(watch.drift(*scores, "score"))
+        return watch.sample(trained, max(1, watch.USERS // len(windows)), shop.seed)
+
+    people = {part: users for part in (*windows, live) if part and (users := users_at(part))}
+    if live not in people or len(people) == 1:
+        report.texts["drift"] = "no label window with users, or nobody now: nothing to compare"
+        return pd.DataFrame(columns=watch.DRIFT_COLUMNS)
+    texts = rankers.to_pandas()
+    texts = texts[texts["target"] == "live"].drop_duplicates("task")
+    models = {
+        f"score_{task}": ranker.RankerModel.from_json(text)
+        for task, text in zip(texts["task"], texts["model"], strict=True)
+    }
+
+    def looked_at(part: str) -> dict[str, dict[str, np.ndarray]]:
+        """Features and scores of the candidates of a sample of users."""
+        proposed = candidates.to_arrow(part=part)
+        tables_at = {name: grain.to_arrow(part=part) for name, grain in grains.items()}
+        frame = features_of_users(warehouse, people[part], proposed, items.paths(), tables_at)
+        scores = {
+            name: ranker.score(model, _of_task(frame, model.task)).astype(float)
+            for name, model in models.items()
+        }
+        return {"feature": watch.windowed_columns(frame), "score": scores}
+
+    *before, now = side_by_side(people, looked_at)
+    found = [
+        watch.drift(
+            {name: np.concatenate([at[kind][name] for at in before]) for name in now[kind]},
+            now[kind],
+            kind,
+        )
+        for kind in ("feature", "score")
+    ]
     table = pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
     limit = shop.releases.health.psi
     report.numbers |= {f"psi {n}": v for n, v in zip(table["name"], table["psi"], strict=True)}

@@ -279,6 +279,26 @@ def join_features(
     return pa.table({**{name: joined[name] for name in joined.column_names}, **made})
 
 
+def rows_of_users(table: pa.Table, users: Sequence[str]) -> pa.Table:
+    """The rows of these users, in their order."""
+    return table.filter(pc.is_in(table["user_id"], value_set=pa.array(users, pa.string())))
+
+
+def features_of_users(
+    warehouse: Warehouse,
+    users: Sequence[str],
+    candidates: pa.Table,
+    items: Relation,
+    feature_tables: Mapping[str, pa.Table],
+) -> pa.Table:
+    """`join_features` of all candidates of some users; what is known of others is not joined."""
+    own = {
+        name: rows_of_users(table, users) if "user_id" in table.column_names else table
+        for name, table in feature_tables.items()
+    }
+    return join_features(warehouse, rows_of_users(candidates, users), items, own)
+
+
 def join_tables(
     warehouse: Warehouse,
     candidates: pa.Table,
