@@ -86,6 +86,11 @@ def release_memory() -> None:
             atexit.register(gc.unfreeze)  # libraries that count what is left at the end find it all
         _modules = len(sys.modules)
         gc.freeze()
+    trim()
+
+
+def trim() -> None:
+    """Have the allocators give back what they hold freed, without looking for garbage."""
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)

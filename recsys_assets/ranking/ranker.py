@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.memory import trim
 from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Relation, Warehouse
 from recsys_assets.ranking.blend import blended, fit_weights, standardized
@@ -138,7 +139,7 @@ class Lesson:
     """What rankers of one task learn from, binned: any number of them can be grown on it.
 
     `data` is LightGBM's own data set, which trees are grown on side by side without touching it;
-    `rows` the cutoff and the retrievers' scores of each row in its order, `query` the code of
+    `rows` the keys and the retrievers' scores of each row in its order, `query` the code of
     (cutoff, user).
     """
 
@@ -159,22 +160,21 @@ def prepare(frame: pa.Table, settings: RankerSettings) -> Lesson:
     """
     import lightgbm as lgb  # 2 s
 
-    learn = _of_task(frame, settings.task)
-    query = _queries(learn)
-    label = learn["label"].to_numpy()
+    kept, label = _of_task(frame, settings.task)
+    scores = [name for name in frame.column_names if name.startswith("score_")]
+    rows = frame.select([*KEYS, *scores]).take(pa.array(kept))
+    query = _queries(rows)
     if not 0 < label.sum() < len(label):
         raise NothingToLearnError(f"task {settings.task}: no positives or no negatives")
     features = _features(frame)
     data = lgb.Dataset(
-        to_matrix(learn, features),
+        to_matrix(frame, features, kept),
         label,
         group=np.bincount(query),
         feature_name=list(features),
         params=_params(settings.objectives[0], settings),
         free_raw_data=True,
     ).construct()
-    scores = [name for name in learn.column_names if name.startswith("score_")]
-    rows = learn.select(["as_of", *scores])  # not the rest, which LightGBM has binned
     return Lesson(settings.task, settings.max_bin, features, data, rows, query, label)
 
 
@@ -229,10 +229,11 @@ def train(
     if valid is None:
         return model
     try:
-        held_out = _of_task(valid, settings.task)
+        kept, label = _of_task(valid, settings.task)
     except NothingToLearnError:
         return model
-    return _with_learning_curve(model, boosters, held_out) if held_out.num_rows else model
+    held_out = valid.take(pa.array(kept))
+    return _with_learning_curve(model, boosters, held_out, label) if len(kept) else model
 
 
 def train_tasks(
@@ -255,6 +256,7 @@ def train_tasks(
         except NothingToLearnError as error:
             missing[task] = str(error)
     del frame  # the lessons hold what is needed of it
+    trim()
     jobs = [(task, nth) for task in lessons for nth in range(len(variants[task]))]
     jobs.sort(key=lambda job: -variants[job[0]][job[1]].trees)
 
@@ -387,14 +389,19 @@ def contributions(model: RankerModel, frame: pa.Table, top: int = 5) -> pa.Table
     )
 
 
-def to_matrix(frame: pa.Table, features: Sequence[str]) -> np.ndarray:
-    """The features as one float32 matrix, rows x features, nulls as NaN. Columns go by name."""
+def to_matrix(
+    frame: pa.Table, features: Sequence[str], rows: np.ndarray | None = None
+) -> np.ndarray:
+    """The features as one float32 matrix, rows x features, nulls as NaN. Columns go by name; of the
+    rows those at the places `rows`, in that order, or all."""
     missing = [name for name in features if name not in frame.column_names]
     if missing:
         raise ValueError(f"the frame lacks {len(missing)} features, first {missing[:3]}")
-    matrix = np.empty((frame.num_rows, len(features)), dtype=np.float32)
+    n = frame.num_rows if rows is None else len(rows)
+    matrix = np.empty((n, len(features)), dtype=np.float32)
     for j, name in enumerate(features):
-        matrix[:, j] = frame[name].to_numpy()
+        values = frame[name].to_numpy()
+        matrix[:, j] = values if rows is None else values[rows]
     return matrix
 
 
@@ -434,20 +441,18 @@ def _features(frame: pa.Table) -> tuple[str, ...]:
     return tuple(n for n in frame.column_names if n not in (*KEYS, "label", "label_again"))
 
 
-def _of_task(frame: pa.Table, task: Task) -> pa.Table:
-    """The rows of a task with its label, without the users that have no positive among them."""
-    match task:
-        case "new":
-            frame = frame.filter(pc.equal(frame["ui_seen"], 0))
-        case "again":
-            known = pc.equal(frame["ui_seen"], 1)
-            frame = frame.filter(pc.and_(known, pc.is_valid(frame["label_again"])))
-            again = frame["label_again"]
-            frame = frame.set_column(frame.column_names.index("label"), "label", again)
-    if frame.num_rows == 0:
+def _of_task(frame: pa.Table, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the rows that a task learns from, and their labels: all that it is about, but
+    for the users that have no positive among them. Places, since a copy of the rows is large."""
+    column = "label_again" if task == "again" else "label"
+    about = in_task(frame["ui_seen"].to_numpy() > 0, task)
+    kept = np.flatnonzero(about & frame[column].is_valid().to_numpy())
+    if not len(kept):
         raise NothingToLearnError(f"task {task}: no rows")
-    query = _queries(frame)
-    return frame.filter(pa.array(np.bincount(query, frame["label"].to_numpy())[query] > 0))
+    query = _queries(frame.select(KEYS).take(pa.array(kept)))
+    label = frame[column].to_numpy()[kept]
+    found = np.bincount(query, label)[query] > 0
+    return kept[found], label[found]
 
 
 def _queries(frame: pa.Table) -> np.ndarray:
@@ -481,11 +486,14 @@ def _predict(
 
 
 def _with_learning_curve(
-    model: RankerModel, boosters: Sequence[Any], valid: pa.Table, points: int = 10
+    model: RankerModel,
+    boosters: Sequence[Any],
+    valid: pa.Table,
+    label: np.ndarray,
+    points: int = 10,
 ) -> RankerModel:
     """NDCG@10 among the candidates of `valid`, per member, at about `points` numbers of trees."""
     query = _queries(valid)
-    label = valid["label"].to_numpy()
     matrix = to_matrix(valid, model.features)
     curve = []
     for member, booster in enumerate(boosters):
