@@ -57,12 +57,12 @@ ALLOCATOR = {
 }
 """How processes started from here hold memory.
 
-Arrow's tables by jemalloc, which gives freed memory back within a second: its usual mimalloc held
-half a gigabyte of tables that were gone, and took longer. (Where a build lacks jemalloc, Arrow says
-so and goes on.) All else by glibc's malloc (`man mallopt`): by default an array
-of 30 MB, such as the scores of one batch of users, is mapped anew each time, and clearing its pages
-took as long as computing it. Kept and used again within a step, given back after it
-(`core.memory.release_memory`); one arena for both threads of a run holds less than one each."""
+Arrow's tables by jemalloc, which gives freed memory back within a second, where its usual mimalloc
+held tables that were gone. (Where a build lacks jemalloc, Arrow says so and goes on.) All else by
+glibc's malloc (`man mallopt`): by default an array of 30 MB, such as the scores of one batch of
+users, is mapped anew each time, and clearing its pages took as long as computing it. Kept and used
+again within a step, given back after it (`core.memory.release_memory`); one arena for both threads
+of a run holds less than one each."""
 
 
 def prepare_home() -> Path:

@@ -58,5 +58,5 @@ def test_what_is_garbage_is_found_before_and_after_more_was_imported() -> None:
 
 
 def test_arrow_knows_the_allocator_that_runs_ask_for() -> None:
-    """A build without it would go on with another, and hold half a gigabyte more."""
+    """A build without it would go on with another, which holds more."""
     assert ALLOCATOR["ARROW_DEFAULT_MEMORY_POOL"] in pa.supported_memory_backends()
