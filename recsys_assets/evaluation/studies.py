@@ -170,6 +170,9 @@ class Variant:
     windows: int | None = None
 
 
+WHOLE = Variant("full", "everything")
+
+
 @dataclass(frozen=True, eq=False)
 class TuneSample:
     """Rows to learn from and rows to measure on, of a sample of users.
@@ -183,14 +186,11 @@ class TuneSample:
     relevant: Mapping[str, pd.DataFrame]
     k: int = 10
 
-    def per_user(
-        self, task: str, settings: RankerSettings, variant: Variant | None = None
-    ) -> pd.Series:
+    def per_user(self, task: str, settings: RankerSettings, variant: Variant = WHOLE) -> pd.Series:
         """NDCG@k per user of the ranker of `task` learned under a variant (index user_id).
 
         Raises NothingToLearnError where no tree can be grown.
         """
-        variant = variant or Variant("full", "everything")
         windows = list(self.windows)[: variant.windows]
         learn, rows = pa.concat_tables(windows), self.rows
         if variant.retriever is not None:

@@ -6,6 +6,8 @@ recommendations or the scoreboard of the main job depend on.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import bootstrap, paired_bootstrap
+from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.evaluation import held_out, studies, tables, tuning
 from recsys_assets.evaluation.reading import tasks_of
@@ -265,17 +268,20 @@ def ablation(
     for task in TASKS:
         if sample.relevant[task].empty:
             continue
-        settings = recipe.settings[task]
-        whole = _per_user(sample, task, settings, report)
-        if whole is None:
+        # Two variants at once on a thread each take less than one after the other on two.
+        settings = replace(recipe.settings[task], threads=1)
+        whole = _per_user(sample, task, settings, studies.WHOLE)
+        if isinstance(whole, str):
+            report.texts[task] = whole
             continue
         own: list[dict[str, object]] = [
             {"kind": "full", "name": "everything", "ndcg": float(whole.mean())},
             {"kind": "windows", "name": str(len(sample.windows)), "ndcg": float(whole.mean())},
         ]
-        for variant in variants:
-            less = _per_user(sample, task, settings, report, variant)
-            if less is None:
+        measured = side_by_side(variants, partial(_per_user, sample, task, settings))
+        for variant, less in zip(variants, measured, strict=True):
+            if isinstance(less, str):
+                report.texts[f"{task}, {variant.kind} {variant.name}"] = less
                 continue
             row = paired_bootstrap(
                 whole.to_frame("ndcg"), less.to_frame("ndcg"),
@@ -315,16 +321,13 @@ def _per_user(
     sample: studies.TuneSample,
     task: ranker.Task,
     settings: ranker.RankerSettings,
-    report: Report,
-    variant: studies.Variant | None = None,
-) -> "pd.Series[float] | None":
-    """See `TuneSample.per_user`; None, and why in the report, where there is nothing to learn."""
+    variant: studies.Variant,
+) -> "pd.Series[float] | str":
+    """See `TuneSample.per_user`; where there is nothing to learn, why."""
     try:
         return sample.per_user(task, settings, variant)
     except ranker.NothingToLearnError as error:
-        name = f"{task}, {variant.kind} {variant.name}" if variant else task
-        report.texts[name] = f"no ranker: {error}"
-        return None
+        return f"no ranker: {error}"
 
 
 @table_asset(
