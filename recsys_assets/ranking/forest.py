@@ -7,27 +7,21 @@ the left of it, and the first leaf that is left is where it ends (QuickScorer: L
 SIGIR 2015, doi:10.1145/2766462.2767733). Thresholds are compared and leaves added in the order and
 the precision in which LightGBM does.
 
-Belongs here: reading a model text and predicting with it. Does not belong here: training, what the
-margins mean (`ranker.py`).
+Belongs here: reading a model text and predicting with it. Does not belong here: the loop itself
+(`forest_kernel.py`), training, what the margins mean (`ranker.py`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 BLOCK = 128
 """Rows that a split is asked of at once; their features stay in a core's second cache."""
-MANY_ROWS = 5_000
-"""From so many rows on the splits are asked in blocks; compiling that takes seconds per process."""
+MANY_ROWS = 20_000
+"""From so many rows on the splits are asked in blocks; compiling that takes 3 s per process."""
 MOST_LEAVES = 64
-ZERO = np.float32(1e-35)
-"""LightGBM takes what is not larger than this for 0."""
 
-_COMPILING = Lock()
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_IS_NONE, _MISSING_IS_NAN = 0, 2
 
@@ -51,13 +45,22 @@ class Splits:
     values: np.ndarray
 
     def margins(self, matrix: np.ndarray) -> np.ndarray:
-        """The sum of the leaves that each row of `matrix` (float32, rows x features) ends in."""
+        """The sum of the leaves that each row of `matrix` (float32, rows x features) ends in.
+
+        Raises ValueError for other numbers than float32, and for fewer features than are asked of.
+        """
+        from recsys_assets.ranking import forest_kernel  # numba, 1 s
+
+        asked = int(self.feature.max(initial=-1)) + 1
+        if matrix.dtype != np.float32 or matrix.shape[1] < asked:  # the loop does not look
+            raise ValueError(
+                f"the trees ask for {asked} features of float32, the rows have {matrix.shape[1]} "
+                f"of {matrix.dtype}"
+            )
         columns = np.ascontiguousarray(matrix.T)
         found = np.empty(len(matrix))
         every = ~np.zeros(1, dtype=self.kept.dtype)[0]
-        with _COMPILING:  # one kernel for all threads
-            kernel = _kernel()
-        kernel(
+        forest_kernel.margins(
             columns, self.feature, self.threshold, self.kept, self.missing_right,
             self.first, self.leaf, self.values, every, BLOCK, found,
         )  # fmt: skip
@@ -157,52 +160,3 @@ def _one_tree(
         ~to_left,
         values[order],
     )
-
-
-@cache
-def _kernel() -> Callable[..., None]:
-    """The loop over blocks, trees and splits, compiled at its first use."""
-    import numba
-    from llvmlite import ir
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def trailing_zeros(typing: Any, bits: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            return builder.cttz(given[0], ir.Constant(ir.IntType(1), 0))
-
-        return bits(bits), emit
-
-    @numba.njit(nogil=True, error_model="numpy")
-    def margins(
-        columns, feature, threshold, kept, missing_right, first, leaf, values, every, width, found
-    ):
-        n_features, n_rows = columns.shape
-        block = np.empty((n_features, width), dtype=np.float32)
-        left = np.empty(width, dtype=kept.dtype)
-        total = np.empty(width)
-        for start in range(0, n_rows, width):
-            size = min(width, n_rows - start)
-            for f in range(n_features):
-                for r in range(size):
-                    value = columns[f, start + r]
-                    block[f, r] = np.float32(0) if abs(value) <= ZERO else value
-                for r in range(size, width):
-                    block[f, r] = np.float32(0)
-            total[:] = 0
-            for t in range(len(first) - 1):
-                left[:] = every
-                for s in range(first[t], first[t + 1]):
-                    row, limit, keep = block[feature[s]], threshold[s], kept[s]
-                    if missing_right[s]:
-                        for r in range(width):
-                            left[r] &= every if row[r] <= limit else keep
-                    else:
-                        for r in range(width):
-                            left[r] &= keep if row[r] > limit else every
-                for r in range(width):
-                    total[r] += values[leaf[t] + trailing_zeros(left[r])]
-            found[start : start + size] = total[:size]
-
-    compiled: Callable[..., None] = margins
-    return compiled

@@ -88,6 +88,17 @@ def test_where_training_missed_nothing_a_missing_value_is_zero():
     assert splits.margins(x).tobytes() == _expected(text, x).tobytes()
 
 
+def test_rows_with_too_few_features_or_other_numbers_are_refused():
+    splits = read_splits(_TEXT)
+    assert splits is not None
+    with pytest.raises(
+        ValueError, match="ask for 6 features of float32, the rows have 3 of float32"
+    ):
+        splits.margins(_rows(10, 0)[:, :3])
+    with pytest.raises(ValueError, match="the rows have 6 of float64"):
+        splits.margins(_rows(10, 0).astype(np.float64))
+
+
 def test_a_tree_without_a_split_adds_its_only_leaf():
     x, y = _rows(50, 0), np.arange(50) % 2
     data = lgb.Dataset(x, y, params={"min_data_in_leaf": 40, "verbosity": -1})
