@@ -55,7 +55,7 @@ _MODELS = {
     "als": ("baseline", "matrix factorization (ALS) alone, over the whole catalogue"),
     "item_neighbours": ("baseline", "items like those the user took (item neighbours) alone"),
     "due": ("baseline", "what is longest overdue by the user's own gaps"),
-    "ranker for anything": ("baseline", "what was taken before, in the order of the ranker of all"),
+    "ranker for anything": ("baseline", "what was taken before, in the order of for_you"),
     "blend_given": ("blend", "0.6 text similarity + 0.3 factors + 0.1 popularity"),
     "blend_tuned": ("blend", "the same three parts with the weights that won on the tune target"),
 }

@@ -39,8 +39,7 @@ BASELINES = (
 )
 RANKER = "ranker"
 RANKER_ANY = "ranker for anything"
-"""What was taken before in the order of the ranker of `all`: what `buy_again` would be without a
-ranker of its own."""
+"""What was taken before in the order of `for_you`: what `buy_again` would be without its own."""
 RETRIEVER = "retriever: "
 """What the name of a retriever's own list begins with."""
 

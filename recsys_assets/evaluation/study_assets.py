@@ -361,7 +361,8 @@ def calibration(
     }
     for task in TASKS:
         settings = recipe.settings[task]
-        odds = settings.objectives == ("binary",) and settings.seeds == 1 and not settings.blend
+        alone = settings.seeds == 1 and not settings.blend and not settings.ensemble
+        odds = settings.objectives == ("binary",) and alone
         needed = {"evaluate"} if odds else {"tune", "evaluate"}
         if not all(target in known and (target, task) in trained for target in needed):
             report.texts[task] = "too few periods were measured"

@@ -26,9 +26,10 @@ from recsys_assets.core.cutoffs import interactions_as_of
 from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
-from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning
+from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning, query_codes
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
 from recsys_assets.ranking.rules import FALLBACK, STAND_IN
+from recsys_assets.ranking.scoring import ensembled, factors, own_scores
 
 RETRIEVERS = {
     "als": "the habits of people like you",
@@ -221,23 +222,26 @@ def recompute(
         raise NoContributionsError("no retriever proposed the item, so no ranker scored it")
     if f"score_{task}" not in stored.column_names:
         raise NoContributionsError(f"an older version made the list, without a ranker for {task}")
-    models = read("rankers").to_pandas()
-    own = models[(models["target"] == "live") & (models["task"] == task)]
-    if own.empty:
+    trained = read("rankers").to_pandas()
+    models = {
+        f"score_{row['task']}": ranker.RankerModel.from_json(row["model"])
+        for row in trained[trained["target"] == "live"].to_dict("records")
+    }
+    if f"score_{task}" not in models:
         raise NoContributionsError(
             "the data are too short for a ranker of its own: another order was taken over"
         )
-    served = own.sort_values("seed") if "seed" in own else own
-    model = ranker.RankerModel.from_json(served["model"].iloc[0])
     frame = _features(read, warehouse, user_id, part)
-    rows = np.flatnonzero(ranker.in_task(frame["ui_seen"].to_numpy() > 0, task))
-    again = ranker.score(model, frame.take(pa.array(rows)))[np.searchsorted(rows, place)]
+    seen = frame["ui_seen"].to_numpy() > 0
+    own = own_scores(models, frame, seen)
+    again = ensembled(models, own, query_codes(frame["user_id"]), seen)[f"score_{task}"][place]
     if again != np.float32(stored[f"score_{task}"][place].as_py()):
         raise NoContributionsError(
             "the score does not come out as it was served: another version of a library or a model "
             "made it. Run the job again to explain what it serves"
         )
-    table = ranker.contributions(model, frame.slice(place, 1), top=len(model.features))
+    served = factors(models, own, task, seen, place)
+    table = ranker.contributions(served, frame.slice(place, 1), top=len(served[0][0].features))
     return [
         Contribution(r["feature"], meaning(r["feature"]), r["value"], r["contribution"])
         for r in table.to_pylist()

@@ -47,8 +47,9 @@ class RankerSettings:
     the user, since a margin of one objective means nothing to another. `seeds` models are grown per
     objective.
 
-    `blend` is the share of a straight line through the retrievers (`blend.py`) in the final score;
-    0 leaves it out.
+    `blend` is the share of a straight line through the retrievers (`blend.py`) in the ranker's
+    score; 0 leaves it out. `ensemble` is the share that the other ranker of the same rows has in
+    the final score (`scoring.ensembled`).
     """
 
     task: Task = "all"
@@ -63,6 +64,7 @@ class RankerSettings:
     max_bin: int = 63
     truncation: int = 30
     blend: float = 0.0
+    ensemble: float = 0.0
     seed: int = 0
     seeds: int = 1
     threads: int = 2
@@ -75,10 +77,11 @@ class RankerSettings:
     @staticmethod
     def for_task(task: Task) -> "RankerSettings":
         """The settings that won on the tune target for a task."""
-        return RankerSettings(task=task, rounds=ROUNDS[task])
+        return RankerSettings(task=task, rounds=ROUNDS[task], ensemble=ENSEMBLE[task])
 
 
 ROUNDS: dict[Task, int] = {"all": 150, "new": 75, "again": 100}
+ENSEMBLE: dict[Task, float] = {"all": 0.3, "new": 0.5, "again": 0.5}
 
 
 @dataclass(frozen=True)
@@ -365,15 +368,16 @@ def _of_users(tables: Mapping[str, pa.Table], rows: pa.Table) -> dict[str, pa.Ta
     }
 
 
-def contributions(model: RankerModel, frame: pa.Table, top: int = 5) -> pa.Table:
+def contributions(
+    models: Sequence[tuple[RankerModel, float]], frame: pa.Table, top: int = 5
+) -> pa.Table:
     """What moved each row's score most: user_id, item_id, place (1 = largest), feature, value,
-    contribution. Contributions are LightGBM's exact tree SHAP values in units of the raw margin,
-    averaged over the members; a null value means that the feature was missing."""
-    features = np.array(model.features)
-    x = to_matrix(frame, model.features)
-    shap = np.mean(
-        [f.booster.predict(x, pred_contrib=True, num_threads=1) for f in _forests(model)], axis=0
-    )[:, :-1]
+    contribution. `models` read the same features; each counts with its factor. Contributions are
+    LightGBM's exact tree SHAP values in units of the raw margin, averaged over the members, times
+    the factor; a null value means that the feature was missing."""
+    features = np.array(models[0][0].features)
+    x = to_matrix(frame, models[0][0].features)
+    shap = np.sum([factor * _shap(model, x) for model, factor in models], axis=0)
     top = min(top, len(features))
     best = np.argsort(-np.abs(shap), axis=1, kind="stable")[:, :top]
     rows = np.repeat(np.arange(frame.num_rows), top)
@@ -388,6 +392,12 @@ def contributions(model: RankerModel, frame: pa.Table, top: int = 5) -> pa.Table
             "contribution": pa.array(shap[rows, columns].astype(np.float32)),
         }
     )
+
+
+def _shap(model: RankerModel, matrix: np.ndarray) -> np.ndarray:
+    """Rows x features, averaged over the members of a model."""
+    members = [f.booster.predict(matrix, pred_contrib=True, num_threads=1) for f in _forests(model)]
+    return np.asarray(np.mean(members, axis=0))[:, :-1]
 
 
 def to_matrix(

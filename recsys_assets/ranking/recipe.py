@@ -50,6 +50,9 @@ class Recipe:
             if "objectives" in given:
                 given["objectives"] = tuple(given["objectives"])
             settings[task] = replace(RankerSettings.for_task(task), seed=seed, **given)
+            for name in ("blend", "ensemble"):
+                if not 0 <= (share := getattr(settings[task], name)) <= 1:
+                    raise ValueError(f"ranker.{task}.{name} is {share}, not a share of 0 to 1")
         seeds = int(section.get("evaluation_seeds", 3))
         if seeds < 1:
             raise ValueError(f"ranker.evaluation_seeds is {seeds}, at least 1 is needed")

@@ -1,7 +1,7 @@
-"""Scores for all candidates of one cutoff, with a ranker or without one.
+"""Scores for all candidates of one cutoff, with rankers or without one.
 
-Belongs here: choosing between model and fusion, and naming who proposed a candidate. Does not
-belong here: features and models themselves.
+Belongs here: what rankers that know the same candidate say together, choosing between model and
+fusion, and naming who proposed a candidate. Does not belong here: features and models themselves.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.core.warehouse import Relation, Warehouse
-from recsys_assets.ranking.features import retriever_features, retrievers_of
-from recsys_assets.ranking.ranker import RankerModel, score_candidates
+from recsys_assets.ranking.blend import standardized
+from recsys_assets.ranking.features import query_codes, retriever_features, retrievers_of
+from recsys_assets.ranking.ranker import RankerModel, Task, in_task, score, score_candidates
 
 
 def score_or_fuse(
@@ -33,7 +34,9 @@ def score_or_fuse(
     scores: dict[str, pa.Array] = {}
     if models:
         scored = score_candidates(warehouse, models, candidates, items, feature_tables)
-        scores = {name: scored[name] for name in models}
+        own = {name: scored[name].to_numpy() for name in models}
+        together = ensembled(models, own, query_codes(candidates["user_id"]), seen)
+        scores = {name: pa.array(values, from_pandas=True) for name, values in together.items()}
     if not {"score_all", "score_new"} <= set(scores):
         fused = retriever_features(candidates, seen)["places_fused"].astype(np.float32)
         scores.setdefault("score_all", pa.array(fused))
@@ -44,6 +47,95 @@ def score_or_fuse(
         again = np.where(seen, anything, np.float32(np.nan))
         scores["score_again"] = pa.array(again, from_pandas=True)
     return dict(sorted(scores.items()))
+
+
+def ensembled(
+    models: Mapping[str, RankerModel],
+    scores: Mapping[str, np.ndarray],
+    user: np.ndarray,
+    seen: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """The score of each ranker with a share of the other one that knows the same rows, float32.
+
+    What a user never took is known to the rankers of `all` and of `new`, what they took before to
+    those of `all` and of `again`: two models that err differently, one with more rows to learn from
+    and one with its own labels. Their scores are compared standardized among these rows of the
+    user. A share `ensemble` (of `RankerSettings`) of the other goes into a score; those of `all`
+    keep their mean and spread there, so that what is new and what is not stay comparable.
+
+    `scores` are the rankers' own, by name, NaN where a task has none; `user` codes that rise from
+    row to row. Of several seeds per task the first goes with the first, and so on.
+    """
+    mixed = {name: values.astype(np.float64) for name, values in scores.items()}
+    anything = _by_seed(models, "all")
+    for task in ("new", "again"):
+        rows = np.flatnonzero(in_task(seen, task))
+        query = _dense(user[rows])
+        for general, special in zip(anything, _by_seed(models, task), strict=False):
+            broad, narrow = (standardized(query, scores[n][rows]) for n in (general, special))
+            share = models[special].settings.get("ensemble", 0.0)
+            if share:
+                mixed[special][rows] = (1 - share) * narrow + share * broad
+            share = models[general].settings.get("ensemble", 0.0)
+            spread = _spread(query, scores[general][rows])
+            mixed[general][rows] += share * (narrow - broad) * spread
+    return {name: values.astype(np.float32) for name, values in mixed.items()}
+
+
+def own_scores(
+    models: Mapping[str, RankerModel], frame: pa.Table, seen: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Each ranker's own scores of all candidates of a few users, from their features; float32, NaN
+    where a task has none."""
+    own = {}
+    for name, model in models.items():
+        rows = np.flatnonzero(in_task(seen, model.task))
+        own[name] = np.full(len(seen), np.nan, dtype=np.float32)
+        own[name][rows] = score(model, frame.take(pa.array(rows)))
+    return own
+
+
+def factors(
+    models: Mapping[str, RankerModel],
+    own: Mapping[str, np.ndarray],
+    task: Task,
+    seen: np.ndarray,
+    place: int,
+) -> list[tuple[RankerModel, float]]:
+    """What the rankers' own scores of a candidate are multiplied by in its `score_<task>`; the rest
+    of it is the same for all candidates of the user that are as new to them. See `ensembled`.
+
+    `models` has one ranker per task, `own` and `seen` are one user's, `place` the candidate's.
+    """
+    served = f"score_{task}"
+    kin = f"score_{'again' if seen[place] else 'new'}" if task == "all" else "score_all"
+    share = models[served].settings.get("ensemble", 0.0) if kin in models else 0.0
+    if not share:
+        return [(models[served], 1.0)]
+    alike = seen == seen[place]
+    one, other = (float(own[name][alike].astype(np.float64).std()) for name in (served, kin))
+    scale = one if task == "all" else 1.0  # `all` keeps its spread, the others are standardized
+    return [
+        (models[name], scale * part / spread if spread > 1e-12 else 0.0)
+        for name, part, spread in ((served, 1.0 - share, one), (kin, share, other))
+    ]
+
+
+def _by_seed(models: Mapping[str, RankerModel], task: Task) -> list[str]:
+    own = [name for name, model in models.items() if model.task == task]
+    return sorted(own, key=lambda name: models[name].settings["seed"])
+
+
+def _dense(codes: np.ndarray) -> np.ndarray:
+    """0, 1, ... for codes that rise from row to row, with gaps."""
+    return np.cumsum(np.diff(codes, prepend=codes[:1]) != 0)
+
+
+def _spread(query: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The standard deviation of the values of each row's query."""
+    size = np.bincount(query)
+    mean = np.bincount(query, values) / size
+    return np.sqrt(np.bincount(query, (values - mean[query]) ** 2) / size)[query]
 
 
 def score_column(task: str, seed: int, served: int) -> str:

@@ -24,19 +24,22 @@ def test_contributions_add_up_to_the_served_score_and_the_sentence_to_the_eviden
     lake, shop = shop_run.lake, load_shop(shop_run.folder / "shop.yaml")
     items = lake.served("items").to_pandas()
     names = name_keys([*items["title"], *items["category_1"], *items["category_2"]])
-    ranked = lists[lists["policy"] == "ranker"]
-    bases: dict[str, list[float]] = {"for_you": [], "discover": [], "buy_again": []}
-    for row in ranked.groupby("placement").head(2).to_dict("records"):
+    scored = lake.served("scored_candidates")
+    seen = scored.to_pandas(["user_id", "item_id", "seen"], scored.parts[-1])
+    ranked = lists[lists["policy"] == "ranker"].merge(seen, on=["user_id", "item_id"])
+    alike = ["placement", "user_id", "seen"]
+    bases: dict[tuple[object, ...], list[float]] = {}
+    two = ranked.groupby(alike).filter(lambda rows: len(rows) > 1).groupby(alike).head(2)
+    for row in two.groupby(["placement", "seen"]).head(4).to_dict("records"):
         pair = (row["user_id"], row["item_id"])
         found = evidence.collect(lake.served, shop, Warehouse(), *pair, row["placement"])
         assert found.note == ""
         assert check(found.sentence, found.texts, names) == []
         shap = evidence.recompute(lake.served, Warehouse(), *pair, row["as_of"], row["placement"])
-        bases[row["placement"]].append(row["score"] - sum(c.amount for c in shap))
-    assert sum(map(len, bases.values())) >= 4
-    for base in filter(
-        None, bases.values()
-    ):  # what is left is the model's constant, whoever the user
+        left = row["score"] - sum(c.amount for c in shap)
+        bases.setdefault(tuple(row[name] for name in alike), []).append(left)
+    assert {placement for placement, _, _ in bases} == {"for_you", "discover", "buy_again"}
+    for base in bases.values():  # what is left is the same for all that is as new to a user
         assert base == pytest.approx([base[0]] * len(base), abs=1e-4)
 
 

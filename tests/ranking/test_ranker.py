@@ -198,7 +198,7 @@ def test_too_few_rows_for_a_single_split_are_nothing_to_learn_from():
 def test_contributions_add_up_to_the_margin():
     data = frame()
     model = ranker.train(data, SMALL)
-    parts = ranker.contributions(model, data.slice(0, 5), top=3).to_pandas()
+    parts = ranker.contributions([(model, 1.0)], data.slice(0, 5), top=3).to_pandas()
     assert parts.groupby(["user_id", "item_id"]).size().tolist() == [3] * 5
     assert parts.loc[parts["place"] == 1, "feature"].tolist() == ["score_r"] * 5
     total = parts.groupby("item_id")["contribution"].sum().to_numpy()
