@@ -73,12 +73,11 @@ def ensembled(
         query = _dense(user[rows])
         for general, special in zip(anything, _by_seed(models, task), strict=False):
             broad, narrow = (standardized(query, scores[n][rows]) for n in (general, special))
-            share = models[special].settings.get("ensemble", 0.0)
-            if share:
+            if share := models[special].settings.get("ensemble", 0.0):
                 mixed[special][rows] = (1 - share) * narrow + share * broad
-            share = models[general].settings.get("ensemble", 0.0)
-            spread = _spread(query, scores[general][rows])
-            mixed[general][rows] += share * (narrow - broad) * spread
+            if share := models[general].settings.get("ensemble", 0.0):
+                spread = _spread(query, scores[general][rows])
+                mixed[general][rows] += share * (narrow - broad) * spread
     return {name: values.astype(np.float32) for name, values in mixed.items()}
 
 
