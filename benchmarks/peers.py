@@ -89,9 +89,9 @@ def run_peer(
 
 
 def scores(lists: pd.DataFrame, relevant: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """Mean NDCG@10 and recall@10 per task, over everybody who took something."""
+    """Mean NDCG@10 and recall@10 per task of `relevant`, over everybody who took something."""
     found = {}
-    for task in TASKS:
+    for task in (task for task in TASKS if task in relevant):
         own = lists.loc[lists["task"] == task, ["user_id", "item_id", "rank"]]
         means = per_user_metrics(own[own["rank"] <= K], relevant[task], (K,))
         found |= {f"{m} {task}": float(means[f"{m}@{K}"].mean()) for m in ("ndcg", "recall")}
@@ -112,22 +112,22 @@ def ours(lake: Lake, relevant: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
         "cpu_seconds": sum(s.all_cpu_seconds for s in steps.values()),
         "peak_megabytes": max(s.peak_megabytes for s in steps.values()),
     }
-    rows = []
-    for model in OURS:
-        seeds = sorted(set(lists["all"].loc[lists["all"]["model"] == model, "seed"]))
-        per_seed = [
-            scores(
-                pd.concat(
-                    rows[(rows["model"] == model) & (rows["seed"] == seed)].assign(task=task)
-                    for task, rows in lists.items()
-                ),
-                relevant,
-            )
-            for seed in seeds
-        ]
-        mean = pd.DataFrame(per_seed).mean().to_dict()
-        rows.append({"model": model, **mean, **(cost if fresh else {})})
-    return rows
+    return [
+        {"model": model, **over_seeds(lists, model, relevant), **(cost if fresh else {})}
+        for model in OURS
+    ]
+
+
+def over_seeds(
+    lists: dict[str, pd.DataFrame], model: str, relevant: dict[str, pd.DataFrame]
+) -> dict[str, float]:
+    """Metrics of a model per task, a mean over the seeds of that task: each counts its own."""
+    found: dict[str, float] = {}
+    for task, rows in lists.items():
+        own = rows[rows["model"] == model].assign(task=task)
+        per_seed = [scores(of_seed, {task: relevant[task]}) for _, of_seed in own.groupby("seed")]
+        found |= pd.DataFrame(per_seed).mean().to_dict()
+    return found
 
 
 def tuned(

@@ -5,7 +5,7 @@ from math import log2
 import pandas as pd
 import pytest
 
-from benchmarks.peers import scores
+from benchmarks.peers import over_seeds, scores
 from benchmarks.untuned import verdicts
 
 
@@ -24,6 +24,18 @@ def test_a_peer_is_scored_by_task_over_everybody_who_took_something() -> None:
     assert found["ndcg all"] == pytest.approx(1 / log2(3) / 3)
     assert found["recall all"] == pytest.approx(1 / 3)
     assert (found["ndcg new"], found["recall new"]) == (1.0, 1.0)
+
+
+def test_a_task_is_a_mean_over_its_own_seeds_whatever_those_of_another_are() -> None:
+    def lists(*rows: tuple[str, int, str, str, int]) -> pd.DataFrame:
+        return pd.DataFrame(rows, columns=["model", "seed", "user_id", "item_id", "rank"])
+
+    every = {
+        "all": lists(("ours", 7, "u", "a", 1), ("ours", 8, "u", "b", 1), ("other", 9, "u", "a", 1)),
+        "new": lists(("ours", 7, "u", "c", 1), ("ours", 9, "u", "c", 1)),
+    }
+    found = over_seeds(every, "ours", {"all": pairs(("u", "a")), "new": pairs(("u", "c"))})
+    assert (found["ndcg all"], found["ndcg new"]) == (0.5, 1.0)
 
 
 def board(*rows: tuple[str, str, float, float, float]) -> pd.DataFrame:
