@@ -25,13 +25,18 @@ def standardized(query: Ints, values: npt.ArrayLike) -> Floats:
 
     NaN and whatever does not vary within the query becomes 0. `query` are codes 0, 1, ...
     """
+    centred, spread = centred_and_spread(query, values)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+
+
+def centred_and_spread(query: Ints, values: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Values less their query's mean (0 for NaN), and the query's standard deviation, per value."""
     given = np.asarray(values, dtype=np.float64)
     known = np.isfinite(given)
     size = np.maximum(np.bincount(query, known), 1)
     filled = np.where(known, given, 0.0)
     centred = np.where(known, filled - (np.bincount(query, filled) / size)[query], 0.0)
-    spread = np.sqrt(np.bincount(query, centred**2) / size)[query]
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+    return centred, np.sqrt(np.bincount(query, centred**2) / size)[query]
 
 
 def fit_weights(query: Ints, label: npt.ArrayLike, frame: pa.Table) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.core.warehouse import Relation, Warehouse
-from recsys_assets.ranking.blend import standardized
+from recsys_assets.ranking.blend import centred_and_spread, standardized
 from recsys_assets.ranking.features import query_codes, retriever_features, retrievers_of
 from recsys_assets.ranking.ranker import RankerModel, Task, in_task, score, score_candidates
 
@@ -76,7 +76,7 @@ def ensembled(
             if share := models[special].settings.get("ensemble", 0.0):
                 mixed[special][rows] = (1 - share) * narrow + share * broad
             if share := models[general].settings.get("ensemble", 0.0):
-                spread = _spread(query, scores[general][rows])
+                _, spread = centred_and_spread(query, scores[general][rows])
                 mixed[general][rows] += share * (narrow - broad) * spread
     return {name: values.astype(np.float32) for name, values in mixed.items()}
 
@@ -128,13 +128,6 @@ def _by_seed(models: Mapping[str, RankerModel], task: Task) -> list[str]:
 def _dense(codes: np.ndarray) -> np.ndarray:
     """0, 1, ... for codes that rise from row to row, with gaps."""
     return np.cumsum(np.diff(codes, prepend=codes[:1]) != 0)
-
-
-def _spread(query: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The standard deviation of the values of each row's query."""
-    size = np.bincount(query)
-    mean = np.bincount(query, values) / size
-    return np.sqrt(np.bincount(query, (values - mean[query]) ** 2) / size)[query]
 
 
 def score_column(task: str, seed: int, served: int) -> str:
