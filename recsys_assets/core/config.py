@@ -387,6 +387,8 @@ class Cutoffs(Part):
     horizon_days: int = Field(default=28, ge=1)
     step_days: int = Field(default=14, ge=1)
     windows: int = Field(default=4, ge=1)
+    users_per_window: int = Field(default=5_000, ge=1)
+    """A window is learned from at most so many users, the next one from others."""
     weekday: (
         Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] | None
     ) = "monday"
@@ -620,13 +622,14 @@ def load_shop(path: Path | str) -> Shop:
 
 def _calendar(benchmark: Benchmark, cutoffs: Cutoffs) -> Cutoffs:
     """The grid of a benchmark: a cutoff before every slot."""
-    if given := cutoffs.model_fields_set - {"windows"}:
+    free = {"windows", "users_per_window"}
+    if given := cutoffs.model_fields_set - free:
         raise ValueError(
             f"benchmark sets the calendar itself; remove {', '.join(sorted(given))} from cutoffs "
-            "(only windows can be chosen)"
+            f"(only {' and '.join(sorted(free))} can be chosen)"
         )
     days = benchmark.slot_days
-    return Cutoffs(horizon_days=days, step_days=days, windows=cutoffs.windows, weekday=None)
+    return cutoffs.model_copy(update={"horizon_days": days, "step_days": days, "weekday": None})
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from recsys_assets.core.config import Cutoffs
 from recsys_assets.core.metrics import per_user_metrics, seeded_uniform
 from recsys_assets.core.warehouse import Relation, Warehouse
 from recsys_assets.evaluation.held_out import top
@@ -27,6 +28,7 @@ from recsys_assets.ranking.scoring import score_or_fuse
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import hidden, registry
 from recsys_assets.retrieval.contract import EventLog
+from recsys_assets.retrieval.learners import learners
 
 FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "retriever scores": ("score_*", "share_*"),
@@ -47,7 +49,8 @@ class World:
     """Everything the recipe is made from, whatever the cutoff.
 
     `interactions` and `items` are relations of the staged tables, `catalogue` is the latter as a
-    table, `known_at` gives the events before a cutoff, `members` are the retrievers.
+    table, `known_at` gives the events before a cutoff, `members` are the retrievers, `cutoffs` says
+    how far labels look and how many users a window is learned from.
     """
 
     warehouse: Warehouse
@@ -58,13 +61,17 @@ class World:
     known_at: Callable[[pd.Timestamp], pa.Table]
     members: Mapping[str, registry.Member]
     recipe: Recipe
-    horizon_days: int
+    cutoffs: Cutoffs
     seed: int
 
-    def candidates(self, as_of: pd.Timestamp) -> tuple[EventLog, pa.Table]:
+    @property
+    def everybody(self) -> list[str]:
+        return self.users["user_id"].tolist()
+
+    def candidates(self, as_of: pd.Timestamp, users: Sequence[str]) -> tuple[EventLog, pa.Table]:
         log = EventLog.from_frames(self.known_at(as_of), self.catalogue, as_of)
         fitted = registry.fit(log, self.members, self.seed)
-        return log, generator.generate(log, fitted, self.members, self.users["user_id"].tolist())
+        return log, generator.generate(log, fitted, self.members, users)
 
     def features(self, as_of: pd.Timestamp) -> dict[str, pa.Table]:
         return features.build_feature_tables(
@@ -73,22 +80,23 @@ class World:
             self.items,
             self.users,
             as_of,
-            horizon_days=self.horizon_days,
+            horizon_days=self.cutoffs.horizon_days,
         )
 
     def labels(self, as_of: pd.Timestamp) -> pa.Table:
-        end = as_of + pd.Timedelta(days=self.horizon_days)
+        end = as_of + pd.Timedelta(days=self.cutoffs.horizon_days)
         return training.build_labels(self.warehouse, self.interactions, as_of, end)
 
     def window(self, as_of: pd.Timestamp) -> pa.Table:
         """The labelled rows of one window."""
-        _, proposed = self.candidates(as_of)
-        catalogue, users = self.catalogue, self.users["user_id"].tolist()
+        catalogue = self.catalogue
+        users = learners(self.everybody, as_of, self.cutoffs, self.seed)
+        _, proposed = self.candidates(as_of, users)
         shown, tables = training.hide(
             self.warehouse,
             proposed,
             self.items,
-            self.features(as_of),
+            features.tables_of_users(self.features(as_of), users),
             user_item_days=features.user_item_days(self.warehouse, self.interactions, as_of),
             hidden=list(hidden.hidden_at(catalogue["item_id"].to_pylist(), as_of, self.seed)),
             proposed=hidden.propose(
@@ -123,7 +131,7 @@ class World:
         The scores have the columns of `scored_candidates` that lists are made from; as there, the
         fused places of the retrievers stand in for a ranker that is missing.
         """
-        log, proposed = self.candidates(as_of)
+        log, proposed = self.candidates(as_of, self.everybody)
         tables = self.features(as_of)
         history = self.warehouse.query(
             "ranking/candidate_history",

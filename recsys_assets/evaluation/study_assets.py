@@ -101,7 +101,7 @@ def scoreboard_cutoffs(
         known_at=lambda moment: interactions_as_of(interactions, moment),
         members=registry.members(_retriever_config(shop), vectors.matrix),
         recipe=Recipe.read(shop.ranker, shop.seed),
-        horizon_days=shop.cutoffs.horizon_days,
+        cutoffs=shop.cutoffs,
         seed=shop.seed,
     )
     first, c = _first_event(interactions), shop.cutoffs

@@ -29,6 +29,7 @@ from recsys_assets.ranking.placements import placements, published, rules_of
 from recsys_assets.ranking.recipe import Recipe, tasks_of
 from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
 from recsys_assets.retrieval.hidden import hidden_at
+from recsys_assets.retrieval.learners import learners, people_at, units_of_people
 
 GROUP = "ranking"
 CURVE_USERS = 300
@@ -104,8 +105,10 @@ def _log_items_and_users(
     items: Snapshot,
     users: Snapshot,
     cutoffs: Snapshot,
+    shop: Shop,
 ) -> dict[str, str]:
-    return cutoff_units(cutoffs, interactions, same=[user_item_days], whole=[items, users])
+    units = cutoff_units(cutoffs, interactions, same=[user_item_days], whole=[items, users])
+    return units_of_people(units, users, cutoffs, shop)
 
 
 def _grain(name: str) -> GatedAsset:
@@ -121,7 +124,7 @@ def _grain(name: str) -> GatedAsset:
         warehouse: Warehouse,
         todo: list[str],
     ) -> Iterator[tuple[str, pa.Table]]:
-        events, catalogue, people = interactions.paths(), items.paths(), users.paths()
+        events, catalogue, everybody = interactions.paths(), items.paths(), users.to_arrow()
 
         def compute(as_of: pd.Timestamp) -> pa.Table:
             return features.feature_table(
@@ -130,7 +133,7 @@ def _grain(name: str) -> GatedAsset:
                 user_item_days=user_item_days.paths(part_name(as_of)),
                 interactions=events,
                 items=catalogue,
-                users=people,
+                users=features.rows_of_users(everybody, people_at(as_of, users, cutoffs, shop)),
                 as_of=as_of,
                 horizon_days=shop.cutoffs.horizon_days,
             )
@@ -142,7 +145,7 @@ def _grain(name: str) -> GatedAsset:
         tables.GRAIN_TABLES[name],
         group="features",
         kinds=["duckdb", "sql"],
-        config=("cutoffs",),
+        config=("cutoffs", "seed"),
         sql=[f"ranking/{name}"],
         rules=[gates.grain_knows_nothing_later(name)],
         units=_log_items_and_users,
@@ -160,7 +163,7 @@ def _grain_tables(as_of: pd.Timestamp, grains: dict[str, Snapshot]) -> dict[str,
     tables.TRAINING_ROWS,
     group=GROUP,
     kinds=["duckdb", "sql"],
-    config=("ranker", "seed"),
+    config=("ranker", "cutoffs", "seed"),
     sql=["ranking/ranking_features", "ranking/candidate_rows", "ranking/item_features"],
     rules=[gates.learns_from_what_is_served, gates.no_feature_only_tells_windows_apart],
 )
@@ -170,6 +173,7 @@ def training_rows(
     user_item_days: Snapshot,
     labels: Snapshot,
     items: Snapshot,
+    users: Snapshot,
     fits: Snapshot,
     item_features: Snapshot,
     user_features: Snapshot,
@@ -182,9 +186,10 @@ def training_rows(
 ) -> Iterator[tuple[str, pa.Table]]:
     """Labelled candidates of every label window, with every feature as of the window's cutoff.
 
-    Positives and negatives are only what the retrievers proposed at that cutoff; a missed positive
-    is never added. Negatives are a fixed draw by hash. In every window another 5% of the catalogue
-    is shown as if nobody had ever taken it (`hidden_candidates`).
+    Every window is learned from so many users (`cutoffs.users_per_window`), the next one from
+    others. Positives and negatives are only what the retrievers proposed at that cutoff; a missed
+    positive is never added. Negatives are a fixed draw by hash. In every window another 5% of the
+    catalogue is shown as if nobody had ever taken it (`hidden_candidates`).
     """
     windows = sorted(fits.to_pandas()["window_as_of"].unique())
     grains = {
@@ -196,14 +201,16 @@ def training_rows(
     }
     recipe = Recipe.read(shop.ranker, shop.seed)
     catalogue = items.to_arrow(["item_id"])["item_id"].to_pylist()
+    everybody = users.to_arrow(["user_id"])["user_id"].to_pylist()
 
     def learn(as_of: pd.Timestamp) -> pa.Table:
         part = part_name(as_of)
+        taught = learners(everybody, as_of, shop.cutoffs, shop.seed)
         shown, tables_at = training.hide(
             warehouse,
-            candidates.to_arrow(part=part),
+            features.rows_of_users(candidates.to_arrow(part=part), taught),
             items.paths(),
-            _grain_tables(as_of, grains),
+            features.tables_of_users(_grain_tables(as_of, grains), taught),
             user_item_days=user_item_days.to_arrow(part=part),
             hidden=list(hidden_at(catalogue, as_of, shop.seed)),
             proposed=hidden_candidates.to_arrow(part=part),
@@ -219,7 +226,7 @@ def training_rows(
         )
 
     rows = positives = 0
-    for part, table in by_cutoff(windows, learn, workers=1):  # two would need a GB more
+    for part, table in by_cutoff(windows, learn):
         rows += table.num_rows
         positives += int(pc.sum(table["label"]).as_py() or 0)
         yield part, table

@@ -292,11 +292,17 @@ def features_of_users(
     feature_tables: Mapping[str, pa.Table],
 ) -> pa.Table:
     """`join_features` of all candidates of some users; what is known of others is not joined."""
-    own = {
-        name: rows_of_users(table, users) if "user_id" in table.column_names else table
-        for name, table in feature_tables.items()
-    }
+    own = tables_of_users(feature_tables, users)
     return join_features(warehouse, rows_of_users(candidates, users), items, own)
+
+
+def tables_of_users(tables: Mapping[str, pa.Table], users: Sequence[str]) -> dict[str, pa.Table]:
+    """Feature tables without the rows of others: what is joined to some users need not be hashed
+    for all."""
+    return {
+        name: rows_of_users(table, users) if "user_id" in table.column_names else table
+        for name, table in tables.items()
+    }
 
 
 def join_tables(

@@ -30,6 +30,7 @@ from recsys_assets.core.tables import Table
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, tables, training
 from recsys_assets.retrieval.hidden import hidden_at
+from recsys_assets.retrieval.learners import people_at
 
 NOT_FEATURES = (*features.KEYS, "label", "label_again")
 PROOF_USERS = 200
@@ -64,13 +65,14 @@ def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
         warehouse: Warehouse,
     ) -> Iterator[Failure]:
         for as_of in _proof_cutoffs(candidate, cutoffs):
+            people = people_at(as_of, users, cutoffs, shop)
             again = features.feature_table(
                 name,
                 warehouse,
                 user_item_days=user_item_days.paths(part_name(as_of)),
                 interactions=cut_off(interactions, as_of).to_arrow(),
                 items=items.paths(),
-                users=users.paths(),
+                users=features.rows_of_users(users.to_arrow(), people),
                 as_of=as_of,
                 horizon_days=shop.cutoffs.horizon_days,
             )

@@ -29,6 +29,7 @@ from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import hidden, registry, tables
 from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.factorization import Als, FittedFactors
+from recsys_assets.retrieval.learners import learners, people_at, units_of_people
 from recsys_assets.retrieval.logs import event_log
 from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
@@ -175,7 +176,7 @@ def _candidates_know_nothing_later(
     as_of = proof_cutoff(cutoffs)
     if as_of is None or proved_before(candidate, part_name(as_of)):
         return
-    ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
+    ids = people_at(as_of, users, cutoffs, shop)
     some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
     vectors = item_vectors(items, item_texts, text_embeddings)
     chosen = registry.members(retriever_config(shop), vectors.matrix)
@@ -200,12 +201,16 @@ def _same_list(left: pa.Table, right: pa.Table, retriever: str) -> bool:
     return bool(own[0].select(columns).equals(own[1].select(columns)))
 
 
-def _every_user_has_candidates(candidate: Snapshot, users: Snapshot) -> Iterator[Failure]:
-    expected = users.rows
-    for part in candidate.parts:
-        found = len(pc.unique(candidate.to_arrow(["user_id"], part)["user_id"]))
-        if found < expected:
-            yield Failure("users without a single candidate", "user_id", expected - found, part)
+def _every_user_has_candidates(
+    candidate: Snapshot, users: Snapshot, cutoffs: Snapshot, shop: Shop
+) -> Iterator[Failure]:
+    for as_of in cutoffs_of(cutoffs, todo=candidate.parts):
+        part = part_name(as_of)
+        expected = pa.array(people_at(as_of, users, cutoffs, shop), pa.string())
+        found = pc.unique(candidate.to_arrow(["user_id"], part)["user_id"])
+        missing = len(expected) - int(pc.sum(pc.is_in(expected, value_set=found)).as_py() or 0)
+        if missing:
+            yield Failure("users without a single candidate", "user_id", missing, part)
 
 
 def _candidates_are_catalogue_items(candidate: Snapshot, items: Snapshot) -> Iterator[Failure]:
@@ -225,16 +230,18 @@ def _all_that_retrievers_see(
     als_factors: Snapshot,
     item_texts: Snapshot,
     text_embeddings: Snapshot,
+    shop: Shop,
 ) -> dict[str, str]:
     whole = [items, users, item_texts, text_embeddings]
-    return cutoff_units(cutoffs, interactions, same=[als_factors], whole=whole)
+    units = cutoff_units(cutoffs, interactions, same=[als_factors], whole=whole)
+    return units_of_people(units, users, cutoffs, shop)
 
 
 @table_asset(
     tables.CANDIDATES,
     group=GROUP,
     kinds=["python", "numpy"],
-    config=("retrieval", "seed"),
+    config=("retrieval", "cutoffs", "seed"),
     rules=[
         _every_user_has_candidates,
         _candidates_are_catalogue_items,
@@ -258,9 +265,9 @@ def candidates(
     """What the retrievers propose to each user at each cutoff, every pair scored by all of them.
 
     Each retriever brings its best already-taken and its best new items; the union goes on to the
-    ranker. Users without history get what is popular and what fits nobody's past in particular.
+    ranker. Users without history get what is popular and what fits nobody's past in particular. A
+    cutoff that only teaches is asked for the users whom its window is learned from.
     """
-    ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
     vectors = item_vectors(items, item_texts, text_embeddings)
     chosen = registry.members(retriever_config(shop), vectors.matrix)
 
@@ -268,11 +275,11 @@ def candidates(
         log = event_log(interactions, items, as_of)
         fitted = fit_members(log, chosen, als_factors, shop.seed)
         with indexed(project, log, fitted, chosen) as ready:
-            return generator.generate(log, ready, chosen, ids)
+            return generator.generate(log, ready, chosen, people_at(as_of, users, cutoffs, shop))
 
     per_user: list[float] = []
     for part, table in by_cutoff(cutoffs_of(cutoffs, todo=todo), generate):
-        per_user.append(table.num_rows / max(1, len(ids)))
+        per_user.append(table.num_rows / max(1, len(pc.unique(table["user_id"]))))
         yield part, table
     report.numbers |= {
         "retrievers": len(chosen),
@@ -301,7 +308,7 @@ def _windows_that_hide(
     tables.HIDDEN_CANDIDATES,
     group=GROUP,
     kinds=["python", "numpy"],
-    config=("retrieval", "seed"),
+    config=("retrieval", "cutoffs", "seed"),
     units=_windows_that_hide,
 )
 def hidden_candidates(
@@ -328,7 +335,8 @@ def hidden_candidates(
 
     def propose(as_of: pd.Timestamp) -> pa.Table:
         known = interactions_as_of(interactions, as_of)
-        return hidden.propose(known, catalogue, as_of, chosen, ids, shop.seed)
+        taught = learners(ids, as_of, shop.cutoffs, shop.seed)
+        return hidden.propose(known, catalogue, as_of, chosen, taught, shop.seed)
 
     report.numbers |= {"hidden share": hidden.SHARE, "windows computed now": len(todo)}
     yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), propose)

@@ -1,6 +1,6 @@
 -- A user's history with what an item belongs to: its type (the full category path), the category
 -- above it, its brand, its brand within its type, and its group of variants. One row per user,
--- level and value; an empty value means nothing and has no row.
+-- level and value; an empty value means nothing and has no row. Only of those in `users`.
 WITH paths AS (
     SELECT
         item_id,
@@ -44,7 +44,7 @@ names AS (
 firsts AS (
     SELECT user_id, item_id, max(days_ago) AS first_days
     FROM user_item_days
-    WHERE taken
+    WHERE taken AND user_id IN (SELECT user_id FROM users)
     GROUP BY user_id, item_id
 ),
 

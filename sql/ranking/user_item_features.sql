@@ -1,12 +1,12 @@
 -- A user's own history with an item: how often, how regularly, how lately, and whether it is due,
--- both in days and in the user's own trips.
+-- both in days and in the user's own trips. Only of those in `users`.
 WITH trips AS (
     SELECT
         user_id,
         days_ago,
         row_number() OVER (PARTITION BY user_id ORDER BY days_ago) - 1 AS trips_ago
     FROM user_item_days
-    WHERE taken
+    WHERE taken AND user_id IN (SELECT user_id FROM users)
     GROUP BY user_id, days_ago
 ),
 
@@ -67,6 +67,7 @@ signals AS (
 ever AS (
     SELECT user_id, item_id, bool_or(counts_as_taken) AS seen
     FROM interactions_as_of($as_of)
+    WHERE user_id IN (SELECT user_id FROM users)
     GROUP BY user_id, item_id
 )
 

@@ -160,11 +160,13 @@ def test_mappable_columns_are_the_contracts_columns() -> None:
 
 
 def test_a_benchmark_lays_a_cutoff_before_every_slot(tmp_path: Path) -> None:
-    last = shop(tmp_path, MINIMAL + "benchmark: {split: leave_last}\ncutoffs: {windows: 9}\n")
+    chosen = "cutoffs: {windows: 9, users_per_window: 70}\n"
+    last = shop(tmp_path, MINIMAL + "benchmark: {split: leave_last}\n" + chosen)
     assert last.cutoffs.model_dump() == {
         "horizon_days": 1,
         "step_days": 1,
         "windows": 9,
+        "users_per_window": 70,
         "weekday": None,
     }
     with pytest.raises(ConfigError, match="remove horizon_days from cutoffs"):

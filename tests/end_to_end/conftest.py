@@ -40,6 +40,7 @@ source:
     path: people.csv
     columns: {user_id: who}
   onboarding_answers: {path: answers.csv}
+cutoffs: {users_per_window: 100}
 retrieval:
   als: {k_seen: 30, k_unseen: 40, params: {factors: 16, iterations: 5}}
   content: {k_seen: 10, k_unseen: 20, k_cold: 10}
