@@ -158,23 +158,11 @@ def _unique(column: str) -> Any:
 def _repeated_keys(table: Table, data: pa.Table, part: str) -> list[Failure]:
     """Compound keys by Arrow's hash aggregation: some ten times faster than the expectation, and
     another ten times are saved where the rows are in the order of their key, as most tables are."""
-    if _ascends([data[name] for name in table.key]):
+    if table.in_order(data):
         return []
     groups = data.select(list(table.key)).group_by(list(table.key))
     extra = data.num_rows - groups.aggregate([]).num_rows
     return [Failure(f"key {list(table.key)} is not unique", "", extra, part)] if extra else []
-
-
-def _ascends(key: Sequence[pa.ChunkedArray]) -> bool:
-    """Whether every row's key is greater than that of the row before, so that none is repeated."""
-    rising = pa.scalar(False)
-    level = pa.scalar(True)
-    for column in key:
-        values = column.combine_chunks()
-        before, after = values[:-1], values[1:]
-        rising = pc.or_(rising, pc.and_(level, pc.greater(after, before)))
-        level = pc.and_(level, pc.equal(after, before))
-    return len(key[0]) < 2 or bool(pc.all(rising, skip_nulls=False).as_py())
 
 
 def _validate(name: str, frame: pd.DataFrame, expectations: list[Any]) -> list[Any]:

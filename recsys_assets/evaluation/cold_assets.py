@@ -27,7 +27,7 @@ from recsys_assets.evaluation.cold_items import (
 )
 from recsys_assets.evaluation.reading import first_places, measured_cutoff, no_rows
 from recsys_assets.retrieval.content import Content
-from recsys_assets.retrieval.contract import EventLog, hidden_items
+from recsys_assets.retrieval.contract import EVENT_COLUMNS, EventLog, hidden_items
 from recsys_assets.retrieval.newcomers import Newcomers
 
 GROUP = "evaluation"
@@ -74,7 +74,7 @@ def enrichment_lift(
         as_of = measured_cutoff(cutoffs, labels, target)
         if as_of is None:
             continue
-        known = interactions_as_of(interactions, as_of)
+        known = interactions_as_of(interactions, as_of, list(EVENT_COLUMNS))
         log = EventLog.from_frames(known, stored, as_of)
         later = labels.to_pandas(part=part_name(as_of))
         where = ColdSet.of(log, later)

@@ -50,6 +50,8 @@ from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.popularity import Popularity
 
 GROUP = "evaluation"
+COUNTED = ["user_id", "item_id", "event_time", "counts_as_taken"]
+"""What the counting baselines look at."""
 DEPTH = 100
 """Length of the lists of the evaluate target, which anybody may recompute the metrics from."""
 
@@ -142,7 +144,7 @@ def _cutoff(
 
     return held_out.Cutoff(
         log=log,
-        known=interactions_as_of(interactions, as_of).to_pandas(),
+        known=interactions_as_of(interactions, as_of, COUNTED).to_pandas(),
         people=people,
         candidates=candidates.to_arrow(part=part),
         scored=scored_candidates.to_arrow(part=part),
@@ -171,16 +173,18 @@ def _stacked(
     """The lists of several models, for `people`, as one table in the order of its key."""
     names = [c.name for c in table.columns]
     found = [
-        table.conform(
-            rows[rows["user_id"].isin(people)].assign(
-                as_of=as_of, task=task, model=model, seed=seed
-            )[names]
+        table.ordered(
+            table.conform(
+                rows[rows["user_id"].isin(people)].assign(
+                    as_of=as_of, task=task, model=model, seed=seed
+                )[names]
+            )
         )
-        for task, model, seed, rows in lists
+        for task, model, seed, rows in sorted(lists, key=lambda named: named[:3])
     ]
     if not found:
         return table.arrow_schema().empty_table()
-    return pa.concat_tables(found).sort_by([(name, "ascending") for name in table.key])
+    return table.ordered(pa.concat_tables(found))
 
 
 def _scored_of(scored: pa.Table, people: pd.Series) -> pa.Table:

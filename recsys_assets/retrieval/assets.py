@@ -27,7 +27,7 @@ from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.stores import open_index
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import hidden, registry, tables
-from recsys_assets.retrieval.contract import EventLog
+from recsys_assets.retrieval.contract import EVENT_COLUMNS, EventLog
 from recsys_assets.retrieval.factorization import Als, FittedFactors
 from recsys_assets.retrieval.learners import learners, people_at, units_of_people
 from recsys_assets.retrieval.logs import event_log
@@ -334,7 +334,7 @@ def hidden_candidates(
     chosen = registry.members(retriever_config(shop), vectors.matrix)
 
     def propose(as_of: pd.Timestamp) -> pa.Table:
-        known = interactions_as_of(interactions, as_of)
+        known = interactions_as_of(interactions, as_of, list(EVENT_COLUMNS))
         taught = learners(ids, as_of, shop.cutoffs, shop.seed)
         return hidden.propose(known, catalogue, as_of, chosen, taught, shop.seed)
 

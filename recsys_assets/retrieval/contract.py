@@ -36,7 +36,7 @@ Scores = npt.NDArray[np.float32]
 
 _LEVELS = ("category_1", "category_2", "category_3", "brand", "group_id")
 _DOUBT = 10.0
-_EVENT_COLUMNS = (
+EVENT_COLUMNS = (
     "user_id",
     "item_id",
     "event_time",
@@ -47,6 +47,7 @@ _EVENT_COLUMNS = (
     "session_id",
     "store_id",
 )
+"""What a log is made of; the others need not be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class EventLog:
         """
         cutoff = pd.Timestamp(as_of)
         cutoff = cutoff.tz_localize("UTC") if cutoff.tzinfo is None else cutoff.tz_convert("UTC")
-        events = _table(interactions, _EVENT_COLUMNS)
+        events = _table(interactions, EVENT_COLUMNS)
         catalogue = _table(items, ("item_id", *_LEVELS))
 
         order = pc.sort_indices(catalogue, sort_keys=[("item_id", "ascending")])

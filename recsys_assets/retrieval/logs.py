@@ -8,9 +8,10 @@ import pandas as pd
 
 from recsys_assets.core.cutoffs import interactions_as_of
 from recsys_assets.core.lake import Snapshot
-from recsys_assets.retrieval.contract import EventLog
+from recsys_assets.retrieval.contract import EVENT_COLUMNS, EventLog
 
 
 def event_log(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> EventLog:
     """The log at a cutoff, as codes."""
-    return EventLog.from_frames(interactions_as_of(interactions, as_of), items.to_arrow(), as_of)
+    known = interactions_as_of(interactions, as_of, list(EVENT_COLUMNS))
+    return EventLog.from_frames(known, items.to_arrow(), as_of)
