@@ -20,7 +20,9 @@ INGEST = "ingest"
 BY_HAND = (WEEKLY, EVALUATE_CUTOFFS, TUNE)
 """Jobs that people start beside the main one."""
 
-LANDING = ("landed_rows", "raw_items", "raw_users", "raw_exposures", "rejected_entities")
+LANDING = (
+    "landed_rows", "raw_items", "raw_users", "raw_exposures", "raw_promotions", "rejected_entities",
+)  # fmt: skip
 """What is made from source files directly."""
 RAW = "raw_interactions"
 

@@ -91,6 +91,7 @@ ExposureColumn = Literal[
     "propensity",
     "arm",
 ]
+PromotionColumn = Literal["item_id", "kind", "starts_at", "ends_at", "reach"]
 AnswerColumn = Literal["user_id", "question_id", "answer", "answered_at"]
 PLACEMENTS = ("for_you", "discover", "buy_again")
 
@@ -256,6 +257,12 @@ class ExposureTable(_Table):
     columns: dict[ExposureColumn, str | None] = {}
 
 
+class PromotionTable(_Table):
+    """What the shop put forward: one row per item, kind and period."""
+
+    columns: dict[PromotionColumn, str | None] = {}
+
+
 class AnswerTable(_Table):
     """What new users answered to the onboarding questions, one row per chosen option."""
 
@@ -273,13 +280,15 @@ class FilesSource(Part):
     items: Annotated[list[ItemTable], Tables, Field(min_length=1)]
     users: Annotated[list[UserTable], Tables] = []
     exposures: Annotated[list[ExposureTable], Tables] = []
+    promotions: Annotated[list[PromotionTable], Tables] = []
     onboarding_answers: Annotated[list[AnswerTable], Tables] = []
 
     @property
     def tables(self) -> list[_Table]:
         """All of them, in the order they are named here."""
         return [
-            *self.interactions, *self.items, *self.users, *self.exposures, *self.onboarding_answers,
+            *self.interactions, *self.items, *self.users, *self.exposures, *self.promotions,
+            *self.onboarding_answers,
         ]  # fmt: skip
 
     @property

@@ -184,7 +184,7 @@ def _log_digests(
     days = np.unique(times.astype("datetime64[D]"))
     bounds = np.searchsorted(times, days.astype(times.dtype))
     hashes = [
-        _rows_digest(table, begin, end)
+        rows_digest(table, begin, end)
         for begin, end in pairwise([*bounds.tolist(), table.num_rows])
     ]
     found = {}
@@ -193,16 +193,16 @@ def _log_digests(
         whole_days = int(np.searchsorted(days, at.astype("datetime64[D]")))
         begin = int(bounds[whole_days]) if whole_days < len(bounds) else table.num_rows
         digest = hashlib.sha256("".join(hashes[:whole_days]).encode())
-        digest.update(_rows_digest(table, begin, end).encode() if end > begin else b"")
+        digest.update(rows_digest(table, begin, end).encode() if end > begin else b"")
         found[moment] = digest.hexdigest()
     return found
 
 
-def _rows_digest(table: pa.Table, begin: int, end: int) -> str:
-    """Through Parquet, whose bytes follow from the values alone; an Arrow stream may carry whatever
-    stands in memory behind a slice."""
+def rows_digest(table: pa.Table, begin: int = 0, end: int | None = None) -> str:
+    """A hash of some rows, through Parquet, whose bytes follow from the values alone; an Arrow
+    stream may carry whatever stands in memory behind a slice."""
     sink = pa.BufferOutputStream()
-    rows = table.slice(begin, end - begin)
+    rows = table.slice(begin, (table.num_rows if end is None else end) - begin)
     pq.write_table(rows, sink, compression="none", use_dictionary=False, write_statistics=False)
     return hashlib.sha256(sink.getvalue()).hexdigest()
 

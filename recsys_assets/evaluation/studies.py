@@ -37,6 +37,7 @@ FEATURE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "when it is due": ("ui_due_*", "ui_expected_*", "ui_gap_*", "u[ctbg]_due_*", "ubt_due_*"),
     "history with its kind": ("u[ctbg]_*", "ubt_*"),
     "demand and trends": ("item_*", "type_*", "brand_*"),
+    "promotions": ("promo_*",),
     "prices and discounts": ("*price*", "*discount*"),
     "the user's habits": ("user_*",),
     "stores": ("*store*",),
@@ -57,6 +58,7 @@ class World:
     interactions: Relation
     items: Relation
     users: pd.DataFrame
+    promotions: Relation
     catalogue: pa.Table
     known_at: Callable[[pd.Timestamp], pa.Table]
     members: Mapping[str, registry.Member]
@@ -80,6 +82,7 @@ class World:
             self.items,
             self.users,
             as_of,
+            promotions=self.promotions,
             horizon_days=self.cutoffs.horizon_days,
         )
 
@@ -98,6 +101,7 @@ class World:
             self.items,
             features.tables_of_users(self.features(as_of), users),
             user_item_days=features.user_item_days(self.warehouse, self.interactions, as_of),
+            promotions=self.promotions,
             hidden=list(hidden.hidden_at(catalogue["item_id"].to_pylist(), as_of, self.seed)),
             proposed=hidden.propose(
                 self.known_at(as_of), catalogue, as_of, self.members, users, self.seed

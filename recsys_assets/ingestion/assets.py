@@ -276,6 +276,19 @@ def raw_exposures(project: Project) -> pd.DataFrame:
 
 
 @table_asset(
+    tables.RAW_PROMOTIONS,
+    group=GROUP,
+    kinds=["parquet", "python"],
+    config=CONFIG,
+    inputs_hash=source_fingerprint,
+    code=SOURCES,
+)
+def raw_promotions(project: Project) -> pd.DataFrame:
+    """What the shop put forward and when. Empty for sources that do not say."""
+    return source_of(project).promotions()[0]
+
+
+@table_asset(
     tables.ONBOARDING_ANSWERS,
     group=GROUP,
     kinds=["parquet", "python"],
@@ -318,6 +331,7 @@ def rejected_entities(project: Project) -> pd.DataFrame:
         source.items(now)[1].assign(role="items"),
         source.users(now)[1].assign(role="users"),
         source.exposures(now)[1].assign(role="exposures"),
+        source.promotions()[1].assign(role="promotions"),
         source.onboarding_answers(now)[1].assign(role="onboarding_answers"),
     ]
     rejected = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
@@ -332,6 +346,7 @@ def assets(shop: Shop) -> list[GatedAsset]:
         raw_items,
         raw_users,
         raw_exposures,
+        raw_promotions,
         onboarding_answers,
         rejected_entities,
     ]

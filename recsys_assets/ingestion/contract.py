@@ -57,6 +57,7 @@ __all__ = [
     "EXPOSURES",
     "ITEMS",
     "LANDED",
+    "PROMOTIONS",
     "REASONS",
     "REJECTS",
     "USERS",
@@ -114,6 +115,15 @@ EXPOSURES: dict[str, str] = {
     "propensity": _FLOAT,
     "arm": _STR,
 }
+PROMOTIONS: dict[str, str] = {
+    "item_id": _STR,
+    "kind": _STR,
+    "starts_at": _TIME,
+    "ends_at": _TIME,
+    "reach": _FLOAT,
+}
+PROMOTION_KINDS = ("feature", "display")
+"""Announced outside the shop's shelves (leaflet, newsletter, banner), or put forward on them."""
 ANSWERS: dict[str, str] = {
     "user_id": _STR,
     "question_id": _STR,
@@ -169,6 +179,12 @@ class ExposureRules:
     number_format: NumberFormat = field(default_factory=NumberFormat)
     time_format: TimeFormat = field(default_factory=TimeFormat)
     plausible: Plausible = field(default_factory=Plausible)
+
+
+@dataclass(frozen=True)
+class PromotionRules:
+    number_format: NumberFormat = field(default_factory=NumberFormat)
+    time_format: TimeFormat = field(default_factory=TimeFormat)
 
 
 @dataclass(frozen=True)
@@ -251,6 +267,42 @@ def land_exposures(
             columns[name] = texts(_get(block, name), number_format.null_values)
         parts += [_with_origin(p, file) for p in _parts(block, columns, problems, EXPOSURES)]
     return _entities(parts, EXPOSURES, ("request_id", "placement", "position"))
+
+
+def land_promotions(
+    blocks: Iterable[tuple[SourceFile, RawRows, PromotionRules]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(`PROMOTIONS` sorted by item, kind and start, `REJECTS`).
+
+    Plans for the future are welcome: a promotion is known from its start on. An empty `reach` is 1.
+    """
+    parts = []
+    for file, block, rules in blocks:
+        problems = Problems(len(block.rows))
+        columns: dict[str, Any] = {
+            "item_id": identifiers(_get(block, "item_id"), "item_id", problems)
+        }
+        kind = texts(_get(block, "kind"), rules.number_format.null_values)
+        problems.add(flags(pc.is_null(kind)), "kind", "missing value")
+        known = pc.is_in(kind, pa.array(PROMOTION_KINDS, kind.type))
+        problems.add(
+            flags(pc.and_(pc.is_valid(kind), pc.invert(known))), "kind", "unknown kind", kind
+        )
+        columns["kind"] = kind
+        with named(file):
+            style = rules.time_format
+            starts = timestamps(_get(block, "starts_at"), "starts_at", problems, style, None)
+            ends = timestamps(
+                _get(block, "ends_at"), "ends_at", problems, style, None, required=False
+            )
+        columns["starts_at"], columns["ends_at"] = _time_array(*starts), _time_array(*ends)
+        empty = starts[1] & ends[1] & (ends[0] <= starts[0])
+        problems.add(empty, "ends_at", "not after starts_at", _get(block, "ends_at"))
+        reach = numbers(_get(block, "reach"), "reach", problems, rules.number_format)
+        problems.add(reach > 1, "reach", "out of range", _get(block, "reach"))
+        columns["reach"] = np.where(np.isnan(reach), 1.0, reach)
+        parts += [_with_origin(p, file) for p in _parts(block, columns, problems, PROMOTIONS)]
+    return _entities(parts, PROMOTIONS, ("item_id", "kind", "starts_at"))
 
 
 def land_answers(

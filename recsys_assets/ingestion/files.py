@@ -16,19 +16,27 @@ from recsys_assets.core.config import (
     InteractionTable,
     ItemColumn,
     ItemTable,
+    PromotionColumn,
+    PromotionTable,
     Shop,
     UserColumn,
     UserTable,
 )
 from recsys_assets.ingestion.arrivals import Inbox, Ledger, LocalInbox
-from recsys_assets.ingestion.contract import AnswerRules, ExposureRules, ItemRules, UserRules
+from recsys_assets.ingestion.contract import (
+    AnswerRules,
+    ExposureRules,
+    ItemRules,
+    PromotionRules,
+    UserRules,
+)
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.object_store import StoreInbox, is_stored
 from recsys_assets.ingestion.parsing import NumberFormat, TimeFormat
 from recsys_assets.ingestion.source import Role
 from recsys_assets.ingestion.tabular import Rules, TableSpec, TabularSource, interaction_rules
 
-Table = InteractionTable | ItemTable | UserTable | ExposureTable | AnswerTable
+Table = InteractionTable | ItemTable | UserTable | ExposureTable | PromotionTable | AnswerTable
 
 
 def files_source(shop: Shop, config: FilesSource, home: Path | None = None) -> TabularSource:
@@ -65,6 +73,7 @@ def _specs(shop: Shop, config: FilesSource) -> list[TableSpec]:
         *(_spec(shop, "items", table) for table in config.items),
         *(_spec(shop, "users", table) for table in config.users),
         *(_spec(shop, "exposures", table) for table in config.exposures),
+        *(_spec(shop, "promotions", table) for table in config.promotions),
         *(_spec(shop, "onboarding_answers", table) for table in config.onboarding_answers),
     ]
 
@@ -94,6 +103,9 @@ def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
         names = get_args(UserColumn)
         attributes = tuple(table.attributes)
         rules = UserRules()
+    elif isinstance(table, PromotionTable):
+        names = get_args(PromotionColumn)
+        rules = PromotionRules(numbers, times)
     elif isinstance(table, AnswerTable):
         names = get_args(AnswerColumn)
         rules = AnswerRules(times, shop.plausible)

@@ -21,7 +21,7 @@ from recsys_assets.core.erasures import Erasures
 if TYPE_CHECKING:
     from recsys_assets.ingestion.tabular import TabularSource
 
-Role = Literal["interactions", "items", "users", "exposures", "onboarding_answers"]
+Role = Literal["interactions", "items", "users", "exposures", "promotions", "onboarding_answers"]
 
 
 class SourceError(ValueError):
@@ -92,6 +92,10 @@ class Source(Protocol):
 
     def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(what was shown to whom, rejects); empty where the source has none."""
+        ...
+
+    def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(what the shop put forward, rejects); empty where the source has none."""
         ...
 
     def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -4,6 +4,7 @@ Belongs here: declarations. Does not belong here: parsing (`contract.py`), judgi
 """
 
 from recsys_assets.core.tables import Column, Table
+from recsys_assets.ingestion.contract import PROMOTION_KINDS
 
 _PROVENANCE = (
     Column("batch", "string", "First 16 hex digits of the sha256 of the file the row came in"),
@@ -112,6 +113,25 @@ RAW_EXPOSURES = Table(
     min_rows=0,
 )
 
+RAW_PROMOTIONS = Table(
+    name="raw_promotions",
+    description="What the shop put forward and when, where the source says; empty otherwise.",
+    columns=(
+        Column("item_id", "string", "What"),
+        Column(
+            "kind",
+            "string",
+            "Announced outside the shelves (feature), or put forward on them (display)",
+            values=PROMOTION_KINDS,
+        ),
+        Column("starts_at", "timestamp", "From when on, UTC; nobody knows of it earlier"),
+        Column("ends_at", "timestamp", "Until when; empty: until something else is said", True),
+        Column("reach", "float64", "In which share of the shop", minimum=0, maximum=1),
+    ),
+    key=("item_id", "kind", "starts_at"),
+    min_rows=0,
+)
+
 ONBOARDING_ANSWERS = Table(
     name="onboarding_answers",
     description="What new users answered to the onboarding questions; empty where none are asked.",
@@ -130,7 +150,7 @@ REJECTED_ENTITIES = Table(
     description="Rows of item, user, exposure and answer files that were not accepted.",
     columns=(
         *_PROVENANCE,
-        Column("role", "string", "items, users, exposures or onboarding_answers"),
+        Column("role", "string", "items, users, exposures, promotions or onboarding_answers"),
         Column("reject_field", "string", "Which field is wrong", nullable=True),
         Column("reject_reason", "string", "What is wrong with it"),
     ),

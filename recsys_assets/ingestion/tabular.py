@@ -27,11 +27,13 @@ from recsys_assets.ingestion.contract import (
     ExposureRules,
     InteractionRules,
     ItemRules,
+    PromotionRules,
     UserRules,
     land_answers,
     land_exposures,
     land_interactions,
     land_items,
+    land_promotions,
     land_users,
     with_erased,
 )
@@ -48,13 +50,14 @@ from recsys_assets.ingestion.source import (
 )
 
 Columns = Mapping[str, pa.Array]
-Rules = InteractionRules | ItemRules | UserRules | ExposureRules | AnswerRules
+Rules = InteractionRules | ItemRules | UserRules | ExposureRules | PromotionRules | AnswerRules
 
 REQUIRED: Mapping[Role, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id", "event_time"),
     "items": ("item_id",),
     "users": ("user_id",),
     "exposures": ("request_id", "user_id", "item_id", "placement", "position", "shown_at"),
+    "promotions": ("item_id", "kind", "starts_at"),
     "onboarding_answers": ("user_id", "question_id", "answer", "answered_at"),
 }
 _PARQUET = (".parquet", ".pq")
@@ -255,7 +258,7 @@ class TabularSource:
         table = self._table_of(file)
         if not isinstance(table.rules, InteractionRules):
             raise SourceError(f"{file.path}: holds {file.role}, not interactions")
-        _refuse_changed(file)
+        refuse_changed(file)
         rules = table.rules
         if file.history:
             anyhow = rules.plausible.model_copy(update={"max_age_days": None})
@@ -297,6 +300,14 @@ class TabularSource:
             now,
         )
         return shown, with_erased(rejects, gone, REJECTS)
+
+    def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Source.promotions`."""
+        return land_promotions(
+            (file, block, table.rules)
+            for file, block, table in self._rows("promotions")
+            if isinstance(table.rules, PromotionRules)
+        )
 
     def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.onboarding_answers`."""
@@ -344,7 +355,7 @@ class TabularSource:
     ) -> Iterator[tuple[SourceFile, RawRows, TableSpec]]:
         for file in self.files():
             if file.role == role:
-                _refuse_changed(file)
+                refuse_changed(file)
                 table = self._table_of(file)
                 with named(file):
                     blocks = (
@@ -420,7 +431,7 @@ def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
     )
 
 
-def _refuse_changed(file: SourceFile) -> None:
+def refuse_changed(file: SourceFile) -> None:
     if sha256_of(file.path) not in (file.sha256, file.stored):
         advice = "run again" if file.arrived is None else "deliver it again"
         raise SourceError(f"{file.path}: changed after it was listed; {advice}")

@@ -18,6 +18,7 @@ from recsys_assets.core.cutoffs import (
     cutoff_units,
     cutoffs_of,
     interactions_as_of,
+    rows_digest,
     serving_cutoff,
     taken_pairs,
 )
@@ -104,11 +105,17 @@ def _log_items_and_users(
     user_item_days: Snapshot,
     items: Snapshot,
     users: Snapshot,
+    raw_promotions: Snapshot,
     cutoffs: Snapshot,
     shop: Shop,
 ) -> dict[str, str]:
     units = cutoff_units(cutoffs, interactions, same=[user_item_days], whole=[items, users])
-    return units_of_people(units, users, cutoffs, shop)
+    units = units_of_people(units, users, cutoffs, shop)
+    promoted = raw_promotions.to_arrow()
+    if promoted.num_rows:
+        for as_of in cutoffs_of(cutoffs):
+            units[part_name(as_of)] += rows_digest(features.known_promotions(promoted, as_of))
+    return units
 
 
 def _grain(name: str) -> GatedAsset:
@@ -119,6 +126,7 @@ def _grain(name: str) -> GatedAsset:
         user_item_days: Snapshot,
         items: Snapshot,
         users: Snapshot,
+        raw_promotions: Snapshot,
         cutoffs: Snapshot,
         shop: Shop,
         warehouse: Warehouse,
@@ -134,6 +142,7 @@ def _grain(name: str) -> GatedAsset:
                 interactions=events,
                 items=catalogue,
                 users=features.rows_of_users(everybody, people_at(as_of, users, cutoffs, shop)),
+                promotions=raw_promotions.paths(),
                 as_of=as_of,
                 horizon_days=shop.cutoffs.horizon_days,
             )
@@ -174,6 +183,7 @@ def training_rows(
     labels: Snapshot,
     items: Snapshot,
     users: Snapshot,
+    raw_promotions: Snapshot,
     fits: Snapshot,
     item_features: Snapshot,
     user_features: Snapshot,
@@ -212,6 +222,7 @@ def training_rows(
             items.paths(),
             features.tables_of_users(_grain_tables(as_of, grains), taught),
             user_item_days=user_item_days.to_arrow(part=part),
+            promotions=raw_promotions.paths(),
             hidden=list(hidden_at(catalogue, as_of, shop.seed)),
             proposed=hidden_candidates.to_arrow(part=part),
         )

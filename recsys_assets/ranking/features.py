@@ -23,6 +23,16 @@ KEYS = ("as_of", "user_id", "item_id")
 HISTORY_DAYS = 364
 """Look-back of every feature except `ui_seen`, the same at every cutoff."""
 
+NO_PROMOTIONS = pa.table(
+    {
+        "item_id": pa.array([], pa.string()),
+        "kind": pa.array([], pa.string()),
+        "starts_at": pa.array([], pa.timestamp("us", "UTC")),
+        "ends_at": pa.array([], pa.timestamp("us", "UTC")),
+        "reach": pa.array([], pa.float64()),
+    }
+)
+"""Of a shop that does not say what it puts forward."""
 FEATURE_TABLES: dict[str, tuple[str, ...]] = {
     "item_features": ("as_of", "item_id"),
     "user_features": ("as_of", "user_id"),
@@ -60,6 +70,14 @@ _ITEM = {
     "item_discount_share_84": "share of takings with a discount in the last 84 days",
     "item_discount_share_14": "share of takings with a discount in the last 14 days",
     "item_discount_depth_14": "discount as a share of the shelf price in the last 14 days",
+    "promo_feature_days_7": "of the last 7 days, those in a leaflet, newsletter …, times its reach",
+    "promo_feature_days_28": "of the last 28 days, those in a leaflet, newsletter …",
+    "promo_feature_days_84": "of the last 84 days, those in a leaflet, newsletter …",
+    "promo_feature_last_days": "days since the item was in a leaflet, newsletter …; 0: is now",
+    "promo_display_days_7": "of the last 7 days, those on display, times its reach",
+    "promo_display_days_28": "of the last 28 days, those on display",
+    "promo_display_days_84": "of the last 84 days, those on display",
+    "promo_display_last_days": "days since the item was on display; 0: is now",
     "type_days_28": "user-days with the item's type in the last 28 days",
     "type_trend_7_28": "takings a week of the type in the last 7 days against the last 28",
     "type_trend_28_84": "takings a week of the type in the last 28 days against the last 84",
@@ -192,6 +210,7 @@ def build_feature_tables(
     users: Relation,
     as_of: datetime,
     *,
+    promotions: Relation = NO_PROMOTIONS,
     horizon_days: int = 28,
     history_days: int = HISTORY_DAYS,
 ) -> dict[str, pa.Table]:
@@ -209,6 +228,7 @@ def build_feature_tables(
             interactions=interactions,
             items=items,
             users=users,
+            promotions=promotions,
             as_of=as_of,
             horizon_days=horizon_days,
         )
@@ -239,16 +259,24 @@ def feature_table(
     interactions: Relation,
     items: Relation,
     users: Relation,
+    promotions: Relation,
     as_of: datetime,
     horizon_days: int = 28,
 ) -> pa.Table:
     """One grain table of `FEATURE_TABLES` at one cutoff, sorted by its key."""
     inputs: dict[str, Relation] = {"user_item_days": user_item_days, "items": items, "users": users}
     params: dict[str, object] = {"as_of": as_of}
+    if name == "item_features":
+        inputs["promotions"] = promotions
     if name == "user_item_features":
         inputs["interactions"] = interactions
         params["horizon_days"] = horizon_days
     return warehouse.query(f"ranking/{name}", inputs, params)
+
+
+def known_promotions(promotions: pa.Table, as_of: datetime) -> pa.Table:
+    """Those that began before `as_of`: plans are not known."""
+    return promotions.filter(pc.less(promotions["starts_at"], as_of))
 
 
 def retrievers_of(columns: Sequence[str]) -> list[str]:

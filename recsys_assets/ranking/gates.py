@@ -60,6 +60,7 @@ def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
         user_item_days: Snapshot,
         items: Snapshot,
         users: Snapshot,
+        raw_promotions: Snapshot,
         cutoffs: Snapshot,
         shop: Shop,
         warehouse: Warehouse,
@@ -73,6 +74,7 @@ def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
                 interactions=cut_off(interactions, as_of).to_arrow(),
                 items=items.paths(),
                 users=features.rows_of_users(users.to_arrow(), people),
+                promotions=features.known_promotions(raw_promotions.to_arrow(), as_of),
                 as_of=as_of,
                 horizon_days=shop.cutoffs.horizon_days,
             )
@@ -157,6 +159,7 @@ def learns_from_what_is_served(
     hidden_candidates: Snapshot,
     user_item_days: Snapshot,
     items: Snapshot,
+    raw_promotions: Snapshot,
     item_features: Snapshot,
     user_features: Snapshot,
     user_item_features: Snapshot,
@@ -200,6 +203,7 @@ def learns_from_what_is_served(
         items.paths(),
         {name: s.to_arrow(part=part) for name, s in grains.items()},
         user_item_days=user_item_days.to_arrow(part=part),
+        promotions=raw_promotions.paths(),
         hidden=list(
             hidden_at(
                 items.to_arrow(["item_id"])["item_id"].to_pylist(), pd.Timestamp(as_of), shop.seed

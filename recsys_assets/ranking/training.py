@@ -110,6 +110,7 @@ def hide(
     feature_tables: Mapping[str, pa.Table],
     *,
     user_item_days: pa.Table,
+    promotions: Relation,
     hidden: Sequence[str],
     proposed: pa.Table,
 ) -> tuple[pa.Table, dict[str, pa.Table]]:
@@ -139,7 +140,7 @@ def hide(
     both = both.select(candidates.column_names)
     without = warehouse.query(
         "ranking/item_features",
-        {"user_item_days": others(user_item_days), "items": items},
+        {"user_item_days": others(user_item_days), "items": items, "promotions": promotions},
         {"as_of": pc.max(user_item_days["as_of"]).as_py()},
     )
     tables = {

@@ -1,5 +1,6 @@
 -- What is known about an item on its own: how much, how widely, how lately and at what price it is
--- taken, how fast it comes back, and how many users took it for the first time.
+-- taken, how fast it comes back, how many users took it for the first time, and how much of the
+-- time it was promoted. What is planned is not known: a promotion counts from its start to the cutoff.
 WITH taken AS (
     SELECT * FROM user_item_days WHERE taken
 ),
@@ -77,9 +78,42 @@ by_days AS (
     GROUP BY item_id
 ),
 
+spells AS (
+    SELECT
+        item_id,
+        kind,
+        reach,
+        (epoch($as_of) - epoch(starts_at)) / 86400 AS began,
+        greatest(coalesce((epoch($as_of) - epoch(ends_at)) / 86400, 0), 0) AS ended
+    FROM promotions
+    WHERE starts_at < $as_of
+),
+
+promoted AS (
+    SELECT
+        item_id,
+        sum(reach * greatest(least(began, 7) - ended, 0)) FILTER (WHERE kind = 'feature')
+            AS feature_7,
+        sum(reach * greatest(least(began, 28) - ended, 0)) FILTER (WHERE kind = 'feature')
+            AS feature_28,
+        sum(reach * greatest(least(began, 84) - ended, 0)) FILTER (WHERE kind = 'feature')
+            AS feature_84,
+        min(ended) FILTER (WHERE kind = 'feature') AS feature_last,
+        sum(reach * greatest(least(began, 7) - ended, 0)) FILTER (WHERE kind = 'display')
+            AS display_7,
+        sum(reach * greatest(least(began, 28) - ended, 0)) FILTER (WHERE kind = 'display')
+            AS display_28,
+        sum(reach * greatest(least(began, 84) - ended, 0)) FILTER (WHERE kind = 'display')
+            AS display_84,
+        min(ended) FILTER (WHERE kind = 'display') AS display_last
+    FROM spells
+    GROUP BY item_id
+),
+
 facts AS (
     SELECT
         i.item_id,
+        p.* EXCLUDE (item_id),
         rtrim(i.category_1 || '>' || i.category_2 || '>' || i.category_3, '>') AS type,
         d.price_84,
         d.price_14,
@@ -109,6 +143,7 @@ facts AS (
     FROM items AS i
     LEFT JOIN by_users AS u ON i.item_id = u.item_id
     LEFT JOIN by_days AS d ON i.item_id = d.item_id
+    LEFT JOIN promoted AS p ON i.item_id = p.item_id
 ),
 
 types AS (
@@ -156,6 +191,14 @@ SELECT
     CAST(f.discount_share_84 AS FLOAT) AS item_discount_share_84,
     CAST(f.discount_share_14 AS FLOAT) AS item_discount_share_14,
     CAST(f.discount_depth_14 AS FLOAT) AS item_discount_depth_14,
+    CAST(f.feature_7 AS FLOAT) AS promo_feature_days_7,
+    CAST(f.feature_28 AS FLOAT) AS promo_feature_days_28,
+    CAST(f.feature_84 AS FLOAT) AS promo_feature_days_84,
+    CAST(f.feature_last AS FLOAT) AS promo_feature_last_days,
+    CAST(f.display_7 AS FLOAT) AS promo_display_days_7,
+    CAST(f.display_28 AS FLOAT) AS promo_display_days_28,
+    CAST(f.display_84 AS FLOAT) AS promo_display_days_84,
+    CAST(f.display_last AS FLOAT) AS promo_display_last_days,
     CAST(t.days_28 AS FLOAT) AS type_days_28,
     CAST((t.days_7 + 5) / (t.days_28 / 4.0 + 5) AS FLOAT) AS type_trend_7_28,
     CAST((t.days_28 + 5) / (t.days_84 / 3.0 + 5) AS FLOAT) AS type_trend_28_84,

@@ -39,6 +39,7 @@ source:
   users:
     path: people.csv
     columns: {user_id: who}
+  promotions: {path: leaflets.csv, columns: {item_id: what, starts_at: begin, ends_at: end}}
   onboarding_answers: {path: answers.csv}
 cutoffs: {users_per_window: 100}
 retrieval:
@@ -162,11 +163,26 @@ new3,words,cheese,someday
 """
 
 
+def leaflets(products: pd.DataFrame) -> pd.DataFrame:
+    """Every third product is put forward for a week, some of them after the last sale."""
+    put = products["id"].iloc[::3].reset_index(drop=True)
+    begin = pd.Timestamp("2017-05-01") + pd.to_timedelta(put.index % 40 * 7, unit="D")
+    return pd.DataFrame(
+        {
+            "what": put,
+            "kind": ["feature" if n % 2 else "display" for n in put.index],
+            "begin": begin.strftime("%Y-%m-%d"),
+            "end": (begin + pd.Timedelta(days=7)).strftime("%Y-%m-%d"),
+        }
+    )
+
+
 def write_shop(folder: Path, sales: pd.DataFrame, products: pd.DataFrame) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sales.csv").write_text(sales.to_csv(index=False) + BAD_LINES, encoding="utf-8")
     sales.head(RESENT).to_csv(folder / "sales_resent.csv", index=False)
     products.to_csv(folder / "products.csv", index=False)
+    leaflets(products).to_csv(folder / "leaflets.csv", index=False)
     people = pd.DataFrame({"who": sorted({*sales["who"], "h99999"})})
     people.to_csv(folder / "people.csv", index=False)
     (folder / "answers.csv").write_text(ANSWERS, encoding="utf-8")

@@ -18,6 +18,7 @@ from recsys_assets.ingestion.contract import (
     EXPOSURES,
     ITEMS,
     LANDED,
+    PROMOTIONS,
     REJECTS,
     USERS,
     empty_frame,
@@ -252,8 +253,26 @@ def test_exposures_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
     assert codes(rejects) == ["duplicate of row", "out of range", "out of range"]
 
 
+def test_promotions_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
+    (tmp_path / "leaflet.csv").write_text(
+        "item_id,kind,starts_at,ends_at,reach\n"
+        "i,feature,2023-05-01,2023-05-08,0.5\ni,feature,2023-05-01,2023-05-08,0.5\n"
+        "i,display,2024-01-01,,\ni,poster,2023-05-01,,1\ni,,2023-05-01,,1\n"
+        "j,feature,2023-05-08,2023-05-08,1\nj,feature,2023-05-08,,1.5\n"
+    )
+    source = shop_of(tmp_path, HEADER, extra=", promotions: {path: leaflet.csv}")
+    shown, rejects = source.promotions()
+    assert {c: str(t) for c, t in shown.dtypes.items()} == PROMOTIONS
+    assert shown["kind"].tolist() == ["display", "feature"]
+    assert shown["reach"].tolist() == [1.0, 0.5]
+    assert shown["ends_at"].isna().tolist() == [True, False]
+    assert codes(rejects) == [
+        "duplicate of row", "unknown kind", "missing value", "not after starts_at", "out of range",
+    ]  # fmt: skip
+
+
 def test_empty_frames_have_the_contract_types() -> None:
-    for contract in (LANDED, ITEMS, USERS, EXPOSURES, REJECTS):
+    for contract in (LANDED, ITEMS, USERS, EXPOSURES, PROMOTIONS, REJECTS):
         assert {c: str(t) for c, t in empty_frame(contract).dtypes.items()} == contract
 
 

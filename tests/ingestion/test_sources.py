@@ -116,10 +116,43 @@ def test_journey_households_without_a_survey_are_users_too(journey: Source) -> N
     assert [a.get("age") for a in attributes(users)] == [None, "65+"]
 
 
+def test_journey_promotions_are_weeks_with_the_share_of_stores(
+    journey: Source, tmp_path: Path
+) -> None:
+    assert journey.promotions()[0].empty  # the file may be absent
+    pd.DataFrame(
+        {
+            "product_id": ["10", "10", "10", "20", "20"],
+            "store_id": ["1", "1", "2", "2", "1"],
+            "display_location": ["9", "7", "0", "0", "1"],
+            "mailer_location": ["A", "A", "0", "0", "H"],
+            "week": ["2", "2", "2", "2", "3"],
+        }
+    ).to_parquet(tmp_path / "promotions.parquet")
+    made, rejects = open_source(load_shop(tmp_path / "shop.yaml")).promotions()
+    assert rejects.empty
+    # In week 2 two stores are listed; product 20 is in neither leaflet nor display there.
+    assert made[["item_id", "kind", "reach"]].to_numpy().tolist() == [
+        ["10", "display", 0.5],
+        ["10", "feature", 0.5],
+        ["20", "display", 1.0],
+        ["20", "feature", 1.0],
+    ]
+    monday = pd.Timestamp("2017-01-02 05:00", tz="UTC")  # midnight of the stores
+    week = pd.Timedelta(days=7)
+    assert made["starts_at"].tolist() == [monday] * 2 + [monday + week] * 2
+    assert (made["ends_at"] - made["starts_at"] == week).all()
+
+
 def test_the_packaged_shop_finds_the_installed_data() -> None:
     source = open_source(load_shop(packaged_shop()))
     counts = {f.role: source.count_rows(f) for f in source.files()}
-    assert counts == {"interactions": 1_469_307, "items": 92_331, "users": 801}
+    assert counts == {
+        "interactions": 1_469_307,
+        "items": 92_331,
+        "users": 801,
+        "promotions": 20_940_529,
+    }
     assert source.check() == ["transactions.parquet: ignored columns week"]
 
 

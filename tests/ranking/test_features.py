@@ -67,6 +67,55 @@ def test_an_event_one_microsecond_before_the_cutoff_counts_and_one_at_it_does_no
     assert row(before, item_id="a1")["item_days_7"] == 1
 
 
+def promotions(*rows: tuple[str, str, float, float | None, float]) -> pa.Table:
+    """(item, kind, began so many days before the cutoff, ended, reach)."""
+
+    def moments(days: list[float | None]) -> pa.Array:
+        at = [None if d is None else AS_OF - timedelta(days=d) for d in days]
+        return pa.array(at, pa.timestamp("us", "UTC"))
+
+    return pa.table(
+        {
+            "item_id": [r[0] for r in rows],
+            "kind": [r[1] for r in rows],
+            "starts_at": moments([r[2] for r in rows]),
+            "ends_at": moments([r[3] for r in rows]),
+            "reach": [r[4] for r in rows],
+        },
+        schema=features.NO_PROMOTIONS.schema,
+    )
+
+
+def with_promotions(shown: pa.Table) -> pa.Table:
+    made = features.build_feature_tables(Warehouse(), LOG, ITEMS, USERS, AS_OF, promotions=shown)
+    return made["item_features"]
+
+
+def test_days_of_promotion_are_counted_up_to_the_cutoff_by_kind_and_reach():
+    table = with_promotions(
+        promotions(
+            ("a1", "feature", 10, 4, 1.0),  # 3 of the last 7 days, 6 of the last 28
+            ("a1", "feature", 2, None, 0.5),  # goes on: 2 days of half the shop
+            ("a1", "display", 30, 23, 1.0),  # none of the last 7, 5 of the last 28, 7 of 84
+            ("b1", "display", 3, -4, 0.2),  # ends 4 days after the cutoff, which nobody knows
+        )
+    )
+    a1, b1, b2 = (row(table, item_id=i) for i in ("a1", "b1", "b2"))
+    assert [a1[f"promo_feature_days_{n}"] for n in (7, 28, 84)] == [4, 7, 7]
+    assert [a1[f"promo_display_days_{n}"] for n in (7, 28, 84)] == [0, 5, 7]
+    assert (a1["promo_feature_last_days"], a1["promo_display_last_days"]) == (0, 23)
+    assert b1["promo_display_days_7"] == pytest.approx(0.6)
+    assert b1["promo_display_last_days"] == 0
+    assert np.isnan([b1["promo_feature_days_84"], b2["promo_display_days_84"]]).all()
+
+
+def test_what_is_planned_is_not_known():
+    known = promotions(("a1", "feature", 1, None, 1.0))
+    plans = promotions(("a1", "feature", 0, -7, 1.0), ("b1", "display", -1, -8, 1.0))
+    assert with_promotions(pa.concat_tables([known, plans])).equals(with_promotions(known))
+    assert features.known_promotions(pa.concat_tables([known, plans]), AS_OF).equals(known)
+
+
 def test_an_item_is_due_when_the_usual_gap_has_passed():
     pair = row(tables()["user_item_features"], user_id="ann", item_id="a1")
     assert pair["ui_days"] == 3

@@ -104,6 +104,7 @@ def hidden_window(*proposed: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFram
         catalogue,
         tables,
         user_item_days=features.user_item_days(warehouse, log, AS_OF),
+        promotions=features.NO_PROMOTIONS,
         hidden=["a1", "b1"],
         proposed=cold,
     )

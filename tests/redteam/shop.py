@@ -18,7 +18,7 @@ from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.quality import Verdict
 from recsys_assets.core.tables import Table
-from recsys_assets.ingestion.tables import RAW_ITEMS
+from recsys_assets.ingestion.tables import RAW_ITEMS, RAW_PROMOTIONS
 from recsys_assets.staging.tables import INTERACTIONS, USERS
 
 START, DAYS = pd.Timestamp("2024-01-01", tz="UTC"), 140
@@ -133,6 +133,23 @@ def as_interactions(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def promotions() -> pd.DataFrame:
+    """Some products are in the leaflet or on display some week, also after the last event."""
+    rng = np.random.default_rng(5)
+    weeks = DAYS // 7 + 4
+    chosen = np.argwhere(rng.random((ITEMS_N, weeks)) < 0.1)
+    starts = START + pd.to_timedelta(7 * chosen[:, 1], unit="D")
+    return pd.DataFrame(
+        {
+            "item_id": [f"i{i:03d}" for i in chosen[:, 0]],
+            "kind": np.where(rng.random(len(chosen)) < 0.5, "feature", "display"),
+            "starts_at": starts,
+            "ends_at": starts + pd.Timedelta(days=7),
+            "reach": 1.0,
+        }
+    )
+
+
 @dataclass
 class RedShop:
     """A project and the graph's assets by name."""
@@ -148,6 +165,7 @@ class RedShop:
         project = Project(home=str(home), shop_file=str(home / "shop.yaml"))
         made = cls(project, {g.table.name: g for g in gated_assets(project)})
         made.store(RAW_ITEMS, raw_items())
+        made.store(RAW_PROMOTIONS, promotions())
         log = events() if log is None else log
         made.store(INTERACTIONS, log)
         people = sorted({*log["user_id"], "nobody"})
