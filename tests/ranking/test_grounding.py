@@ -116,7 +116,7 @@ def test_any_word_that_is_neither_plain_nor_in_the_evidence_is_refused(
     spoken = " ".join(EVIDENCE).casefold()
     word = unicodedata.normalize("NFKC", word)  # it is read so: "ª" is "a"
     assume(word.casefold() not in GLUE and word.casefold() not in spoken)
-    assume(word.casefold().rstrip("s") not in GLUE and word.casefold().rstrip("s") not in spoken)
+    assume(not name_keys([word]) & name_keys([*GLUE, *spoken.split()]))  # "categories", say
     words = ["It", "goes", "well", "with", "other", "things", "you", "take"]
     said = " ".join([*words[:place], word, *words[place:]])
     assert not is_grounded(said, EVIDENCE)
