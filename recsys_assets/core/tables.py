@@ -138,7 +138,7 @@ class Table:
         return data.num_rows < 2 or bool(pc.all(rising, skip_nulls=False).as_py())
 
     def ordered(self, data: pa.Table) -> pa.Table:
-        """`data` in the order of its key. Looking first takes a tenth of sorting."""
+        """`data` in the order of its key; what is in order already, as most is, is not sorted."""
         if self.in_order(data):
             return data
         return data.sort_by([(name, "ascending") for name in self.key])
