@@ -7,7 +7,8 @@ Copy 0 of a user is the user. Every further copy is a new user with the same tri
 one of the same finest category that sells about as often, always the same one for the same
 copied user. So what is kept exactly: activity, basket sizes, time of day and week, repeats, shares
 of categories, stores. What is kept but for noise: the popularity of products. What is not copied:
-which products go together. A product that no other of its category resembles stays itself.
+which products go together. A product that no other of its category resembles stays itself. Products
+and what was promoted are the real ones.
 """
 
 import argparse
@@ -119,6 +120,10 @@ def write(folder: Path, factor: int, seed: int = 0, source: Path | None = None) 
     }
     if len(users):
         shop["source"]["users"] = {"path": "users.parquet", "attributes": list(traits.columns)}
+    promoted = real.promotions()[0]
+    if len(promoted):
+        promoted.to_parquet(folder / "promotions.parquet", index=False)
+        shop["source"]["promotions"] = {"path": "promotions.parquet"}
     path = folder / "shop.yaml"
     path.write_text(yaml.safe_dump(shop), encoding="utf-8")
     return path

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from benchmarks.larger_shop import copied, months, write
 from benchmarks.scale import exponent
@@ -114,6 +116,18 @@ def test_the_larger_shop_is_read_by_the_ordinary_source(tmp_path: Path) -> None:
     assert larger["user_id"].nunique() == 3 * real["user_id"].nunique()
     types = [f["event_type"].value_counts() for f in (real, larger)]
     assert (types[0] * 3).to_dict() == types[1].to_dict()
+
+
+def test_the_larger_shop_promotes_what_the_real_one_does(tmp_path: Path) -> None:
+    small = Path(__file__).parents[1] / "data" / "hofladen"
+    copytree(small, tmp_path / "real")
+    leaflet = "item_id,kind,starts_at,reach\na,feature,2024-03-01T00:00:00Z,0.5\n"
+    (tmp_path / "real" / "leaflet.csv").write_text(leaflet, encoding="utf-8")
+    shop = yaml.safe_load((small / "shop.yaml").read_text(encoding="utf-8"))
+    shop["source"]["promotions"] = {"path": "leaflet.csv"}
+    (tmp_path / "real" / "shop.yaml").write_text(yaml.safe_dump(shop), encoding="utf-8")
+    larger = open_source(load_shop(write(tmp_path, 3, source=tmp_path / "real" / "shop.yaml")))
+    assert larger.promotions()[0][["item_id", "reach"]].to_numpy().tolist() == [["a", 0.5]]
 
 
 @pytest.mark.parametrize(("power", "expected"), [(1, 1.0), (2, 2.0)])
