@@ -91,7 +91,7 @@ ExposureColumn = Literal[
     "propensity",
     "arm",
 ]
-PromotionColumn = Literal["item_id", "kind", "starts_at", "ends_at", "reach"]
+PromotionColumn = Literal["item_id", "kind", "starts_at", "ends_at", "reach", "known_from"]
 AnswerColumn = Literal["user_id", "question_id", "answer", "answered_at"]
 PLACEMENTS = ("for_you", "discover", "buy_again")
 
@@ -305,6 +305,8 @@ class CompleteJourneySource(Part):
     kind: Literal["complete_journey"]
     path: str | None = None
     """The folder of Parquet files; null = the installed package."""
+    plans_known_days: Annotated[int, Field(ge=0, le=28)] = 0
+    """How many days before it starts a week of leaflets and displays counts as known."""
     exclude_departments: list[str] = [
         "FUEL",
         "COUPON",

@@ -115,16 +115,17 @@ def complete_journey_source(shop: Shop, config: CompleteJourneySource) -> "Compl
                 used=("store_id", "mailer_location"),
             )
         )
-    return CompleteJourney(tables, time_zone=shop.time_zone)
+    return CompleteJourney(tables, shop.time_zone, config.plans_known_days)
 
 
 class CompleteJourney(TabularSource):
     """Adds the households that shop but never answered the demographic survey, and sums up over
     stores what is promoted."""
 
-    def __init__(self, tables: Sequence[TableSpec], time_zone: str) -> None:
+    def __init__(self, tables: Sequence[TableSpec], time_zone: str, plans_known_days: int) -> None:
         super().__init__(tables)
         self.time_zone = time_zone
+        self.plans_known = pd.Timedelta(days=plans_known_days)
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """See `Source.users`."""
@@ -158,8 +159,8 @@ class CompleteJourney(TabularSource):
         made = found.to_pandas()
         begin = self._weeks[made["week"].to_numpy()]
         end = self._weeks[made["week"].to_numpy() + 1]
-        made = made.assign(starts_at=begin, ends_at=end)[list(PROMOTIONS)].astype(PROMOTIONS)
-        return made, empty_frame(REJECTS)
+        made = made.assign(starts_at=begin, ends_at=end, known_from=begin - self.plans_known)
+        return made[list(PROMOTIONS)].astype(PROMOTIONS), empty_frame(REJECTS)
 
     @property
     def _weeks(self) -> pd.DatetimeIndex:

@@ -121,6 +121,7 @@ PROMOTIONS: dict[str, str] = {
     "starts_at": _TIME,
     "ends_at": _TIME,
     "reach": _FLOAT,
+    "known_from": _TIME,
 }
 PROMOTION_KINDS = ("feature", "display")
 """Announced outside the shop's shelves (leaflet, newsletter, banner), or put forward on them."""
@@ -274,7 +275,7 @@ def land_promotions(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(`PROMOTIONS` sorted by item, kind and start, `REJECTS`).
 
-    Plans for the future are welcome: a promotion is known from its start on. An empty `reach` is 1.
+    An empty `known_from` is the start, an empty `reach` is 1.
     """
     parts = []
     for file, block, rules in blocks:
@@ -284,9 +285,9 @@ def land_promotions(
         }
         kind = texts(_get(block, "kind"), rules.number_format.null_values)
         problems.add(flags(pc.is_null(kind)), "kind", "missing value")
-        known = pc.is_in(kind, pa.array(PROMOTION_KINDS, kind.type))
+        ours = pc.is_in(kind, pa.array(PROMOTION_KINDS, kind.type))
         problems.add(
-            flags(pc.and_(pc.is_valid(kind), pc.invert(known))), "kind", "unknown kind", kind
+            flags(pc.and_(pc.is_valid(kind), pc.invert(ours))), "kind", "unknown kind", kind
         )
         columns["kind"] = kind
         with named(file):
@@ -295,12 +296,18 @@ def land_promotions(
             ends = timestamps(
                 _get(block, "ends_at"), "ends_at", problems, style, None, required=False
             )
+            known = timestamps(
+                _get(block, "known_from"), "known_from", problems, style, None, required=False
+            )
         columns["starts_at"], columns["ends_at"] = _time_array(*starts), _time_array(*ends)
         empty = starts[1] & ends[1] & (ends[0] <= starts[0])
         problems.add(empty, "ends_at", "not after starts_at", _get(block, "ends_at"))
         reach = numbers(_get(block, "reach"), "reach", problems, rules.number_format)
         problems.add(reach > 1, "reach", "out of range", _get(block, "reach"))
         columns["reach"] = np.where(np.isnan(reach), 1.0, reach)
+        columns["known_from"] = _time_array(
+            np.where(known[1], known[0], starts[0]), known[1] | starts[1]
+        )
         parts += [_with_origin(p, file) for p in _parts(block, columns, problems, PROMOTIONS)]
     return _entities(parts, PROMOTIONS, ("item_id", "kind", "starts_at"))
 

@@ -124,9 +124,12 @@ RAW_PROMOTIONS = Table(
             "Announced outside the shelves (feature), or put forward on them (display)",
             values=PROMOTION_KINDS,
         ),
-        Column("starts_at", "timestamp", "From when on, UTC; nobody knows of it earlier"),
+        Column("starts_at", "timestamp", "From when on, UTC"),
         Column("ends_at", "timestamp", "Until when; empty: until something else is said", True),
         Column("reach", "float64", "In which share of the shop", minimum=0, maximum=1),
+        Column(
+            "known_from", "timestamp", "Since when the shop knows of it: its plan, or its start"
+        ),
     ),
     key=("item_id", "kind", "starts_at"),
     min_rows=0,

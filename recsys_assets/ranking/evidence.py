@@ -61,7 +61,7 @@ _THEMES = {
     "ut": "your history with its category",
     "ug": "your history with its variants",
     "item": "how it has been doing lately",
-    "promo": "how much it was promoted lately",
+    "promo": "how it is promoted",
     "type": "how things of its kind have been doing lately",
     "store": "how it has been doing in your usual store",
     "user": "how you shop in general",

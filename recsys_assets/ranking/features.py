@@ -30,6 +30,7 @@ NO_PROMOTIONS = pa.table(
         "starts_at": pa.array([], pa.timestamp("us", "UTC")),
         "ends_at": pa.array([], pa.timestamp("us", "UTC")),
         "reach": pa.array([], pa.float64()),
+        "known_from": pa.array([], pa.timestamp("us", "UTC")),
     }
 )
 """Of a shop that does not say what it puts forward."""
@@ -74,10 +75,12 @@ _ITEM = {
     "promo_feature_days_28": "of the last 28 days, those in a leaflet, newsletter …",
     "promo_feature_days_84": "of the last 84 days, those in a leaflet, newsletter …",
     "promo_feature_last_days": "days since the item was in a leaflet, newsletter …; 0: is now",
+    "promo_feature_days_next_28": "of the next 28 days, those planned in a leaflet, newsletter …",
     "promo_display_days_7": "of the last 7 days, those on display, times its reach",
     "promo_display_days_28": "of the last 28 days, those on display",
     "promo_display_days_84": "of the last 84 days, those on display",
     "promo_display_last_days": "days since the item was on display; 0: is now",
+    "promo_display_days_next_28": "of the next 28 days, those planned on display",
     "type_days_28": "user-days with the item's type in the last 28 days",
     "type_trend_7_28": "takings a week of the type in the last 7 days against the last 28",
     "type_trend_28_84": "takings a week of the type in the last 28 days against the last 84",
@@ -275,8 +278,8 @@ def feature_table(
 
 
 def known_promotions(promotions: pa.Table, as_of: datetime) -> pa.Table:
-    """Those that began before `as_of`: plans are not known."""
-    return promotions.filter(pc.less(promotions["starts_at"], as_of))
+    """Those that were known before `as_of`, planned or begun."""
+    return promotions.filter(pc.less(promotions["known_from"], as_of))
 
 
 def retrievers_of(columns: Sequence[str]) -> list[str]:

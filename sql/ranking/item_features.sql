@@ -1,6 +1,7 @@
 -- What is known about an item on its own: how much, how widely, how lately and at what price it is
 -- taken, how fast it comes back, how many users took it for the first time, and how much of the
--- time it was promoted. What is planned is not known: a promotion counts from its start to the cutoff.
+-- time it was promoted and is going to be. A promotion counts if it is known at the cutoff; when one
+-- ends that was not planned (known before its start) is not.
 WITH taken AS (
     SELECT * FROM user_item_days WHERE taken
 ),
@@ -81,31 +82,36 @@ by_days AS (
 spells AS (
     SELECT
         item_id,
-        kind,
         reach,
+        CASE WHEN starts_at < $as_of THEN kind END AS shown,
+        CASE WHEN known_from < starts_at THEN kind END AS planned,
         (epoch($as_of) - epoch(starts_at)) / 86400 AS began,
-        greatest(coalesce((epoch($as_of) - epoch(ends_at)) / 86400, 0), 0) AS ended
+        greatest(coalesce((epoch($as_of) - epoch(ends_at)) / 86400, 0), 0) AS ended,
+        least(coalesce((epoch(ends_at) - epoch($as_of)) / 86400, 28), 28)
+        - greatest((epoch(starts_at) - epoch($as_of)) / 86400, 0) AS ahead
     FROM promotions
-    WHERE starts_at < $as_of
+    WHERE known_from < $as_of
 ),
 
 promoted AS (
     SELECT
         item_id,
-        sum(reach * greatest(least(began, 7) - ended, 0)) FILTER (WHERE kind = 'feature')
+        sum(reach * greatest(least(began, 7) - ended, 0)) FILTER (WHERE shown = 'feature')
             AS feature_7,
-        sum(reach * greatest(least(began, 28) - ended, 0)) FILTER (WHERE kind = 'feature')
+        sum(reach * greatest(least(began, 28) - ended, 0)) FILTER (WHERE shown = 'feature')
             AS feature_28,
-        sum(reach * greatest(least(began, 84) - ended, 0)) FILTER (WHERE kind = 'feature')
+        sum(reach * greatest(least(began, 84) - ended, 0)) FILTER (WHERE shown = 'feature')
             AS feature_84,
-        min(ended) FILTER (WHERE kind = 'feature') AS feature_last,
-        sum(reach * greatest(least(began, 7) - ended, 0)) FILTER (WHERE kind = 'display')
+        min(ended) FILTER (WHERE shown = 'feature') AS feature_last,
+        sum(reach * ahead) FILTER (WHERE planned = 'feature' AND ahead > 0) AS feature_next,
+        sum(reach * greatest(least(began, 7) - ended, 0)) FILTER (WHERE shown = 'display')
             AS display_7,
-        sum(reach * greatest(least(began, 28) - ended, 0)) FILTER (WHERE kind = 'display')
+        sum(reach * greatest(least(began, 28) - ended, 0)) FILTER (WHERE shown = 'display')
             AS display_28,
-        sum(reach * greatest(least(began, 84) - ended, 0)) FILTER (WHERE kind = 'display')
+        sum(reach * greatest(least(began, 84) - ended, 0)) FILTER (WHERE shown = 'display')
             AS display_84,
-        min(ended) FILTER (WHERE kind = 'display') AS display_last
+        min(ended) FILTER (WHERE shown = 'display') AS display_last,
+        sum(reach * ahead) FILTER (WHERE planned = 'display' AND ahead > 0) AS display_next
     FROM spells
     GROUP BY item_id
 ),
@@ -195,10 +201,12 @@ SELECT
     CAST(f.feature_28 AS FLOAT) AS promo_feature_days_28,
     CAST(f.feature_84 AS FLOAT) AS promo_feature_days_84,
     CAST(f.feature_last AS FLOAT) AS promo_feature_last_days,
+    CAST(f.feature_next AS FLOAT) AS promo_feature_days_next_28,
     CAST(f.display_7 AS FLOAT) AS promo_display_days_7,
     CAST(f.display_28 AS FLOAT) AS promo_display_days_28,
     CAST(f.display_84 AS FLOAT) AS promo_display_days_84,
     CAST(f.display_last AS FLOAT) AS promo_display_last_days,
+    CAST(f.display_next AS FLOAT) AS promo_display_days_next_28,
     CAST(t.days_28 AS FLOAT) AS type_days_28,
     CAST((t.days_7 + 5) / (t.days_28 / 4.0 + 5) AS FLOAT) AS type_trend_7_28,
     CAST((t.days_28 + 5) / (t.days_84 / 3.0 + 5) AS FLOAT) AS type_trend_28_84,

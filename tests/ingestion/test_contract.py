@@ -255,10 +255,12 @@ def test_exposures_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
 
 def test_promotions_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
     (tmp_path / "leaflet.csv").write_text(
-        "item_id,kind,starts_at,ends_at,reach\n"
-        "i,feature,2023-05-01,2023-05-08,0.5\ni,feature,2023-05-01,2023-05-08,0.5\n"
-        "i,display,2024-01-01,,\ni,poster,2023-05-01,,1\ni,,2023-05-01,,1\n"
-        "j,feature,2023-05-08,2023-05-08,1\nj,feature,2023-05-08,,1.5\n"
+        "item_id,kind,starts_at,ends_at,reach,known_from\n"
+        "i,feature,2023-05-01,2023-05-08,0.5,2023-04-20\n"
+        "i,feature,2023-05-01,2023-05-08,0.5,2023-04-20\n"
+        "i,display,2024-01-01,,,\ni,poster,2023-05-01,,1,\ni,,2023-05-01,,1,\n"
+        "j,feature,2023-05-08,2023-05-08,1,\nj,feature,2023-05-08,,1.5,\n"
+        "j,feature,2023-05-08,,1,soon\n"
     )
     source = shop_of(tmp_path, HEADER, extra=", promotions: {path: leaflet.csv}")
     shown, rejects = source.promotions()
@@ -266,8 +268,10 @@ def test_promotions_are_landed_where_a_shop_has_them(tmp_path: Path) -> None:
     assert shown["kind"].tolist() == ["display", "feature"]
     assert shown["reach"].tolist() == [1.0, 0.5]
     assert shown["ends_at"].isna().tolist() == [True, False]
+    assert shown["known_from"].dt.strftime("%m-%d").tolist() == ["01-01", "04-20"]
     assert codes(rejects) == [
         "duplicate of row", "unknown kind", "missing value", "not after starts_at", "out of range",
+        "not a timestamp",
     ]  # fmt: skip
 
 

@@ -142,6 +142,13 @@ def test_journey_promotions_are_weeks_with_the_share_of_stores(
     week = pd.Timedelta(days=7)
     assert made["starts_at"].tolist() == [monday] * 2 + [monday + week] * 2
     assert (made["ends_at"] - made["starts_at"] == week).all()
+    assert (made["known_from"] == made["starts_at"]).all()
+
+    text = (tmp_path / "shop.yaml").read_text(encoding="utf-8")
+    text = text.replace("kind: complete_journey", "kind: complete_journey, plans_known_days: 7")
+    (tmp_path / "shop.yaml").write_text(text, encoding="utf-8")
+    made, _ = open_source(load_shop(tmp_path / "shop.yaml")).promotions()
+    assert (made["starts_at"] - made["known_from"] == week).all()
 
 
 def test_the_packaged_shop_finds_the_installed_data() -> None:

@@ -67,8 +67,11 @@ def test_an_event_one_microsecond_before_the_cutoff_counts_and_one_at_it_does_no
     assert row(before, item_id="a1")["item_days_7"] == 1
 
 
-def promotions(*rows: tuple[str, str, float, float | None, float]) -> pa.Table:
-    """(item, kind, began so many days before the cutoff, ended, reach)."""
+def promotions(
+    *rows: tuple[str, str, float, float | None, float], known: float | None = None
+) -> pa.Table:
+    """(item, kind, began so many days before the cutoff, ended, reach); all of them known from so
+    many days before the cutoff on, or from their start."""
 
     def moments(days: list[float | None]) -> pa.Array:
         at = [None if d is None else AS_OF - timedelta(days=d) for d in days]
@@ -81,6 +84,7 @@ def promotions(*rows: tuple[str, str, float, float | None, float]) -> pa.Table:
             "starts_at": moments([r[2] for r in rows]),
             "ends_at": moments([r[3] for r in rows]),
             "reach": [r[4] for r in rows],
+            "known_from": moments([r[2] if known is None else known for r in rows]),
         },
         schema=features.NO_PROMOTIONS.schema,
     )
@@ -109,11 +113,35 @@ def test_days_of_promotion_are_counted_up_to_the_cutoff_by_kind_and_reach():
     assert np.isnan([b1["promo_feature_days_84"], b2["promo_display_days_84"]]).all()
 
 
-def test_what_is_planned_is_not_known():
+def test_what_is_planned_is_not_known_unless_the_shop_says_so():
     known = promotions(("a1", "feature", 1, None, 1.0))
     plans = promotions(("a1", "feature", 0, -7, 1.0), ("b1", "display", -1, -8, 1.0))
+    late = promotions(("a1", "feature", 7, -7, 1.0), known=0)
+    assert with_promotions(pa.concat_tables([known, late])).equals(with_promotions(known))
     assert with_promotions(pa.concat_tables([known, plans])).equals(with_promotions(known))
     assert features.known_promotions(pa.concat_tables([known, plans]), AS_OF).equals(known)
+
+
+def test_plans_that_are_known_are_counted_from_the_cutoff_on():
+    running = promotions(("b1", "display", 3, -4, 1.0))
+    planned = promotions(
+        ("a1", "feature", 3, -4, 0.5),  # goes on for 4 days of half the shop
+        ("a1", "feature", -7, -14, 1.0),
+        ("a2", "display", 0, None, 1.0),
+        ("b1", "feature", -26, -33, 1.0),  # 2 of its days lie within the next 28
+        ("b2", "feature", 9, 2, 1.0),  # is over
+        known=10,
+    )
+    table = with_promotions(pa.concat_tables([running, planned]))
+    ahead = {
+        i: [row(table, item_id=i)[f"promo_{k}_days_next_28"] for k in ("feature", "display")]
+        for i in ("a1", "a2", "b1", "b2")
+    }
+    none = pytest.approx(np.nan, nan_ok=True)
+    assert ahead == {"a1": [9, none], "a2": [none, 28], "b1": [2, none], "b2": [none, none]}
+    a1, a2 = row(table, item_id="a1"), row(table, item_id="a2")
+    assert (a1["promo_feature_days_7"], a1["promo_feature_last_days"]) == (1.5, 0)
+    assert np.isnan(a2["promo_display_days_7"])
 
 
 def test_an_item_is_due_when_the_usual_gap_has_passed():

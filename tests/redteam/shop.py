@@ -134,7 +134,8 @@ def as_interactions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def promotions() -> pd.DataFrame:
-    """Some products are in the leaflet or on display some week, also after the last event."""
+    """Some products are in the leaflet or on display some week, also after the last event; half of
+    it is planned a week ahead."""
     rng = np.random.default_rng(5)
     weeks = DAYS // 7 + 4
     chosen = np.argwhere(rng.random((ITEMS_N, weeks)) < 0.1)
@@ -146,6 +147,7 @@ def promotions() -> pd.DataFrame:
             "starts_at": starts,
             "ends_at": starts + pd.Timedelta(days=7),
             "reach": 1.0,
+            "known_from": starts - pd.to_timedelta(7 * rng.integers(2, size=len(chosen)), unit="D"),
         }
     )
 

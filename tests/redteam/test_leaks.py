@@ -63,14 +63,14 @@ def test_a_feature_that_reads_the_label_window_is_refused(
     assert "saw the future" in again("user_item_features")
 
 
-def test_a_feature_of_what_is_planned_is_refused_and_named(
+def test_a_feature_of_plans_that_nobody_knew_is_refused_and_named(
     again: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     in_sql(
-        monkeypatch, tmp_path, "ranking/item_features.sql", "WHERE starts_at < $as_of", ""
+        monkeypatch, tmp_path, "ranking/item_features.sql", "WHERE known_from < $as_of", ""
     )  # fmt: skip
     reasons = again("item_features")
-    assert "promo_feature_last_days" in reasons and "saw the future" in reasons
+    assert "promo_feature_days_next_28" in reasons and "saw the future" in reasons
 
 
 def test_a_popularity_count_over_the_whole_table_is_refused_and_named(
