@@ -78,7 +78,7 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
     kept = pa.Table.from_pandas(known[remembered(known, group)], preserve_index=False)
     items = lake.served("items")
     vectors = item_vectors(items, lake.served("item_texts"), lake.served("text_embeddings"))
-    chosen = registry.members(retriever_config(shop), vectors.matrix)
+    chosen = registry.members(retriever_config(shop), vectors.matrix, lake.read("users").to_arrow())
     log = EventLog.from_frames(kept, items.to_arrow(), as_of)
     fitted = registry.fit(log, chosen, shop.seed)
     print("fitted", flush=True)

@@ -42,6 +42,7 @@ RETRIEVERS = {
     "newcomers": "new things like those you take",
     "popularity": "how popular it is lately",
     "repeat_interval": "your own rhythm with it",
+    "segment_popularity": "what people with the same details as you take",
     "similar_items": "what people take who take the same things as you",
     "store_popularity": "how popular it is in your usual store",
     "taxonomy": "your taste for things of its kind",

@@ -179,7 +179,7 @@ def _candidates_know_nothing_later(
     ids = people_at(as_of, users, cutoffs, shop)
     some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
     vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(retriever_config(shop), vectors.matrix)
+    chosen = registry.members(retriever_config(shop), vectors.matrix, users.to_arrow())
     log = event_log(cut_off(interactions, as_of), items, as_of)
     fitted = fit_members(log, chosen, als_factors, shop.seed)
     with indexed(project, log, fitted, chosen) as ready:
@@ -269,7 +269,7 @@ def candidates(
     cutoff that only teaches is asked for the users whom its window is learned from.
     """
     vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(retriever_config(shop), vectors.matrix)
+    chosen = registry.members(retriever_config(shop), vectors.matrix, users.to_arrow())
 
     def generate(as_of: pd.Timestamp) -> pa.Table:
         log = event_log(interactions, items, as_of)
@@ -331,7 +331,7 @@ def hidden_candidates(
     ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
     catalogue = items.to_arrow()
     vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(retriever_config(shop), vectors.matrix)
+    chosen = registry.members(retriever_config(shop), vectors.matrix, users.to_arrow())
 
     def propose(as_of: pd.Timestamp) -> pa.Table:
         known = interactions_as_of(interactions, as_of, list(EVENT_COLUMNS))

@@ -1,16 +1,19 @@
-"""What everybody takes: popularity in a recent window, and in the stores a user shops in.
+"""What everybody takes: popularity in a recent window, in the stores a user shops in, among users
+with the same traits.
 
 Belongs here: scores that do not depend on which items a user took. Does not belong here: personal
 frequency (`frequency.py`), popularity within a category (`taxonomy.py`).
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from recsys_assets.core.arrays import first_of_each
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, transposed
+from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, transposed
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class StorePopularity:
     user_half_life: float = 90.0
     shrink: float = 2000.0
 
-    def fit(self, log: EventLog, seed: int = 0) -> "FittedStorePopularity":
+    def fit(self, log: EventLog, seed: int = 0) -> "FittedGroupPopularity":
         """Fading counts per store and item, and per user and store."""
         rows = np.flatnonzero(log.positive)
         n_stores = int(log.store.max(initial=-1)) + 1
@@ -80,34 +83,85 @@ class StorePopularity:
             shape=(n_stores + 1, log.n_warm),
         )
         counts.sum_duplicates()
-        total = np.asarray(counts.sum(axis=1)).ravel() + self.shrink
         weight = np.exp2(-log.day[rows] / self.user_half_life)
         visits = sparse.csr_matrix(
             (weight[known], (log.user[rows][known], store[known])),
             shape=(log.n_users + 1, n_stores + 1),
         )
         visits.sum_duplicates()
-        seen = np.asarray(visits.sum(axis=1)).ravel()
-        visits = sparse.diags(1.0 / np.maximum(seen, 1e-12)) @ visits
-        mixed = visits @ sparse.diags(1.0 / total)
-        prior = np.where(seen > 0, self.shrink * np.asarray(mixed.sum(axis=1)).ravel(), 1.0)
-        return FittedStorePopularity(
-            mixed.tocsr().astype(np.float32),
-            counts.T.tocsr().astype(np.float32),
-            prior.astype(np.float32),
-            overall.astype(np.float32),
+        return FittedGroupPopularity.of(visits, counts, overall, self.shrink)
+
+
+@dataclass(frozen=True)
+class SegmentPopularity:
+    """Popularity among users with the same traits: age, sex, size of the household, plan …
+
+    score(u, i) = mean over u's traits t of rate(t, i), the fading takings of i per taking of the
+    users with t, shrunk towards the overall rate by `shrink` takings. A user without a trait gets
+    the overall rate.
+    `traits`: the attributes of each user as JSON, by user id. `attributes` are those that count,
+    all where it is empty.
+    """
+
+    traits: "pd.Series[str]" = field(repr=False)
+    attributes: tuple[str, ...] = ()
+    half_life: float = 7.0
+    shrink: float = 2000.0
+
+    def fit(self, log: EventLog, seed: int = 0) -> "FittedGroupPopularity":
+        """Fading counts per trait and item, and which traits a user has. Raises ValueError for
+        `attributes` that no user has."""
+        texts = pd.Index(self.traits.unique())
+        found = [json.loads(text) for text in texts]
+        known = sorted({name for traits in found for name in traits})
+        if strange := sorted(set(self.attributes) - set(known)):
+            raise ValueError(f"no user has the attributes {strange}; known: {known}")
+        held = [
+            (row, f"{name}={value}")
+            for row, traits in enumerate(found)
+            for name, value in sorted(traits.items())
+            if value not in (None, "") and name in (self.attributes or known)
+        ]
+        code, names = pd.factorize(np.array([trait for _, trait in held], dtype=object), sort=True)
+        of_text = sparse.csr_matrix(
+            (np.ones(len(held)), ([row for row, _ in held], code)),
+            shape=(len(texts) + 1, len(names) + 1),
         )
+        has = of_text[np.append(texts.get_indexer(self.traits.reindex(log.users)), -1)]
+        taken = log.matrix(self.half_life).astype(np.float64)
+        faded = np.asarray(taken.sum(axis=0)).ravel()
+        overall = faded / max(float(faded.sum()), 1e-12)
+        return FittedGroupPopularity.of(has, (has.T @ taken).tocsr(), overall, self.shrink)
 
 
 @dataclass(frozen=True, eq=False)
-class FittedStorePopularity:
-    """User-store shares over store sizes, item-store counts, and the weight of the overall rate."""
+class FittedGroupPopularity:
+    """Users' shares of groups over the groups' sizes, item-group counts, and the weight of the
+    overall rate. A group is a store, or the users with a trait."""
 
     mixed: sparse.csr_matrix
     counts: sparse.csr_matrix
     prior: Scores
     overall: Scores
     floor: float = 0.0
+
+    @staticmethod
+    def of(
+        belongs: sparse.csr_matrix, counts: sparse.csr_matrix, overall: FloatArray, shrink: float
+    ) -> "FittedGroupPopularity":
+        """`belongs`: [users, groups], how much a user is of a group, of any sum; `counts`: [groups,
+        columns] takings; `overall`: share of each column in all takings."""
+        total = np.asarray(counts.sum(axis=1)).ravel() + shrink
+        seen = np.asarray(belongs.sum(axis=1)).ravel()
+        shares = sparse.diags(1.0 / np.maximum(seen, 1e-12)) @ belongs
+        mixed = shares @ sparse.diags(1.0 / total)
+        prior = np.where(seen > 0, shrink * np.asarray(mixed.sum(axis=1)).ravel(), 1.0)
+        return FittedGroupPopularity(
+            mixed.tocsr().astype(np.float32),
+            counts.T.tocsr().astype(np.float32),
+            prior.astype(np.float32),
+            overall.astype(np.float32),
+        )
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.content import Content
@@ -23,7 +24,7 @@ from recsys_assets.retrieval.neighbours import (
     UserNeighbours,
 )
 from recsys_assets.retrieval.newcomers import Newcomers
-from recsys_assets.retrieval.popularity import Popularity, StorePopularity
+from recsys_assets.retrieval.popularity import Popularity, SegmentPopularity, StorePopularity
 from recsys_assets.retrieval.taxonomy import Taxonomy
 
 KINDS: dict[str, type[Any]] = {
@@ -37,6 +38,7 @@ KINDS: dict[str, type[Any]] = {
     "next_item": NextItem,
     "popularity": Popularity,
     "repeat_interval": RepeatInterval,
+    "segment_popularity": SegmentPopularity,
     "similar_items": SimilarItems,
     "store_popularity": StorePopularity,
     "taxonomy": Taxonomy,
@@ -96,14 +98,17 @@ class Member:
 
 
 def members(
-    config: Mapping[str, Mapping[str, Any]], vectors: npt.NDArray[np.float32] | None = None
+    config: Mapping[str, Mapping[str, Any]],
+    vectors: npt.NDArray[np.float32] | None = None,
+    users: pa.Table | None = None,
 ) -> dict[str, Member]:
     """The enabled retrievers of `config`, by name, in name order.
 
     An entry reads `{enabled: true, kind: ease, k_seen: 100, k_unseen: 150, params: {...}}`; `kind`
     defaults to the entry's own name, `enabled` to true. Raises ValueError on an unknown kind, an
-    unknown key or an unknown parameter. `vectors` (by item code) are what kind `content` works on;
-    without them retrievers of that kind are left out.
+    unknown key or an unknown parameter. `vectors` (by item code) are what kind `content` works on,
+    `users` (the staged table) what `segment_popularity` does; without them retrievers of that kind
+    are left out.
     """
     out: dict[str, Member] = {}
     for name in sorted(config):
@@ -127,6 +132,15 @@ def members(
             if vectors is None:
                 continue
             params["vectors"] = vectors
+        if kind == "segment_popularity":
+            if users is None:
+                continue
+            params["traits"] = (
+                users.select(["user_id", "attributes"])
+                .to_pandas()
+                .set_index("user_id")["attributes"]
+            )
+            params["attributes"] = tuple(params.get("attributes", ()))
         try:
             retriever = KINDS[kind](**params)
         except TypeError as error:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recsys_assets.retrieval import candidates, registry
@@ -97,6 +98,13 @@ def test_a_misspelt_parameter_is_refused() -> None:
         registry.members({"ease": {"params": {"lamda": 1}}})
     with pytest.raises(ValueError, match="unknown keys"):
         registry.members({"ease": {"depth": 1}})
+
+
+def test_a_retriever_is_left_out_where_what_it_works_on_is_not_given() -> None:
+    config: dict[str, dict[str, object]] = {"content": {}, "segment_popularity": {}, "ease": {}}
+    assert list(registry.members(config)) == ["ease"]
+    traits = pa.table({"user_id": ["u"], "attributes": ["{}"]})
+    assert list(registry.members(config, vectors(), traits)) == sorted(config)
 
 
 def test_recall_and_unique_contribution_by_hand() -> None:

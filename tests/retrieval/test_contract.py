@@ -8,6 +8,7 @@ from recsys_assets.retrieval import registry
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted, hidden_items, top_k
 from recsys_assets.retrieval.neighbours import NextItem
+from recsys_assets.retrieval.popularity import SegmentPopularity
 from recsys_assets.retrieval.registry import KINDS
 
 AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
@@ -63,6 +64,9 @@ PARAMS: dict[str, dict[str, object]] = {
     "als": {"factors": 6},
     "bpr": {"factors": 6, "iterations": 5},
     "content": {"vectors": vectors()},
+    "segment_popularity": {
+        "traits": pd.Series({f"u{n:02d}": f'{{"age": "{n % 2}"}}' for n in range(18)})
+    },
     "similar_items": {"min_support": 1},
     "next_item": {"min_support": 1.0},
     "ease": {"side": {"category_3": 0.3, "store": 0.2}, "trend": 0.5, "popularity": 0.1},
@@ -216,6 +220,22 @@ def test_top_k_equals_a_full_sort_with_ties_by_code(width: int, k: int) -> None:
         full = np.lexsort((codes, -scores[row]))
         expected = full[scores[row][full] > 0][:k]
         assert columns[rows == row].tolist() == expected.tolist()
+
+
+def test_a_trait_is_popular_among_those_who_share_it() -> None:
+    log = graded(
+        [(u, i, 1.0, u) for u, i in (("a", "i00"), ("b", "i01"), ("b", "i01"), ("c", "i00"))]
+    )
+    traits = pd.Series({"a": '{"age": "20", "plan": ""}', "b": '{"age": "60", "plan": "x"}'})
+    plain = {"half_life": 1e9, "shrink": 2.0}
+    model = SegmentPopularity(traits, **plain).fit(log)
+    # Of the takings half are of i00: twice 1/2 is added to a trait's own takings.
+    expected = [[(1 + 1) / 3, 1 / 3], [1 / 4, (2 + 1) / 4], [1 / 2, 1 / 2], [1 / 2, 1 / 2]]
+    assert model.scores(everybody(log)) == pytest.approx(np.array(expected), abs=1e-6)
+    aged = SegmentPopularity(traits, attributes=("plan",), **plain).fit(log)
+    assert aged.scores(np.array([0, 1]))[0] == pytest.approx([1 / 2, 1 / 2]), "no plan, no segment"
+    with pytest.raises(ValueError, match=r"no user has the attributes \['sex'\]; known: \['age', "):
+        SegmentPopularity(traits, attributes=("sex", "age")).fit(log)
 
 
 def test_steps_are_counted_per_user_and_loose_events_stand_alone() -> None:
