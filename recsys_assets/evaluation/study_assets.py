@@ -32,11 +32,16 @@ from recsys_assets.ranking.features import features_of_users
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
-from recsys_assets.retrieval.assets import retriever_config
 
 GROUP = "studies"
 _LINES = 6
 """How many models a picture over cutoffs shows: the best in the mean."""
+
+
+def _retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
+    if not shop.retrieval:
+        return registry.defaults(shop.repeats)
+    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
 
 
 def _first_event(interactions: Snapshot) -> pd.Timestamp:
@@ -96,7 +101,7 @@ def scoreboard_cutoffs(
         promotions=raw_promotions.paths(),
         catalogue=items.to_arrow(),
         known_at=lambda moment: interactions_as_of(interactions, moment),
-        members=registry.members(retriever_config(shop), vectors.matrix, users.to_arrow()),
+        members=registry.members(_retriever_config(shop), vectors.matrix, users.to_arrow()),
         recipe=Recipe.read(shop.ranker, shop.seed),
         cutoffs=shop.cutoffs,
         seed=shop.seed,
