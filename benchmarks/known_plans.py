@@ -23,7 +23,7 @@ from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.evaluation.held_out import relevant_pairs, top
 from recsys_assets.ranking import features, ranker, training
 from recsys_assets.ranking.recipe import Recipe, tasks_of
-from recsys_assets.ranking.scoring import score_column, score_or_fuse
+from recsys_assets.ranking.scoring import candidate_history, score_column, score_or_fuse
 from recsys_assets.retrieval.hidden import hidden_at
 from recsys_assets.retrieval.learners import learners
 
@@ -104,14 +104,7 @@ class Finished:
         }
         del frame
         tables, proposed = self.grains(self.as_of, promotions), self.table("candidates", self.as_of)
-        history = self.warehouse.query(
-            "ranking/candidate_history",
-            {
-                "candidates": proposed.select(["user_id", "item_id"]),
-                "user_item_features": tables["user_item_features"],
-            },
-        )
-        seen = history["seen"].to_numpy()
+        seen = candidate_history(self.warehouse, proposed, tables)["seen"].to_numpy()
         scores = score_or_fuse(self.warehouse, models, proposed, self.items, tables, seen)
         pairs = proposed.select(["user_id", "item_id"]).to_pandas()
         relevant = relevant_pairs(

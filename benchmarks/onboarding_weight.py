@@ -31,10 +31,9 @@ from recsys_assets.core.metrics import paired_bootstrap, per_user_metrics, seede
 from recsys_assets.onboarding import questions
 from recsys_assets.onboarding.shelf import Shelf
 from recsys_assets.ranking import features, ranker
-from recsys_assets.ranking.scoring import score_or_fuse
+from recsys_assets.ranking.scoring import candidate_history, score_or_fuse
 from recsys_assets.ranking.stated import behaviour_weight, blend
 from recsys_assets.retrieval import candidates, registry
-from recsys_assets.retrieval.assets import retriever_config
 from recsys_assets.retrieval.contract import EventLog
 
 GRID = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -78,7 +77,9 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
     kept = pa.Table.from_pandas(known[remembered(known, group)], preserve_index=False)
     items = lake.served("items")
     vectors = item_vectors(items, lake.served("item_texts"), lake.served("text_embeddings"))
-    chosen = registry.members(retriever_config(shop), vectors.matrix, lake.read("users").to_arrow())
+    chosen = registry.members(
+        registry.configured(shop), vectors.matrix, lake.read("users").to_arrow()
+    )
     log = EventLog.from_frames(kept, items.to_arrow(), as_of)
     fitted = registry.fit(log, chosen, shop.seed)
     print("fitted", flush=True)
@@ -95,13 +96,7 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
         f"score_{task}": ranker.RankerModel.from_json(text)
         for task, text in zip(own["task"], own["model"], strict=True)
     }
-    history = warehouse.query(
-        "ranking/candidate_history",
-        {
-            "candidates": proposed.select(["user_id", "item_id"]),
-            "user_item_features": tables["user_item_features"],
-        },
-    )
+    history = candidate_history(warehouse, proposed, tables)
     seen = history["seen"].to_numpy()
     scores = score_or_fuse(warehouse, rankers, proposed, items.paths(), tables, seen)
     pairs = {name: proposed[name] for name in ("user_id", "item_id")}

@@ -77,9 +77,22 @@ def exponent(costs: dict[int, float]) -> float | None:
     return float(np.polyfit(np.log(list(costs)), np.log(list(costs.values())), 1)[0])
 
 
+def _together(steps: dict[str, Step], names: set[str]) -> Step:
+    """What these assets cost, one after the other."""
+    some = [steps[name] for name in names]
+    return Step(
+        seconds=sum(step.all_seconds for step in some),
+        cpu_seconds=sum(step.all_cpu_seconds for step in some),
+        peak_megabytes=max((step.peak_megabytes for step in some), default=0.0),
+    )
+
+
 def growth_table(sizes: dict[int, dict[str, Step]]) -> str:
-    """Seconds of processor and peak megabytes per asset and size, with the exponents."""
+    """Seconds of processor and peak megabytes per asset and size, with the exponents; `together`
+    is what was measured at every size."""
     factors = sorted(sizes)
+    everywhere = set.intersection(*(set(steps) for steps in sizes.values()))
+    sizes = {f: {"together": _together(s, everywhere), **s} for f, s in sizes.items()}
     heading = "".join(f"{f'x{f} s':>9}{'cpu s':>9}{'MB':>8}" for f in factors)
     lines = [f"{'asset':<28}{heading}{'cpu^':>7}{'MB^':>6}"]
     last = sizes[factors[-1]]

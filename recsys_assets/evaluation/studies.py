@@ -24,7 +24,7 @@ from recsys_assets.evaluation.held_out import top
 from recsys_assets.ranking import features, ranker, training
 from recsys_assets.ranking.ranker import RankerModel, RankerSettings
 from recsys_assets.ranking.recipe import Recipe
-from recsys_assets.ranking.scoring import score_or_fuse
+from recsys_assets.ranking.scoring import candidate_history, score_or_fuse
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval import hidden, registry
 from recsys_assets.retrieval.contract import EventLog
@@ -137,13 +137,7 @@ class World:
         """
         log, proposed = self.candidates(as_of, self.everybody)
         tables = self.features(as_of)
-        history = self.warehouse.query(
-            "ranking/candidate_history",
-            {
-                "candidates": proposed.select(["user_id", "item_id"]),
-                "user_item_features": tables["user_item_features"],
-            },
-        )
+        history = candidate_history(self.warehouse, proposed, tables)
         seen = history["seen"].to_numpy()
         scores = score_or_fuse(self.warehouse, models, proposed, self.items, tables, seen)
         kept = {name: history[name] for name in ("seen", "times", "due")}

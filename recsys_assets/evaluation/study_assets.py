@@ -38,12 +38,6 @@ _LINES = 6
 """How many models a picture over cutoffs shows: the best in the mean."""
 
 
-def _retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
-    if not shop.retrieval:
-        return registry.defaults(shop.repeats)
-    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
-
-
 def _first_event(interactions: Snapshot) -> pd.Timestamp:
     times = interactions.to_arrow(["event_time"])["event_time"]
     return pd.Timestamp(pc.min(times).as_py())
@@ -101,7 +95,7 @@ def scoreboard_cutoffs(
         promotions=raw_promotions.paths(),
         catalogue=items.to_arrow(),
         known_at=lambda moment: interactions_as_of(interactions, moment),
-        members=registry.members(_retriever_config(shop), vectors.matrix, users.to_arrow()),
+        members=registry.members(registry.configured(shop), vectors.matrix, users.to_arrow()),
         recipe=Recipe.read(shop.ranker, shop.seed),
         cutoffs=shop.cutoffs,
         seed=shop.seed,

@@ -28,7 +28,12 @@ from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, gates, ranker, reasons, rules, stated, tables, training
 from recsys_assets.ranking.placements import placements, published, rules_of
 from recsys_assets.ranking.recipe import Recipe, tasks_of
-from recsys_assets.ranking.scoring import proposed_by, score_column, score_or_fuse
+from recsys_assets.ranking.scoring import (
+    candidate_history,
+    proposed_by,
+    score_column,
+    score_or_fuse,
+)
 from recsys_assets.retrieval.hidden import hidden_at
 from recsys_assets.retrieval.learners import learners, people_at, units_of_people
 
@@ -423,13 +428,7 @@ def scored_candidates(
                     "materialize rankers"
                 )
         tables_at = _grain_tables(as_of, grains)
-        history = warehouse.query(
-            "ranking/candidate_history",
-            {
-                "candidates": proposed.select(["user_id", "item_id"]),
-                "user_item_features": tables_at["user_item_features"],
-            },
-        )
+        history = candidate_history(warehouse, proposed, tables_at)
         scores = score_or_fuse(
             warehouse, chosen, proposed, items.paths(), tables_at, history["seen"].to_numpy()
         )

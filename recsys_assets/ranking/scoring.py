@@ -16,6 +16,19 @@ from recsys_assets.ranking.features import query_codes, retriever_features, retr
 from recsys_assets.ranking.ranker import RankerModel, Task, in_task, score, score_candidates
 
 
+def candidate_history(
+    warehouse: Warehouse, candidates: pa.Table, feature_tables: Mapping[str, pa.Table]
+) -> pa.Table:
+    """What the user did before with each candidate row: `seen`, `times` and `due`."""
+    return warehouse.query(
+        "ranking/candidate_history",
+        {
+            "candidates": candidates.select(["user_id", "item_id"]),
+            "user_item_features": feature_tables["user_item_features"],
+        },
+    )
+
+
 def score_or_fuse(
     warehouse: Warehouse,
     models: Mapping[str, RankerModel],

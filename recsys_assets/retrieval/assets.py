@@ -43,13 +43,6 @@ ALS = "als"
 """Name of the one retriever whose vectors are stored as an asset and shared."""
 
 
-def retriever_config(shop: Shop) -> dict[str, dict[str, object]]:
-    """The retrieval section of the shop file, or the default set, as the registry reads it."""
-    if not shop.retrieval:
-        return registry.defaults(shop.repeats)
-    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
-
-
 def _factors_are_sound(candidate: Snapshot) -> Iterator[Failure]:
     for part in candidate.parts:
         table = candidate.to_arrow(["kind", "vector"], part)
@@ -61,7 +54,7 @@ def _factors_are_sound(candidate: Snapshot) -> Iterator[Failure]:
 
 
 def _als(shop: Shop) -> Als:
-    member = registry.members(retriever_config(shop)).get(ALS)
+    member = registry.members(registry.configured(shop)).get(ALS)
     model = member.retriever if member else Als()
     if not isinstance(model, Als):
         raise LakeError("retrieval.als must be of kind als: its vectors are an asset of their own")
@@ -179,7 +172,7 @@ def _candidates_know_nothing_later(
     ids = people_at(as_of, users, cutoffs, shop)
     some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
     vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(retriever_config(shop), vectors.matrix, users.to_arrow())
+    chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
     log = event_log(cut_off(interactions, as_of), items, as_of)
     fitted = fit_members(log, chosen, als_factors, shop.seed)
     with indexed(project, log, fitted, chosen) as ready:
@@ -269,7 +262,7 @@ def candidates(
     cutoff that only teaches is asked for the users whom its window is learned from.
     """
     vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(retriever_config(shop), vectors.matrix, users.to_arrow())
+    chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
 
     def generate(as_of: pd.Timestamp) -> pa.Table:
         log = event_log(interactions, items, as_of)
@@ -331,7 +324,7 @@ def hidden_candidates(
     ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
     catalogue = items.to_arrow()
     vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(retriever_config(shop), vectors.matrix, users.to_arrow())
+    chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
 
     def propose(as_of: pd.Timestamp) -> pa.Table:
         known = interactions_as_of(interactions, as_of, list(EVENT_COLUMNS))

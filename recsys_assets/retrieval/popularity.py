@@ -77,7 +77,6 @@ class StorePopularity:
         known = store >= 0
         fade = np.exp2(-log.day[rows] / self.half_life)
         faded = np.bincount(log.column[rows], weights=fade, minlength=log.n_warm)
-        overall = faded / max(float(faded.sum()), 1e-12)
         counts = sparse.csr_matrix(
             (fade[known], (store[known], log.column[rows][known])),
             shape=(n_stores + 1, log.n_warm),
@@ -89,7 +88,7 @@ class StorePopularity:
             shape=(log.n_users + 1, n_stores + 1),
         )
         visits.sum_duplicates()
-        return FittedGroupPopularity.of(visits, counts, overall, self.shrink)
+        return FittedGroupPopularity.of(visits, counts, faded, self.shrink)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class SegmentPopularity:
         held = [
             (row, f"{name}={value}")
             for row, traits in enumerate(found)
-            for name, value in sorted(traits.items())
+            for name, value in traits.items()
             if value not in (None, "") and name in (self.attributes or known)
         ]
         code, names = pd.factorize(np.array([trait for _, trait in held], dtype=object), sort=True)
@@ -130,8 +129,7 @@ class SegmentPopularity:
         has = of_text[np.append(texts.get_indexer(self.traits.reindex(log.users)), -1)]
         taken = log.matrix(self.half_life).astype(np.float64)
         faded = np.asarray(taken.sum(axis=0)).ravel()
-        overall = faded / max(float(faded.sum()), 1e-12)
-        return FittedGroupPopularity.of(has, (has.T @ taken).tocsr(), overall, self.shrink)
+        return FittedGroupPopularity.of(has, (has.T @ taken).tocsr(), faded, self.shrink)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +145,14 @@ class FittedGroupPopularity:
 
     @staticmethod
     def of(
-        belongs: sparse.csr_matrix, counts: sparse.csr_matrix, overall: FloatArray, shrink: float
+        belongs: sparse.csr_matrix,
+        counts: sparse.csr_matrix,
+        faded: IntArray | FloatArray,
+        shrink: float,
     ) -> "FittedGroupPopularity":
         """`belongs`: [users, groups], how much a user is of a group, of any sum; `counts`: [groups,
-        columns] takings; `overall`: share of each column in all takings."""
+        columns] takings; `faded`: everybody's takings of each column."""
+        overall = faded / max(float(faded.sum()), 1e-12)
         total = np.asarray(counts.sum(axis=1)).ravel() + shrink
         seen = np.asarray(belongs.sum(axis=1)).ravel()
         shares = sparse.diags(1.0 / np.maximum(seen, 1e-12)) @ belongs

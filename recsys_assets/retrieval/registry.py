@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_assets.core.config import Shop
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted, Retriever
@@ -79,6 +80,13 @@ _WHERE_THINGS_DO_NOT: dict[str, dict[str, Any]] = {
 def defaults(repeats: bool) -> dict[str, dict[str, Any]]:
     """The retrievers of a shop that configures none, for goods that are taken again or once."""
     return _EVERY_SHOP | (_WHERE_THINGS_REPEAT if repeats else _WHERE_THINGS_DO_NOT)
+
+
+def configured(shop: Shop) -> dict[str, dict[str, Any]]:
+    """The retrieval section of the shop file, or the default set, as `members` reads it."""
+    if not shop.retrieval:
+        return defaults(shop.repeats)
+    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
 
 
 @dataclass(frozen=True)
