@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import larger_shop
-from benchmarks.steps import Step, scoring_rate
+from benchmarks.steps import Step, scoring_rate, write
 
 LEAST_SECONDS = 1.0
 """An asset that takes less at the smallest size has no exponent worth telling."""
@@ -29,7 +29,8 @@ LEAST_SECONDS = 1.0
 def measure(folder: Path, factor: int, until: str | None, minutes: float | None) -> str:
     """Run one size, as far as it comes within its time; how it ended. Numbers go to x<factor>.json.
 
-    `minutes` None = no limit. A run that was stopped leaves what it had finished.
+    `minutes` None = no limit. A run that was stopped leaves what it had finished, and the next one
+    goes on from there: what it finds unchanged keeps the numbers of when it was made.
     """
     place = folder / f"x{factor}"
     shop = place / "shop.yaml"
@@ -52,10 +53,12 @@ def measure(folder: Path, factor: int, until: str | None, minutes: float | None)
             os.killpg(run.pid, signal.SIGTERM)
             run.wait()
     numbers = folder / f"x{factor}.json"
+    before = _steps(numbers) if numbers.exists() else {}
     reading = [sys.executable, "-W", "ignore", "-m", "benchmarks.steps", "--json", numbers]
     read = subprocess.run(reading, env=environment, check=False, stdout=subprocess.DEVNULL)
     if read.returncode:
         return f"nothing was measured: {ended}"
+    write(merged(before, _steps(numbers)), numbers)
     (folder / f"x{factor}.end").write_text(ended, encoding="utf-8")
     return ended
 
@@ -63,11 +66,19 @@ def measure(folder: Path, factor: int, until: str | None, minutes: float | None)
 def measured(folder: Path) -> dict[int, dict[str, Step]]:
     """Factor -> asset -> what it cost, of every size that was run."""
     return {
-        int(file.stem[1:]): {
-            name: Step(**step) for name, step in json.loads(file.read_text("utf-8")).items()
-        }
+        int(file.stem[1:]): _steps(file)
         for file in sorted(folder.glob("x*.json"), key=lambda path: int(path.stem[1:]))
     }
+
+
+def _steps(file: Path) -> dict[str, Step]:
+    return {name: Step(**step) for name, step in json.loads(file.read_text("utf-8")).items()}
+
+
+def merged(before: dict[str, Step], now: dict[str, Step]) -> dict[str, Step]:
+    """What was measured in several goes: of an asset that was not made again, when it was made."""
+    made = {name: before.get(name, step) if step.reused else step for name, step in now.items()}
+    return {**before, **made}
 
 
 def exponent(costs: dict[int, float]) -> float | None:

@@ -116,6 +116,12 @@ def scoring_rate(steps: dict[str, Step]) -> str:
     )
 
 
+def write(steps: dict[str, Step], file: Path) -> None:
+    """As JSON: asset -> its numbers."""
+    text = json.dumps({name: asdict(step) for name, step in steps.items()}, indent=1)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -126,8 +132,7 @@ def main() -> None:
     print(table(steps))
     print(scoring_rate(steps))
     if given.json:
-        text = json.dumps({name: asdict(step) for name, step in steps.items()}, indent=1)
-        given.json.write_text(text + "\n", encoding="utf-8")
+        write(steps, given.json)
 
 
 if __name__ == "__main__":

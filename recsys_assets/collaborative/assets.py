@@ -7,7 +7,7 @@ import pandas as pd
 from recsys_assets.collaborative import item_lists, tables
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
-from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.cutoffs import cutoff_of, visits_as_of
 from recsys_assets.core.lake import LakeError, Snapshot
 from recsys_assets.core.quality import Failure
 
@@ -15,11 +15,11 @@ GROUP = "collaborative"
 
 
 def live_interactions(interactions: Snapshot, cutoffs: Snapshot) -> pd.DataFrame:
-    """Everything known at the live cutoff."""
+    """What was taken before the live cutoff, when and on which visit."""
     as_of = cutoff_of(cutoffs, "live")
     if as_of is None:
         raise LakeError("there is no live cutoff: the data hold no complete day")
-    return interactions_as_of(interactions, as_of).to_pandas()
+    return visits_as_of(interactions, as_of)
 
 
 def _no_item_is_its_own_twin(candidate: Snapshot, items: Snapshot) -> Iterator[Failure]:

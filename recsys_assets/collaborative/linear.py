@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from recsys_assets.core.products import dense_product
 from recsys_assets.core.threads import one_thread
 
 Floats = npt.NDArray[np.float32]
@@ -150,8 +151,10 @@ def _gram(
     by_column = rows.T.tocsr()
     side_by_column = None if side is None else side.T.tocsr()
     for start in range(0, rows.shape[0], _BLOCK):
-        out[start : start + _BLOCK] = (rows[start : start + _BLOCK] @ by_column).toarray()
+        out[start : start + _BLOCK] = dense_product(rows[start : start + _BLOCK], by_column)
         if side is not None:
-            out[start : start + _BLOCK] += (side[start : start + _BLOCK] @ side_by_column).toarray()
+            out[start : start + _BLOCK] += dense_product(
+                side[start : start + _BLOCK], side_by_column
+            )
     out[np.diag_indices(len(out))] += regularization
     return out

@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from recsys_assets.core.products import dense_product
+
 Ints = npt.NDArray[np.integer]
 
 
@@ -52,51 +54,56 @@ def bm25_weighted(matrix: sparse.csr_matrix, k1: float = 1.2, b: float = 0.75) -
     return out
 
 
-def nearest_rows(
-    matrix: sparse.csr_matrix,
-    k: int,
-    distance: str = "cosine",
-    reference: Ints | None = None,
-    block: int = 512,
-) -> sparse.csr_matrix:
-    """The `k` nearest other rows of each row: [n_rows, n_rows], similarity > 0 as value.
+@dataclass(frozen=True, eq=False)
+class NearestRows:
+    """Finds the `k` nearest other rows of some rows of a sparse matrix; exact.
 
-    "cosine" similarity, or "euclidean" giving 1 / (1 + distance). Only rows in `reference` (sorted)
-    can be neighbours; rows without entries have and are none. Ties go to the smaller row number.
+    "cosine" similarity, or "euclidean" giving 1 / (1 + distance). Only rows in `pool` (sorted) can
+    be neighbours; rows without entries have and are none. Ties go to the smaller row number. They
+    are found when asked for: of many rows, only a few may ever be asked about.
     """
-    n_rows = matrix.shape[0]
-    rows = normalized(matrix) if distance == "cosine" else matrix.astype(np.float64).tocsr()
-    filled = np.diff(rows.indptr) > 0
-    pool = np.flatnonzero(filled) if reference is None else reference[filled[reference]]
-    pool_by_item = rows[pool].T.tocsr()
-    square = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
-    k = min(k, len(pool))
-    out_row: list[Ints] = []
-    out_column: list[Ints] = []
-    out_value: list[npt.NDArray[np.float64]] = []
-    for start in range(0, n_rows if k else 0, block):
-        some = rows[start : start + block]
-        value = (some @ pool_by_item).toarray()
-        if distance == "euclidean":
-            gap = square[start : start + block, None] + square[pool] - 2.0 * value
+
+    rows: sparse.csr_matrix
+    pool: Ints
+    pool_by_item: sparse.csr_matrix
+    square: npt.NDArray[np.float64]
+    k: int
+    distance: str
+
+    @classmethod
+    def among(
+        cls,
+        matrix: sparse.csr_matrix,
+        k: int,
+        distance: str = "cosine",
+        reference: Ints | None = None,
+    ) -> "NearestRows":
+        """`reference`: the rows that can be neighbours, sorted; all if None."""
+        rows = normalized(matrix) if distance == "cosine" else matrix.astype(np.float64).tocsr()
+        filled = np.diff(rows.indptr) > 0
+        pool = np.flatnonzero(filled) if reference is None else reference[filled[reference]]
+        square = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
+        return cls(rows, pool, rows[pool].T.tocsr(), square, min(k, len(pool)), distance)
+
+    def of(self, asked: Ints) -> sparse.csr_matrix:
+        """[len(asked), n_rows] with the similarity (> 0) of each one's nearest, columns sorted."""
+        shape = (len(asked), self.rows.shape[0])
+        if not self.k:
+            return sparse.csr_matrix(shape)
+        some = self.rows[asked]
+        value = dense_product(some, self.pool_by_item)
+        if self.distance == "euclidean":
+            gap = self.square[asked, None] + self.square[self.pool] - 2.0 * value
             value = 1.0 / (1.0 + np.sqrt(np.maximum(gap, 0.0)))
-        value[~filled[start : start + block]] = 0.0
-        place = np.searchsorted(pool, np.arange(start, start + some.shape[0]))
-        own = place < len(pool)
-        own[own] = pool[place[own]] == start + np.flatnonzero(own)
+        value[np.diff(some.indptr) == 0] = 0.0
+        place = np.searchsorted(self.pool, asked)
+        own = place < len(self.pool)
+        own[own] = self.pool[place[own]] == asked[own]
         value[np.flatnonzero(own), place[own]] = 0.0
-        best = _largest(value, k)
+        best = _largest(value, self.k)
         taken = np.take_along_axis(value, best, axis=1)
         at, which = np.nonzero(taken > 0)
-        out_row.append(at + start)
-        out_column.append(pool[best[at, which]])
-        out_value.append(taken[at, which])
-    if not out_row:
-        return sparse.csr_matrix((n_rows, n_rows))
-    return sparse.csr_matrix(
-        (np.concatenate(out_value), (np.concatenate(out_row), np.concatenate(out_column))),
-        shape=(n_rows, n_rows),
-    )
+        return sparse.csr_matrix((taken[at, which], (at, self.pool[best[at, which]])), shape=shape)
 
 
 def _largest(values: npt.NDArray[np.floating], k: int) -> Ints:
@@ -153,7 +160,7 @@ def item_neighbours(
     links: list[sparse.csr_matrix] = []
     supports: list[sparse.csr_matrix] = []
     for start in range(0, len(columns) if keep else 0, block):
-        value = (by_item[start : start + block] @ by_user).toarray()
+        value = dense_product(by_item[start : start + block], by_user)
         here = np.arange(len(value))
         value[here, here + start] = 0.0
         best = _largest(value, keep)

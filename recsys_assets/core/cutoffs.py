@@ -23,6 +23,9 @@ from recsys_assets.core.threads import side_by_side
 
 Result = TypeVar("Result")
 
+VISITS = ["user_id", "item_id", "event_time", "session_id", "counts_as_taken"]
+"""What lists and reasons are counted from; a log has many more columns."""
+
 SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
 """Why a table is refused that differs when it is made again from a log that was cut (`cut_off`)."""
 
@@ -68,11 +71,17 @@ def proof_cutoff(cutoffs: Snapshot) -> pd.Timestamp | None:
     return complete[0] if complete else None
 
 
+def visits_as_of(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The columns `VISITS` of the events before `as_of`: who took what, when and on which visit."""
+    return interactions_as_of(interactions, as_of, VISITS).to_pandas()
+
+
 def horizon_events(
     interactions: Snapshot, as_of: pd.Timestamp, horizon_end: pd.Timestamp
 ) -> pd.DataFrame:
-    """What happened in [as_of, horizon_end): to measure with, never to learn from."""
-    table = interactions.to_arrow()
+    """The columns `VISITS` of what happened in [as_of, horizon_end): to measure with, never to
+    learn from."""
+    table = interactions.to_arrow(VISITS)
     inside = pc.and_(
         pc.greater_equal(table["event_time"], as_of), pc.less(table["event_time"], horizon_end)
     )

@@ -16,6 +16,7 @@ from recsys_assets.core.cutoffs import (
     horizon_events,
     interactions_as_of,
     taken_pairs,
+    visits_as_of,
 )
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
@@ -152,7 +153,7 @@ def scoreboard(
         as_of = measured_cutoff(cutoffs, labels, target)
         if as_of is None:
             continue
-        known = interactions_as_of(interactions, as_of).to_pandas()
+        known = visits_as_of(interactions, as_of)
         found = {
             task: Task(pairs, first_places(source, task, k))
             for task, pairs in relevant_at(labels, interactions, as_of).items()
@@ -229,7 +230,7 @@ def item_list_metrics(
     as_of = measured_cutoff(cutoffs, labels, "evaluate")
     if as_of is None:
         return no_rows(tables.ITEM_LIST_METRICS)
-    known = interactions_as_of(interactions, as_of).to_pandas()
+    known = visits_as_of(interactions, as_of)
     table = measure_item_lists(
         known,
         horizon_events(interactions, as_of, as_of + pd.Timedelta(days=shop.cutoffs.horizon_days)),

@@ -76,15 +76,17 @@ def relevant_pairs(
 class Cutoff:
     """What the lists of one cutoff are made from, for `people` (user ids).
 
-    `known` are the events before the cutoff, `log` the same as codes; `candidates` and `scored` are
-    the rows of that cutoff, row by row the same pairs. `factors`, `neighbours` and `blend_parts`
-    give what is fitted on `log`, when a list needs it; what is absent has no lists.
+    `known` are the visits before the cutoff, `log` the same as codes; `scored` are the scored
+    candidates of that cutoff, and `candidates` gives some columns of what `retrievers` said of the
+    same pairs, row by row. `factors`, `neighbours` and `blend_parts` give what is fitted on `log`,
+    when a list needs it; what is absent has no lists.
     """
 
     log: EventLog
     known: pd.DataFrame
     people: pd.Series
-    candidates: pa.Table
+    retrievers: Sequence[str]
+    candidates: Callable[[list[str]], pa.Table]
     scored: pa.Table
     factors: Callable[[], Fitted] | None = None
     neighbours: Callable[[], Fitted] | None = None
@@ -181,20 +183,18 @@ def baseline_lists(cutoff: Cutoff, k: int) -> Lists:
 
 def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
     """Each retriever alone: its own list, for `new` and `again` the part of it that is so."""
-    candidates = cutoff.candidates
-    mine = pc.is_in(candidates["user_id"], value_set=pa.array(cutoff.people, pa.string()))
+    pairs = cutoff.candidates(["user_id", "item_id"])
+    mine = pc.is_in(pairs["user_id"], value_set=pa.array(cutoff.people, pa.string()))
     wanted = mine.to_numpy(zero_copy_only=False)
     seen = cutoff.scored["seen"].to_numpy(zero_copy_only=False)
-    cold = ~pc.is_in(candidates["item_id"], value_set=pa.array(cutoff.warm, pa.string())).to_numpy(
+    cold = ~pc.is_in(pairs["item_id"], value_set=pa.array(cutoff.warm, pa.string())).to_numpy(
         zero_copy_only=False
     )
-    user = query_codes(candidates["user_id"])
-    for column in candidates.column_names:
-        if not column.startswith("rank_"):
-            continue
-        name = column.removeprefix("rank_")
-        listed = pc.is_valid(candidates[column]).to_numpy(zero_copy_only=False) & wanted
-        score = candidates[f"score_{name}"].to_numpy()
+    user = query_codes(pairs["user_id"])
+    for name in cutoff.retrievers:
+        said = cutoff.candidates([f"rank_{name}", f"score_{name}"])
+        listed = pc.is_valid(said[f"rank_{name}"]).to_numpy(zero_copy_only=False) & wanted
+        score = said[f"score_{name}"].to_numpy()
         chosen_for = {
             "all": listed,
             "new": listed & ~seen,
@@ -207,7 +207,7 @@ def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
             place = position_in_run(user[order])
             order, place = order[place < k], place[place < k]
             if len(order):
-                lists = candidates.select(["user_id", "item_id"]).take(pa.array(order)).to_pandas()
+                lists = pairs.take(pa.array(order)).to_pandas()
                 yield (
                     task,
                     RETRIEVER + name,

@@ -15,7 +15,7 @@ from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import at_cutoff, cutoff_of, interactions_as_of
+from recsys_assets.core.cutoffs import at_cutoff, cutoff_of, visits_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.tables import Table
 from recsys_assets.core.vectors import ItemVectors
@@ -35,6 +35,7 @@ from recsys_assets.evaluation.reading import (
 )
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import rules
+from recsys_assets.ranking.features import retrievers_of
 from recsys_assets.ranking.placements import (
     PLACEMENT_OF_TASK,
     competing,
@@ -50,8 +51,6 @@ from recsys_assets.retrieval.neighbours import SimilarItems
 from recsys_assets.retrieval.popularity import Popularity
 
 GROUP = "evaluation"
-COUNTED = ["user_id", "item_id", "event_time", "counts_as_taken"]
-"""What the counting baselines look at."""
 DEPTH = 100
 """Length of the lists of the evaluate target, which anybody may recompute the metrics from."""
 
@@ -144,10 +143,13 @@ def _cutoff(
 
     return held_out.Cutoff(
         log=log,
-        known=interactions_as_of(interactions, as_of, COUNTED).to_pandas(),
+        known=visits_as_of(interactions, as_of),
         people=people,
-        candidates=candidates.to_arrow(part=part),
-        scored=scored_candidates.to_arrow(part=part),
+        retrievers=retrievers_of(candidates.columns),
+        candidates=lambda columns: candidates.to_arrow(columns, part),
+        scored=scored_candidates.to_arrow(
+            [c for c in scored_candidates.columns if c != "retrievers"], part
+        ),
         factors=lambda: _factors_at(als_factors, log),
         neighbours=neighbour_model,
         blend_parts=blend_parts,

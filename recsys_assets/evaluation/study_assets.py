@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.blocks import rows_of, tables_of
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of, visits_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import bootstrap, paired_bootstrap
 from recsys_assets.core.threads import side_by_side
@@ -28,7 +29,7 @@ from recsys_assets.evaluation import held_out, studies, tables, tuning
 from recsys_assets.evaluation.reading import tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
-from recsys_assets.ranking.features import features_of_users
+from recsys_assets.ranking.features import join_features, retrievers_of
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
@@ -132,10 +133,16 @@ def _measured_at(
     warm = pd.Index(log.items[log.columns[: log.n_warm]])
     relevant = held_out.relevant_pairs(labels, as_of, warm)
     people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
-    known = interactions_as_of(interactions, as_of).to_pandas()
+    known = visits_as_of(interactions, as_of)
     tasks = tasks_of(shop)
     cutoff = held_out.Cutoff(
-        log=log, known=known, people=people, candidates=proposed, scored=scored, tasks=tasks
+        log=log,
+        known=known,
+        people=people,
+        retrievers=retrievers_of(proposed.column_names),
+        candidates=proposed.select,
+        scored=scored,
+        tasks=tasks,
     )
     k, rows = shop.evaluation.k, scored.to_pandas()
     lists = [
@@ -207,11 +214,10 @@ def _tune_sample(
     rows = labels.to_pandas(part=part)
     users = studies.sample_users(list(rows["user_id"].unique()), shop.studies.users, shop.seed)
     relevant = held_out.relevant_pairs(rows[rows["user_id"].isin(users)], as_of, pd.Index([]))
-    proposed = candidates.to_arrow(part=part)
-    tables_at = {name: s.to_arrow(part=part) for name, s in grains.items()}
+    proposed, tables_at = rows_of(candidates, part, users), tables_of(grains, part, users)
     return studies.TuneSample(
         windows=[training_rows.to_arrow(part=part_name(w)) for w in moments],
-        rows=features_of_users(warehouse, users, proposed, items.paths(), tables_at),
+        rows=join_features(warehouse, proposed, items.paths(), tables_at),
         relevant=relevant,
         k=shop.evaluation.k,
     )

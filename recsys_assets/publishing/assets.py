@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, Report, table_asset
+from recsys_assets.core.blocks import rows_of, tables_of
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
@@ -30,7 +31,7 @@ from recsys_assets.publishing.releases import (
 )
 from recsys_assets.publishing.verdict import judge
 from recsys_assets.ranking import ranker
-from recsys_assets.ranking.features import features_of_users
+from recsys_assets.ranking.features import join_features
 from recsys_assets.ranking.placements import placements
 
 GROUP = "publishing"
@@ -323,9 +324,9 @@ def drift(
 
     def looked_at(part: str) -> dict[str, dict[str, np.ndarray]]:
         """Features and scores of the candidates of a sample of users."""
-        proposed = candidates.to_arrow(part=part)
-        tables_at = {name: grain.to_arrow(part=part) for name, grain in grains.items()}
-        frame = features_of_users(warehouse, people[part], proposed, items.paths(), tables_at)
+        proposed = rows_of(candidates, part, people[part])
+        tables_at = tables_of(grains, part, people[part])
+        frame = join_features(warehouse, proposed, items.paths(), tables_at)
         scores = {
             name: ranker.score(model, _of_task(frame, model.task)).astype(float)
             for name, model in models.items()

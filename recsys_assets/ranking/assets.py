@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.blocks import rows_of, tables_of, user_blocks
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
     at_cutoff,
@@ -17,10 +18,10 @@ from recsys_assets.core.cutoffs import (
     cutoff_of,
     cutoff_units,
     cutoffs_of,
-    interactions_as_of,
     rows_digest,
     serving_cutoff,
     taken_pairs,
+    visits_as_of,
 )
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
@@ -40,6 +41,9 @@ from recsys_assets.retrieval.learners import learners, people_at, units_of_peopl
 GROUP = "ranking"
 CURVE_USERS = 300
 """How many users of an unseen window the learning curve is measured on."""
+
+SCORED_TOGETHER = 2_000_000
+"""How many candidates are in memory with what is known about their users, at most."""
 
 FALLBACK = 1_000
 """How many popular items stand ready for lists that the candidates cannot fill."""
@@ -169,10 +173,6 @@ def _grain(name: str) -> GatedAsset:
 GRAINS = [_grain(name) for name in features.FEATURE_TABLES]
 
 
-def _grain_tables(as_of: pd.Timestamp, grains: dict[str, Snapshot]) -> dict[str, pa.Table]:
-    return {name: s.to_arrow(part=part_name(as_of)) for name, s in grains.items()}
-
-
 @table_asset(
     tables.TRAINING_ROWS,
     group=GROUP,
@@ -223,9 +223,9 @@ def training_rows(
         taught = learners(everybody, as_of, shop.cutoffs, shop.seed)
         shown, tables_at = training.hide(
             warehouse,
-            features.rows_of_users(candidates.to_arrow(part=part), taught),
+            rows_of(candidates, part, taught),
             items.paths(),
-            features.tables_of_users(_grain_tables(as_of, grains), taught),
+            tables_of(grains, part, taught),
             user_item_days=user_item_days.to_arrow(part=part),
             promotions=raw_promotions.paths(),
             hidden=list(hidden_at(catalogue, as_of, shop.seed)),
@@ -418,46 +418,48 @@ def scored_candidates(
             )
             for line in own.to_dict("records")
         }
-        proposed = candidates.to_arrow(part=part_name(as_of))
+        names = features.feature_names(candidates.columns)
         for line in own.to_dict("records"):
             model = chosen[score_column(line["task"], line["seed"], served)]
-            names = features.feature_names(proposed.column_names)
             for fault in ranker.spec_faults(model, line["feature_spec"], names):
                 raise LakeError(
                     f"the ranker {target}/{line['task']} cannot score these candidates: {fault}; "
                     "materialize rankers"
                 )
-        tables_at = _grain_tables(as_of, grains)
-        history = candidate_history(warehouse, proposed, tables_at)
-        scores = score_or_fuse(
-            warehouse, chosen, proposed, items.paths(), tables_at, history["seen"].to_numpy()
-        )
-        report.numbers[f"{target} rows"] = proposed.num_rows
+        part, scored = part_name(as_of), []
+        for people in user_blocks(candidates, part, SCORED_TOGETHER):
+            proposed = rows_of(candidates, part, people)
+            tables_at = tables_of(grains, part, people)
+            history = candidate_history(warehouse, proposed, tables_at)
+            scores = score_or_fuse(
+                warehouse, chosen, proposed, items.paths(), tables_at, history["seen"].to_numpy()
+            )
+            absent = sorted(columns - set(scores))
+            scored.append(
+                pa.table(
+                    {
+                        **{k: proposed[k] for k in features.KEYS},
+                        **scores,
+                        **{name: pa.nulls(proposed.num_rows, pa.float32()) for name in absent},
+                        "seen": history["seen"],
+                        "times": history["times"],
+                        "due": history["due"],
+                        "retrievers": proposed_by(proposed),
+                    }
+                )
+            )
+        table = pa.concat_tables(scored)
+        del scored
+        report.numbers[f"{target} rows"] = table.num_rows
         if target == "live":
-            _show_scores(report, scores)
-        yield (
-            part_name(as_of),
-            pa.table(
-                {
-                    **{k: proposed[k] for k in features.KEYS},
-                    **scores,
-                    **{
-                        name: pa.nulls(proposed.num_rows, pa.float32())
-                        for name in sorted(columns - set(scores))
-                    },
-                    "seen": history["seen"],
-                    "times": history["times"],
-                    "due": history["due"],
-                    "retrievers": proposed_by(proposed),
-                }
-            ),
-        )
+            _show_scores(report, table.select(list(scores)))
+        yield part, table
 
 
-def _show_scores(report: Report, scores: dict[str, pa.Array]) -> None:
+def _show_scores(report: Report, scores: pa.Table) -> None:
     from recsys_assets.core import plots
 
-    shown = {name: values.to_numpy(zero_copy_only=False)[::20] for name, values in scores.items()}
+    shown = {name: scores[name].to_numpy()[::20] for name in scores.column_names}
     picture = plots.score_histogram(shown, title="Scores of the live candidates")
     report.plot("score distribution", picture)
 
@@ -541,7 +543,7 @@ def recommendations(
     as_of = serving_cutoff(cutoffs, shop)
     scored = scored_candidates.to_pandas(part=part_name(as_of))
     catalogue = items.to_pandas()
-    known = interactions_as_of(interactions, as_of).to_pandas()
+    known = visits_as_of(interactions, as_of)
     everyone = users.to_pandas(["user_id"])["user_id"]
     taken = taken_pairs(interactions, as_of)
     fallback = fallback_items(known, catalogue, as_of)
@@ -653,7 +655,7 @@ def popular_recommendations(
 ) -> pd.DataFrame:
     """What to show to somebody nobody knows: popular lately, under the same rules."""
     as_of = serving_cutoff(cutoffs, shop)
-    known = interactions_as_of(interactions, as_of).to_pandas()
+    known = visits_as_of(interactions, as_of)
     catalogue = items.to_pandas()
     fallback = fallback_items(known, catalogue, as_of)
     nobody = pd.Series([""], name="user_id")

@@ -315,18 +315,6 @@ def rows_of_users(table: pa.Table, users: Sequence[str]) -> pa.Table:
     return table.filter(pc.is_in(table["user_id"], value_set=pa.array(users, pa.string())))
 
 
-def features_of_users(
-    warehouse: Warehouse,
-    users: Sequence[str],
-    candidates: pa.Table,
-    items: Relation,
-    feature_tables: Mapping[str, pa.Table],
-) -> pa.Table:
-    """`join_features` of all candidates of some users; what is known of others is not joined."""
-    own = tables_of_users(feature_tables, users)
-    return join_features(warehouse, rows_of_users(candidates, users), items, own)
-
-
 def tables_of_users(tables: Mapping[str, pa.Table], users: Sequence[str]) -> dict[str, pa.Table]:
     """Feature tables without the rows of others: what is joined to some users need not be hashed
     for all."""

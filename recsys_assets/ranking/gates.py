@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.core.assets import proved_before
+from recsys_assets.core.blocks import rows_of, tables_of
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
     SAW_THE_FUTURE,
@@ -315,10 +316,8 @@ def features_vary_when_served(
     flat = set(varied)
     moments = {part_name(m) for m in cutoffs_of(cutoffs, targets=True)} - set(learned)
     for part in sorted(moments):
-        rows = candidates.to_arrow(part=part)
-        some = pa.array(_spread(rows["user_id"], PROOF_USERS), pa.string())
-        rows = rows.filter(pc.is_in(rows["user_id"], value_set=some))
-        tables_at = {name: s.to_arrow(part=part) for name, s in grains.items()}
+        some = _spread(candidates.to_arrow(["user_id"], part)["user_id"], PROOF_USERS)
+        rows, tables_at = rows_of(candidates, part, some), tables_of(grains, part, some)
         served = features.join_features(warehouse, rows, items.paths(), tables_at)
         flat &= {n for n in flat if n in served.column_names and _one_value(_floats(served, n))}
         if not flat:

@@ -186,9 +186,9 @@ def _table(
         "user_id": pa.array(ids, pa.string()).take(pa.array(row)),
         "item_id": pa.array(log.items, pa.string()).take(pa.array(item)),
     }
-    for at, name in enumerate(names):
-        score = joined([part[2][at] for part in parts]).astype(np.float32)
-        rank = joined([part[3][at] for part in parts]).astype(np.int32)
+    for name in names:  # what was joined is let go: of many users it is most of the memory
+        score = joined([part[2].pop(0) for part in parts]).astype(np.float32, copy=False)
+        rank = joined([part[3].pop(0) for part in parts]).astype(np.int32, copy=False)
         columns[f"score_{name}"] = pa.array(score, mask=~np.isfinite(score))
         columns[f"rank_{name}"] = pa.array(rank, mask=rank == 0)
     return pa.table(columns)

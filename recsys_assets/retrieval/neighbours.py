@@ -11,14 +11,15 @@ from scipy import sparse
 
 from recsys_assets.collaborative.neighbours import (
     ItemNeighbours,
+    NearestRows,
     bm25_weighted,
     idf_weighted,
     item_neighbours,
-    nearest_rows,
     transitions,
 )
 from recsys_assets.core.arrays import first_of_each
-from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, transposed
+from recsys_assets.core.products import dense_product
+from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,15 @@ class UserNeighbours:
     max_reference: int = 20_000
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedUserNeighbours":
-        """Find neighbours; exact."""
+        """Weigh; exact."""
         x = _flat(log.matrix(self.half_life), self.flatten)
-        nearest = nearest_rows(
+        nearest = NearestRows.among(
             idf_weighted(x, self.idf), self.k, "cosine", recent_users(log, self.max_reference)
         )
-        nearest.data **= self.power
         profile = _flat(log.matrix(self.profile_half_life), self.flatten)
         total = np.maximum(np.asarray(profile.sum(axis=1)).ravel(), 1e-9) ** self.normalize
         profile.data /= np.repeat(total, np.diff(profile.indptr))
-        return FittedUserNeighbours.of(nearest, profile)
+        return FittedUserNeighbours(nearest, self.power, profile.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -67,38 +67,52 @@ class NextBasket:
     half_life: float = 60.0
     max_reference: int = 20_000
 
-    def fit(self, log: EventLog, seed: int = 0) -> "FittedUserNeighbours":
-        """Find neighbours; exact."""
+    def fit(self, log: EventLog, seed: int = 0) -> "FittedNextBasket":
+        """Count; exact."""
         x = log.matrix(self.half_life, "baskets").astype(np.float64)
         baskets = _basket_totals(log, self.half_life)
         x.data /= np.repeat(np.maximum(baskets, 1e-9), np.diff(x.indptr))
-        nearest = nearest_rows(x, self.k, "euclidean", recent_users(log, self.max_reference))
-        nearest.data[:] = (1.0 - self.alpha) / np.repeat(
-            np.maximum(np.diff(nearest.indptr), 1), np.diff(nearest.indptr)
-        )
-        own = np.full(x.shape[0], self.alpha)
-        own[-1] = 0.0
-        mixed = (nearest + sparse.diags(own)).tocsr()
-        return FittedUserNeighbours.of(mixed, x)
+        nearest = NearestRows.among(x, self.k, "euclidean", recent_users(log, self.max_reference))
+        return FittedNextBasket(nearest, self.alpha, x.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
 class FittedUserNeighbours:
-    """Scores are (weights of users) x (profiles of users, stored by item)."""
+    """Scores are (similarity of users ** power) x (their profiles [users, items])."""
 
-    weights: sparse.csr_matrix
+    nearest: NearestRows
+    power: float
     profiles: sparse.csr_matrix
     floor: float = 0.0
 
-    @classmethod
-    def of(cls, weights: sparse.csr_matrix, profiles: sparse.csr_matrix) -> "FittedUserNeighbours":
-        """From weights [users, users] and profiles [users, items]."""
-        return cls(weights.astype(np.float32), profiles.T.tocsr().astype(np.float32))
+    def scores(self, users: IntArray) -> Scores:
+        """See `Fitted.scores`. A user without history scores 0 everywhere."""
+        weights = self.nearest.of(asked_rows(users, self.profiles))
+        weights.data **= self.power
+        return dense_product(weights.astype(np.float32), self.profiles)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedNextBasket:
+    """Scores are `alpha` of the user's own frequencies [users, items] and the rest of the mean of
+    their neighbours'."""
+
+    nearest: NearestRows
+    alpha: float
+    frequencies: sparse.csr_matrix
+    floor: float = 0.0
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""
-        weights = np.ascontiguousarray(self.weights[users].toarray().T)
-        return transposed(self.profiles @ weights)
+        asked = asked_rows(users, self.frequencies)
+        others = self.nearest.of(asked)
+        count = np.diff(others.indptr)
+        others.data[:] = (1.0 - self.alpha) / np.repeat(np.maximum(count, 1), count)
+        known = np.flatnonzero(users >= 0)
+        own = sparse.csr_matrix(
+            (np.full(len(known), self.alpha), (known, asked[known])), shape=others.shape
+        )
+        return dense_product((others + own).tocsr().astype(np.float32), self.frequencies)
 
 
 @dataclass(frozen=True)
@@ -198,7 +212,12 @@ class FittedItemLinks:
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""
-        return np.asarray((self.profiles[users] @ self.links).toarray(), dtype=np.float32)
+        return dense_product(self.profiles[users], self.links).astype(np.float32, copy=False)
+
+
+def asked_rows(users: IntArray, matrix: sparse.csr_matrix) -> IntArray:
+    """The rows of users, where -1 is the last one."""
+    return np.where(users < 0, matrix.shape[0] - 1, users)
 
 
 def recent_users(log: EventLog, limit: int) -> IntArray:

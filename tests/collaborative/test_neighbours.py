@@ -12,7 +12,7 @@ AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
 
 def test_the_nearest_user_is_never_oneself_and_ties_go_to_the_first() -> None:
     x = sparse.csr_matrix(np.array([[1, 0.0], [1, 0], [1, 0], [0, 1], [0, 0]]))
-    nearest = n.nearest_rows(x, 1)
+    nearest = n.NearestRows.among(x, 1).of(np.arange(5))
     assert nearest[0].indices.tolist() == [1]
     assert nearest[1].indices.tolist() == [0]
     assert nearest[3].nnz == 0
@@ -22,16 +22,25 @@ def test_the_nearest_user_is_never_oneself_and_ties_go_to_the_first() -> None:
 
 def test_only_the_reference_can_be_a_neighbour() -> None:
     x = sparse.csr_matrix(np.array([[1, 0.0], [1, 0], [1, 1]]))
-    nearest = n.nearest_rows(x, 2, reference=np.array([2]))
+    nearest = n.NearestRows.among(x, 2, reference=np.array([2])).of(np.arange(3))
     assert nearest[0].indices.tolist() == [2]
     assert nearest[2].nnz == 0
 
 
 def test_euclidean_similarity_falls_with_distance() -> None:
     x = sparse.csr_matrix(np.array([[3.0, 0.1], [0, 4], [3, 1]]))
-    nearest = n.nearest_rows(x, 2, "euclidean").toarray()
+    nearest = n.NearestRows.among(x, 2, "euclidean").of(np.arange(3)).toarray()
     assert nearest[0, 1] == pytest.approx(1 / (1 + np.hypot(3, 3.9)))
     assert nearest[0, 2] > nearest[0, 1]
+
+
+def test_who_is_asked_about_together_changes_nothing() -> None:
+    rng = np.random.default_rng(5)
+    x = sparse.random(60, 20, 0.2, format="csr", random_state=rng)
+    near = n.NearestRows.among(x, 7, reference=np.arange(0, 60, 3))
+    everybody = near.of(np.arange(60)).toarray()
+    asked = np.array([59, 3, 3, 17])
+    assert (near.of(asked).toarray() == everybody[asked]).all()
 
 
 def test_item_neighbours_by_hand() -> None:

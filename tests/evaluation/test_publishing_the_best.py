@@ -7,6 +7,7 @@ import pyarrow as pa
 from recsys_assets.evaluation import held_out
 from recsys_assets.evaluation.policy import choose
 from recsys_assets.evaluation.scoreboard import user_metrics
+from recsys_assets.ranking.features import retrievers_of
 from recsys_assets.ranking.placements import competing, published
 from recsys_assets.retrieval.contract import EventLog
 
@@ -50,8 +51,8 @@ def cutoff() -> held_out.Cutoff:
          "counts_as_taken": True}
     )  # fmt: skip
     return held_out.Cutoff(
-        log=log(), known=known, people=pd.Series(USERS), candidates=candidates, scored=scored,
-        tasks=["all"],
+        log=log(), known=known, people=pd.Series(USERS), scored=scored, tasks=["all"],
+        retrievers=retrievers_of(candidates.column_names), candidates=candidates.select,
     )  # fmt: skip
 
 
