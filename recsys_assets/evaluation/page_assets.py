@@ -392,8 +392,9 @@ def _tuning(source: Snapshot | None) -> page.Section:
         return section
     section.blocks = [
         page.paragraph(
-            "The best settings that were tried on a sample of users of the tune target. Trial 0 is "
-            "as configured. Nothing changes by itself: the asset `tuned_settings` holds the YAML."
+            "The best settings that were tried on a sample of users of the tune target, and what "
+            "they do on other users. Trial 0 is as configured. Proposed is what beats it beyond "
+            "noise there too. Nothing changes by itself: the asset `tuned_settings` holds the YAML."
         )
     ]
     for task, trials in rows.groupby("task", sort=True):
@@ -405,7 +406,11 @@ def _tuning(source: Snapshot | None) -> page.Section:
         ]
         section.blocks += [
             page.heading(f"Task {task}: the best of {len(trials)} trials"),
-            page.plain_table(best[["trial", "ndcg"]].assign(settings=texts)),
+            page.plain_table(
+                best[["trial", "ndcg", "others_ndcg", "is_confirmed"]]
+                .rename(columns={"others_ndcg": "others", "is_confirmed": "proposed"})
+                .assign(settings=texts)
+            ),
         ]
     return section
 

@@ -5,7 +5,7 @@ recommendations or the scoreboard of the main job depend on.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,6 +35,8 @@ from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
 
 GROUP = "studies"
+CONFIRMING = 3
+"""The best setting is looked at on so many times as many users as it was chosen on."""
 _LINES = 6
 """How many models a picture over cutoffs shows: the best in the mean."""
 
@@ -203,8 +205,9 @@ def _tune_sample(
     items: Snapshot,
     interactions: Snapshot,
     grains: dict[str, Snapshot],
+    n: int,
 ) -> studies.TuneSample | None:
-    """A seeded sample of users of the tune target, and the rows its rankers learn from."""
+    """A seeded sample of `n` users of the tune target, and the rows its rankers learn from."""
     as_of = cutoff_of(cutoffs, "tune")
     plan = fits.to_pandas()
     moments = sorted(plan.loc[plan["target"] == "tune", "window_as_of"], reverse=True)
@@ -212,7 +215,7 @@ def _tune_sample(
         return None
     part = part_name(as_of)
     rows = labels.to_pandas(part=part)
-    users = studies.sample_users(list(rows["user_id"].unique()), shop.studies.users, shop.seed)
+    users = studies.sample_users(list(rows["user_id"].unique()), n, shop.seed)
     relevant = held_out.relevant_pairs(rows[rows["user_id"].isin(users)], as_of, pd.Index([]))
     proposed, tables_at = rows_of(candidates, part, users), tables_of(grains, part, users)
     return studies.TuneSample(
@@ -260,6 +263,7 @@ def ablation(
             "user_category_features": user_category_features,
             "store_item_features": store_item_features,
         },
+        shop.studies.users,
     )  # fmt: skip
     columns = [c.name for c in tables.ABLATION.columns]
     if sample is None:
@@ -428,9 +432,11 @@ def tuned_settings(
 ) -> pd.DataFrame:
     """Settings of the rankers searched on the tune target, and the YAML that would use them.
 
-    A budget of `studies.trials` per task, seeded, on a sample of users. Nothing changes by itself:
-    a person puts the YAML into the shop file, which is what every other asset reads. A setting
-    under which no tree can be grown counts 0.
+    A budget of `studies.trials` per task, seeded, on a sample of users. The best of many is partly
+    the luckiest, so it is compared with what is configured on users that it was not chosen on, and
+    is only proposed where it wins there, beyond noise. Nothing changes by itself: a person puts the
+    YAML into the shop file, which is what every other asset reads. A setting under which no tree
+    can be grown counts 0.
     """
     sample = _tune_sample(
         shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, interactions,
@@ -440,40 +446,73 @@ def tuned_settings(
             "user_category_features": user_category_features,
             "store_item_features": store_item_features,
         },
+        (1 + CONFIRMING) * shop.studies.users,
     )  # fmt: skip
     columns = [c.name for c in tables.TUNED_SETTINGS.columns]
     if sample is None:
         return pd.DataFrame({c: [] for c in columns})
     recipe, found = Recipe.read(shop.ranker, shop.seed), []
-    best: dict[str, dict[str, Any]] = {}
+    proposed: dict[str, dict[str, Any]] = {}
     for task in TASKS:
         if sample.relevant[task].empty:
             continue
-        measure = _objective(sample, task)
-        trials = tuning.search(measure, recipe.settings[task], shop.studies.trials, shop.seed)
-        at = int(trials["value"].to_numpy().argmax())
-        best[task] = trials["settings"].iloc[at]
+        trials, said = _searched(sample, task, recipe.settings[task], shop)
+        report.texts[task] = said
+        best = trials[trials["is_best"]].iloc[0]
+        if best["is_confirmed"]:
+            proposed[task] = best["settings"]
         report.numbers |= {
-            f"{task} ndcg as configured": float(trials["value"].iloc[0]),
-            f"{task} ndcg best": float(trials["value"].iloc[at]),
+            f"{task} ndcg as configured": float(trials["ndcg"].iloc[0]),
+            f"{task} ndcg best": float(best["ndcg"]),
         }
-        found.append(trials.assign(task=task, is_best=trials.index == at))
-    report.texts["for the shop file"] = f"```yaml\n{tuning.as_yaml(best)}```"
+        found.append(trials.assign(task=task))
+    report.texts["for the shop file"] = (
+        f"```yaml\n{tuning.as_yaml(proposed)}```" if proposed else "Nothing: keep what it says."
+    )
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame({"settings": []})
     texts = [json.dumps(s, sort_keys=True) for s in table["settings"]]
-    return table.rename(columns={"value": "ndcg"}).assign(settings=texts).reindex(columns=columns)
+    return table.assign(settings=texts).reindex(columns=columns)
 
 
-def _objective(
-    sample: studies.TuneSample, task: ranker.Task
-) -> Callable[[ranker.RankerSettings], float]:
+def _searched(
+    sample: studies.TuneSample, task: ranker.Task, start: ranker.RankerSettings, shop: Shop
+) -> tuple[pd.DataFrame, str]:
+    """Every trial of a task, and in words how its best does on users it was not chosen on."""
+    users = list(sample.relevant[task]["user_id"].unique())
+    some = studies.sample_users(users, min(shop.studies.users, max(1, len(users) // 2)), shop.seed)
+    others = sorted({*users} - {*some})
+    per_user: dict[str, pd.Series] = {}
+
     def measure(settings: ranker.RankerSettings) -> float:
         try:
-            return float(sample.per_user(task, settings).mean())
+            values = sample.per_user(task, settings)
         except ranker.NothingToLearnError:
-            return 0.0  # nothing is put in any order
+            values = pd.Series(0.0, index=users)  # nothing is put in any order
+        per_user[json.dumps(tuning.chosen(settings))] = values
+        return float(values[some].mean())
 
-    return measure
+    trials = tuning.search(measure, start, shop.studies.trials, shop.seed)
+    trials = trials.rename(columns={"value": "ndcg"})
+    unseen = [per_user[json.dumps(s)][others] for s in trials["settings"]]
+    at = int(trials["ndcg"].to_numpy().argmax())
+    won = paired_bootstrap(
+        unseen[at].to_frame("ndcg"), unseen[0].to_frame("ndcg"),
+        draws=shop.evaluation.bootstrap, seed=shop.evaluation.seed,
+    ).loc["ndcg"]  # fmt: skip
+    confirmed = bool(won["low"] > 0)
+    said = (
+        f"Best of {len(trials)} on {len(some)} users: {trials['ndcg'].iloc[at]:.4f}, as configured "
+        f"{trials['ndcg'].iloc[0]:.4f}. On {len(others)} others {won['value']:+.4f} "
+        f"({won['low']:+.4f} to {won['high']:+.4f}): {'' if confirmed else 'not '}proposed."
+    )
+    return (
+        trials.assign(
+            others_ndcg=[values.mean() for values in unseen],
+            is_best=trials.index == at,
+            is_confirmed=(trials.index == at) & confirmed,
+        ),
+        said,
+    )
 
 
 ASSETS: list[GatedAsset] = [scoreboard_cutoffs, ablation, calibration, tuned_settings]

@@ -255,9 +255,13 @@ TUNED_SETTINGS = Table(
     columns=(
         _TASK,
         Column("trial", "int32", "0 = as configured", minimum=0),
-        Column("ndcg", "float64", "Mean NDCG", minimum=0, maximum=1),
+        Column("ndcg", "float64", "Mean NDCG of the users searched on", minimum=0, maximum=1),
+        Column(
+            "others_ndcg", "float64", "Mean NDCG of others", nullable=True, minimum=0, maximum=1
+        ),
         Column("settings", "string", "The settings, as JSON"),
-        Column("is_best", "bool", "The best of its task"),
+        Column("is_best", "bool", "The best of its task on the users searched on"),
+        Column("is_confirmed", "bool", "Beats trial 0 beyond noise on the others too"),
     ),
     key=("task", "trial"),
     min_rows=0,

@@ -43,7 +43,7 @@ def search(
     study = optuna.create_study(direction="maximize", sampler=sampler)
     rows: list[dict[str, Any]] = []
     known: dict[RankerSettings, float] = {start: measure(start)}
-    rows.append({"trial": 0, "value": known[start], "settings": _chosen(start)})
+    rows.append({"trial": 0, "value": known[start], "settings": chosen(start)})
     for number in range(1, trials):
         trial = study.ask()
         picked = {name: trial.suggest_categorical(name, list(v)) for name, v in SPACE.items()}
@@ -51,7 +51,7 @@ def search(
         if settings not in known:
             known[settings] = measure(settings)
         study.tell(trial, known[settings])
-        rows.append({"trial": number, "value": known[settings], "settings": _chosen(settings)})
+        rows.append({"trial": number, "value": known[settings], "settings": chosen(settings)})
     return pd.DataFrame(rows)
 
 
@@ -60,7 +60,7 @@ def as_yaml(best: Mapping[str, Mapping[str, Any]]) -> str:
     return yaml.safe_dump({"ranker": {task: dict(s) for task, s in best.items()}}, sort_keys=True)
 
 
-def _chosen(settings: RankerSettings) -> dict[str, Any]:
+def chosen(settings: RankerSettings) -> dict[str, Any]:
     """The settings that are searched, as a shop file writes them."""
     found = {name: getattr(settings, name) for name in SPACE}
     return {**found, "objectives": list(settings.objectives)}

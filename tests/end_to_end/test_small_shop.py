@@ -312,6 +312,11 @@ def test_the_studies_of_the_weekly_run_say_what_a_small_shop_cannot_learn(
     first = trials[trials["trial"] == 0].set_index("task")["ndcg"]
     assert first["again"] == 0, "what cannot be learned puts nothing in order"
     assert first["all"] > 0 < first["new"]
+    assert trials["others_ndcg"].between(0, 1).all()
+    said = lake.served("tuned_settings").report()["texts"]
+    assert trials["is_confirmed"].any() == ("yaml" in said["for the shop file"])
+    for task, rows in trials.groupby("task"):
+        assert ("not proposed" in said[task]) != rows["is_confirmed"].any()
 
     cutoffs = lake.served("scoreboard_cutoffs").to_pandas()
     earlier = cutoffs[cutoffs["role"] == "earlier"]

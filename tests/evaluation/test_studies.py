@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_assets.evaluation import studies, tuning
+from recsys_assets.core.config import load_shop, packaged_shop
+from recsys_assets.evaluation import studies, study_assets, tuning
 from recsys_assets.ranking.ranker import RankerSettings
 
 EVALUATE = pd.Timestamp("2017-12-04", tz="UTC")
@@ -126,6 +127,40 @@ def test_tuning_starts_with_what_is_configured_and_repeats_itself() -> None:
     assert found["value"].iloc[0] == pytest.approx(measure(start))
     assert found["value"].max() > found["value"].iloc[0]
     pd.testing.assert_frame_equal(found, tuning.search(measure, start, 12, seed=3))
+
+
+class Made:
+    """A sample whose users score by the number of rounds: `lucky` ones the more the better, the
+    others the same whatever is set, or as the lucky ones if `real`."""
+
+    def __init__(self, real: bool, seed: int) -> None:
+        users = [f"u{n:03}" for n in range(80)]
+        self.relevant = {"all": pd.DataFrame({"user_id": users, "item_id": "i"})}
+        self.lucky = set(users) if real else set(studies.sample_users(users, 20, seed))
+        self.users = users
+
+    def per_user(self, task: str, settings: RankerSettings) -> pd.Series:
+        return pd.Series(
+            [settings.rounds / 1000 if u in self.lucky else 0.1 for u in self.users],
+            index=self.users,
+        )
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_only_what_wins_on_users_it_was_not_chosen_on_is_proposed(real: bool) -> None:
+    shop = load_shop(packaged_shop())
+    few = shop.studies.model_copy(update={"users": 20, "trials": 6})
+    shop = shop.model_copy(update={"studies": few})
+    sample = Made(real, shop.seed)
+    trials, said = study_assets._searched(sample, "all", RankerSettings(rounds=10), shop)
+    best = trials[trials["is_best"]].iloc[0]
+    assert best["ndcg"] == pytest.approx(best["settings"]["rounds"] / 1000)
+    assert best["ndcg"] == trials["ndcg"].max() > trials["ndcg"].iloc[0]
+    assert best["is_confirmed"] == real
+    assert trials["is_confirmed"].sum() == real
+    assert best["others_ndcg"] == pytest.approx(best["ndcg"] if real else 0.1)
+    assert ("not proposed" in said) != real
+    assert "on 20 users" in said and "On 60 others" in said
 
 
 def test_the_yaml_of_tuning_is_what_a_shop_file_accepts() -> None:
