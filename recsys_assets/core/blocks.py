@@ -40,28 +40,25 @@ def user_blocks(table: Snapshot, part: str, most_rows: int) -> Iterator[list[str
         yield []
 
 
-def rows_of(
-    table: Snapshot, part: str, users: Sequence[str], columns: Sequence[str] | None = None
-) -> pa.Table:
-    """The rows that these users have in one part, in their order; `columns` must hold `user_id`.
+def rows_of(table: Snapshot, part: str, users: Sequence[str]) -> pa.Table:
+    """The rows that these users have in one part, in their order.
 
     One row group is in memory beside what is kept, and groups without any of the users are not
     read, if their statistics say so.
     """
     wanted = pa.array(users, pa.string())
     least, most = min(users, default=None), max(users, default=None)
-    names = None if columns is None else list(columns)
     found = []
     for path in table.paths(part):
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        found.append(file.schema_arrow.empty_table().select(names or file.schema_arrow.names))
+        found.append(file.schema_arrow.empty_table())
         at = file.schema_arrow.names.index(USER)
         for group in range(file.num_row_groups):
             said = file.metadata.row_group(group).column(at).statistics
             told = said is not None and said.has_min_max
             if least is None or (told and (said.max < least or said.min > most)):
                 continue
-            rows = file.read_row_group(group, names)
+            rows = file.read_row_group(group)
             found.append(rows.filter(pc.is_in(rows[USER], value_set=wanted)))
     return pa.concat_tables(found)
 

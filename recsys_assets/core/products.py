@@ -1,8 +1,8 @@
 """Products of sparse matrices whose result is wanted dense.
 
-scipy makes the sparse product first, which looks every entry up twice and sorts nothing; here each
-is added where it belongs. Sums run in the order of the left matrix's entries, as scipy's do, so the
-last bits are the same.
+scipy makes the sparse product first and spreads it afterwards; here everything is added where it
+belongs at once. Sums run in the order of the left matrix's entries, as scipy's do, so the last bits
+are the same.
 
 Belongs here: that product. Does not belong here: what the matrices mean, and the loop itself
 (`product_kernel.py`).

@@ -10,7 +10,13 @@ import pyarrow as pa
 
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import by_cutoff, cutoff_of, cutoffs_of, interactions_as_of
+from recsys_assets.core.cutoffs import (
+    by_cutoff,
+    cutoff_of,
+    cutoffs_of,
+    interactions_as_of,
+    visits_as_of,
+)
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.enrichment import claude, extractive, relations, tables
@@ -201,8 +207,7 @@ def _measure(
     users: pd.DataFrame,
     cutoff: pd.Series,
 ) -> dict[str, float]:
-    columns = ["user_id", "item_id", "session_id", "counts_as_taken", "event_time"]
-    events = interactions_as_of(interactions, cutoff["horizon_end"], columns).to_pandas()
+    events = visits_as_of(interactions, cutoff["horizon_end"])
     earlier = events["event_time"] < cutoff.name
     before, after = events[earlier], events[~earlier]
     cold = pd.Index(items["item_id"]).difference(pd.Index(before["item_id"].unique()))

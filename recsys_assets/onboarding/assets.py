@@ -10,7 +10,7 @@ import pandas as pd
 from recsys_assets.content import embed
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import interactions_as_of, serving_cutoff
+from recsys_assets.core.cutoffs import serving_cutoff, visits_as_of
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.language_model.client import available, connect
@@ -19,7 +19,6 @@ from recsys_assets.onboarding.diets import known_diets
 from recsys_assets.onboarding.shelf import Words, shelf_of
 
 GROUP = "onboarding"
-_EVENTS = ["user_id", "item_id", "session_id", "event_time", "counts_as_taken"]
 
 
 def _there_is_a_question(candidate: Snapshot) -> Iterator[Failure]:
@@ -46,7 +45,7 @@ def onboarding_questions(
     other, diets that rule out a fair share of the catalogue, and one question for free words.
     """
     as_of = serving_cutoff(cutoffs, shop)
-    known = interactions_as_of(interactions, as_of, _EVENTS).to_pandas()
+    known = visits_as_of(interactions, as_of)
     catalogue = items.to_pandas()
     taken = known[known["counts_as_taken"]]
     asked = questions.derive(catalogue, taken, shop, Words.build(catalogue), known_diets(shop))
@@ -135,7 +134,7 @@ def stated_candidates(
     stated = stated_preferences.to_pandas()
     if stated.empty:
         return tables.STATED_CANDIDATES.arrow_schema().empty_table().to_pandas()
-    known = interactions_as_of(interactions, as_of, _EVENTS).to_pandas()
+    known = visits_as_of(interactions, as_of)
     visits = answers.visits(known, stated["user_id"])
     few = visits[visits <= shop.onboarding.few].index
     shelf = shelf_of(items, item_texts, text_embeddings, known, as_of, shop)

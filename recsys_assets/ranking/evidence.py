@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from recsys_assets.content.categories import in_categories
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import interactions_as_of
+from recsys_assets.core.cutoffs import visits_as_of
 from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
@@ -296,8 +296,7 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
 def _facts(
     read: Read, shop: Shop, catalogue: pd.DataFrame, user_id: str, item_id: str, as_of: pd.Timestamp
 ) -> tuple[str, ...]:
-    columns = ["user_id", "item_id", "session_id", "event_time", "counts_as_taken"]
-    known = interactions_as_of(read("interactions"), as_of, columns).to_pandas()
+    known = visits_as_of(read("interactions"), as_of)
     words = shop.wording
     evidence = reasons.gather_evidence(
         pd.DataFrame({"user_id": [user_id], "item_id": [item_id]}),

@@ -14,6 +14,6 @@ class Studies(Part):
     """At how many cutoffs the whole recipe is measured: the evaluate target, and earlier ones a
     horizon apart (the tune target is left out: settings were chosen on it)."""
     users: int = Field(default=500, ge=10)
-    """How many users ablations, learning curves and tuning look at."""
+    """How many users ablations look at and tuning searches on."""
     trials: int = Field(default=20, ge=1)
     """How many settings of each ranker tuning tries."""
