@@ -5,8 +5,12 @@ Belongs here: the rule, and replacing what it finds. Does not belong here: where
 An id of 16 characters or more is found anywhere. A shorter one with something else than digits, or
 of ten digits and more, is found as a whole word. What is left (17, 4711, ab) is a number or a word
 that means other things elsewhere: it is found where the text says that it is a user.
+
+Texts tell an id as it is, as JSON or HTML spells it, or as JSON within JSON does: all are looked for.
 """
 
+import html
+import json
 import re
 from collections.abc import Collection
 from functools import cached_property
@@ -48,8 +52,9 @@ class Names:
         if mine:
             return equal
         found = pa.chunked_array([pa.array([False] * len(column), pa.bool_())])
-        for user_id in self.plain:  # cheap first: few cells hold the characters at all
-            hit = pc.fill_null(pc.match_substring(column, user_id), False)
+        for spelt in (s for i in self.plain for s in spellings(i)):
+            # cheap first: few cells hold the characters at all
+            hit = pc.fill_null(pc.match_substring(column, spelt), False)
             if pc.any(hit).as_py():
                 rough = column.to_pylist()
                 exact = [bool(h) and self.count(c.encode()) > 0
@@ -69,10 +74,19 @@ class Names:
         return found
 
 
+def spellings(user_id: str) -> list[str]:
+    """How a text may write an id: `jürgen` is `j\\u00fcrgen` in most JSON, and a quote is escaped."""
+    found = [user_id, html.escape(user_id)]
+    for ascii_only in (True, False):
+        once = json.dumps(user_id, ensure_ascii=ascii_only)[1:-1]
+        found += [once, json.dumps(once)[1:-1]]
+    return list(dict.fromkeys(found))
+
+
 def _rule(user_id: str, weak: bool) -> str:
-    exact = re.escape(user_id)
+    exact = "(?:" + "|".join(re.escape(s) for s in spellings(user_id)) + ")"
     if weak:
         return rf"(?P<before>(?i:\b{_PERSON})\\?[\"']?[\s:=]{{0,3}}\\?[\"']?){exact}(?![\w-])"
     if len(user_id) >= LONG:
         return f"(?P<before>){exact}"
-    return rf"(?P<before>(?<![\w-])){exact}(?![\w-])"
+    return rf"(?P<before>(?:(?<![\w-])|(?<=\\[nrt]))){exact}(?![\w-])"

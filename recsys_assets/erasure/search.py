@@ -21,6 +21,12 @@ import pyarrow.parquet as pq
 from recsys_assets.core.erasures import FOLDER as LEDGER
 from recsys_assets.erasure.names import Names
 
+ARRIVALS = "arrivals/ledger.jsonl"
+"""The record of delivered files: every line has a checksum, so no word of it is exchanged."""
+_FILE_NAMED_AFTER_USER = (
+    "the name of a delivered file: rename the file where it is delivered, then move the ledger away "
+    "(docs/erasure.md)"
+)
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _PIECE = 64 << 20
 _OVERLAP = 4096
@@ -67,7 +73,7 @@ def search(home: Path, names: Names, delivered: Delivered) -> Searched:
         if times := names.count(name.encode()):
             found.append(Left(name, "its name", times))
         for where, times in _in_file(path, names):
-            found.append(Left(name, where, times))
+            found.append(Left(name, _FILE_NAMED_AFTER_USER if name == ARRIVALS else where, times))
         if path.is_relative_to(kept) and (times := delivered(path)):
             found.append(Left(name, "rows", times))
     return Searched(files, size, tuple(found))

@@ -15,7 +15,7 @@ from typing import Any
 from recsys_assets.core.erasures import FOLDER as LEDGER
 from recsys_assets.core.lake import LakeError
 from recsys_assets.erasure.names import Names
-from recsys_assets.erasure.search import SIDE_FILES, tables_of
+from recsys_assets.erasure.search import ARRIVALS, SIDE_FILES, tables_of
 
 _OTHERS = ("objects", "manifests", "pointers", "locks", "tmp", "releases.json")
 """Of the lake: what `retained.py` rewrites."""
@@ -39,7 +39,7 @@ def sweep(home: Path) -> None:
 def texts_of(home: Path) -> Iterator[Path]:
     """Text files of a home that nothing else rewrites: logs, alerts, journals, compute logs."""
     skipped = [home / "lake" / n for n in _OTHERS]
-    skipped += [home / LEDGER, home / "arrivals" / "files", home / "spill"]
+    skipped += [home / LEDGER, home / "arrivals" / "files", home / ARRIVALS, home / "spill"]
     skipped += [home / "index", home / "index_parts"]  # arrays: a short id may be bytes of a number
     for path in sorted(p for p in home.rglob("*") if p.is_file() and not p.is_symlink()):
         apart = any(path.is_relative_to(s) for s in skipped)

@@ -20,7 +20,7 @@ from recsys_assets.core.lake import BusyError, Lake
 from recsys_assets.erasure import forget as forgetting
 from recsys_assets.erasure import retained, tables, texts
 from recsys_assets.erasure.forget import Outcome, forget
-from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.publishing.releases import Manifest, Releases
 from recsys_assets.publishing.serving import Served
 from tests.erasure.home import GONE, NOW, build
@@ -207,6 +207,22 @@ def test_a_store_that_is_left_out_is_found_by_the_search(
     assert Erasures(Path(project.home) / "erasure").pending()
     monkeypatch.undo()
     assert erase(project, GONE).proved
+
+
+def test_a_file_named_after_a_user_is_told_and_the_record_of_arrivals_stays_whole(
+    project: Project,
+) -> None:
+    home = Path(project.home)
+    (home.parent / f"sales.{GONE}.csv").write_text("user_id,item_id,event_time\n", "utf-8")
+    ledger, (inbox,) = ledger_of(home), inboxes_of(project.shop)
+    ledger.accept(inbox, NOW)
+    before = ledger.arrivals()
+    found = erase(project, GONE)
+    assert not found.proved and found.searched is not None
+    (left,) = found.searched.left
+    assert (left.file, left.times) == ("arrivals/ledger.jsonl", 1)
+    assert "rename the file" in left.where
+    assert ledger.arrivals() == before and not ledger.problems()
 
 
 @pytest.mark.parametrize("folder", ["index", "index_parts/als_202601010000"])

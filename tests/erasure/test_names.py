@@ -1,0 +1,36 @@
+"""How the id of a user is found in texts, whatever wrote them."""
+
+import html
+import json
+
+import pyarrow as pa
+import pytest
+
+from recsys_assets.erasure.names import INSTEAD, Names
+
+IDS = ["jürgen.müller@example.de", 'AC"ME-4711', "back\\slash-77", "o'neil&sons", "ann-17"]
+
+
+@pytest.mark.parametrize("user_id", IDS)
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        lambda text: text,
+        json.dumps,
+        lambda text: json.dumps(text, ensure_ascii=False),
+        lambda text: json.dumps(json.dumps(text)),
+        html.escape,
+    ],
+    ids=["as it is", "JSON", "JSON of UTF-8", "JSON in JSON", "HTML"],
+)
+def test_an_id_is_found_however_a_text_spells_it(user_id: str, spelt) -> None:  # type: ignore[no-untyped-def]
+    names, text = Names([user_id]), spelt(f"complaint of:\n{user_id}\nand others")
+    assert names.count(text.encode()) == 1
+    assert names.replaced(text) == spelt(f"complaint of:\n{INSTEAD}\nand others")
+    cells = names.cells(pa.chunked_array([[text, "nobody", None]]), mine=False)
+    assert cells.to_pylist() == [True, False, False]
+
+
+@pytest.mark.parametrize("text", ["joann-17", "ann-170", "ann-17-b", "nann-17", "\\nann-170"])
+def test_a_part_of_another_word_is_not_an_id(text: str) -> None:
+    assert Names(["ann-17"]).count(text.encode()) == 0
