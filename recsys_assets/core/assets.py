@@ -190,9 +190,9 @@ def table_asset(
     def declare(function: Callable[..., Any]) -> GatedAsset:
         producer = _Producer(
             table, function, tuple(config), tuple(rules), tuple(sql), inputs_hash, tuple(code),
-            units, partitions is not None, tuple(names), tuple(after), always,
+            units, partitions, tuple(names), tuple(after), always,
         )  # fmt: skip
-        asset = producer.asset(group, kinds, partitions, pool, weekly)
+        asset = producer.asset(group, kinds, pool, weekly)
         check = producer.check(asset)
         return GatedAsset(table, asset, check, function, producer.stale, producer)
 
@@ -220,7 +220,7 @@ class _Producer:
     inputs_hash: Callable[..., str] | None
     code: tuple[str, ...]
     units: Units | None
-    partitioned: bool
+    partitions: dg.TimeWindowPartitionsDefinition | None
     names: tuple[str, ...]
     after: tuple[str, ...]
     always: bool | Callable[[Shop], bool]
@@ -236,11 +236,10 @@ class _Producer:
         self,
         group: str,
         kinds: Sequence[str],
-        partitions: dg.TimeWindowPartitionsDefinition | None,
         pool: str | None,
         weekly: bool,
     ) -> dg.AssetsDefinition:
-        table = self.table
+        table, partitions = self.table, self.partitions
         text = inspect.cleandoc(self.function.__doc__ or table.description)
 
         @dg.asset(
@@ -360,7 +359,7 @@ class _Producer:
         """See `GatedAsset.stale`."""
         lake, entries = project.lake, project.lake.entries(self.table.name)
         snapshots = self._read(project, self.inputs)
-        if self.partitioned:
+        if self.partitions is not None:
             units = _inject(self.units, project, snapshots) if self.units else {}
             known = sorted({*entries, *units})
             wanted = self._partition_keys(project, snapshots, known)
@@ -419,7 +418,11 @@ class _Producer:
     def produce_partitions(
         self, project: Project, partitions: list[str], run_id: str
     ) -> list[Version]:
-        """Compute and store candidates of `partitions`; every asked partition gets a version."""
+        """Compute and store candidates of `partitions`; every asked partition gets a version.
+
+        A partition that the shop file no longer has (its start was moved, days became months) is
+        no part of the table from then on.
+        """
         lake, name = project.lake, self.table.name
         snapshots = self._read(project, self.inputs)
         keys = self._partition_keys(project, snapshots, partitions)
@@ -438,7 +441,8 @@ class _Producer:
                 versions.append(lake.store(name, parts, keys[partition], partition=partition))
         if len(versions) != len(partitions):
             raise LakeError(f"{name}: asked for {len(partitions)} partitions, got {len(versions)}")
-        lake.propose(versions, run_id)
+        had = set(self.partitions.get_partition_keys()) if self.partitions else set(entries)
+        lake.propose(versions, run_id, without=set(entries) - had)
         return versions
 
     def judge(self, project: Project, run_id: str) -> Verdict:

@@ -281,16 +281,24 @@ class Lake:
             )
         return version
 
-    def propose(self, versions: Sequence[Version], run_id: str = "") -> None:
-        """Make complete `versions` (of one asset) its candidates, all partitions in one step."""
+    def propose(
+        self, versions: Sequence[Version], run_id: str = "", *, without: Collection[str] = ()
+    ) -> None:
+        """Make complete `versions` (of one asset) its candidates, all partitions in one step, and
+        forget the partitions `without`. Releases that hold those keep them."""
         asset = versions[0].asset
+        dropped = []
         with self._pointer(asset) as entries:
+            for partition in sorted(without):
+                dropped.append(self.version(entries.pop(partition).candidate))
             for version in versions:
                 old = entries.get(version.partition)
                 current = old.current if old else None
                 if old is not None and old.candidate == version.id and old.verdict == "approved":
                     continue
                 entries[version.partition] = PointerEntry(version.id, current)
+        for version in dropped:
+            self._log(asset, "dropped", version, run_id)
         for version in versions:
             self._log(asset, "proposed", version, run_id)
 
