@@ -6,7 +6,7 @@ An id of 16 characters or more is found anywhere. A shorter one with something e
 of ten digits and more, is found as a whole word. What is left (17, 4711, ab) is a number or a word
 that means other things elsewhere: it is found where the text says that it is a user.
 
-Texts tell an id as it is, as JSON or HTML spells it, or as JSON within JSON does: all are looked for.
+An id is looked for as it is, as JSON and HTML spell it, and as JSON within JSON does.
 """
 
 import html
@@ -75,7 +75,7 @@ class Names:
 
 
 def spellings(user_id: str) -> list[str]:
-    """How a text may write an id: `jürgen` is `j\\u00fcrgen` in most JSON, and a quote is escaped."""
+    """How a text may write an id: most JSON has `j\\u00fcrgen` for `jürgen`, and escapes quotes."""
     found = [user_id, html.escape(user_id)]
     for ascii_only in (True, False):
         once = json.dumps(user_id, ensure_ascii=ascii_only)[1:-1]

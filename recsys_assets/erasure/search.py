@@ -24,8 +24,8 @@ from recsys_assets.erasure.names import Names
 ARRIVALS = "arrivals/ledger.jsonl"
 """The record of delivered files: every line has a checksum, so no word of it is exchanged."""
 _FILE_NAMED_AFTER_USER = (
-    "the name of a delivered file: rename the file where it is delivered, then move the ledger away "
-    "(docs/erasure.md)"
+    "the name of a delivered file: rename the file where it is delivered, then move the ledger "
+    "away (docs/erasure.md)"
 )
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _PIECE = 64 << 20

@@ -259,6 +259,23 @@ def against_simpler(
     return found
 
 
+def named_models_exist(measured: Mapping[Task, Measured], gate: Gate) -> list[Criterion]:
+    """A model that the shop itself wrote in `must_beat` and that no task has: a misspelt name would
+    switch the rule off. Of the defaults a shop may lack some."""
+    if "must_beat" not in gate.model_fields_set:
+        return []
+    known = {BEST_RETRIEVER}.union(*(m.models for m in measured.values()))
+    return [
+        Criterion(
+            f"beats {wanted}", "all tasks", "failed",
+            f"releases.gate.must_beat names {wanted!r}, which was measured on no task: correct it "
+            "(`recsys scoreboard` shows the names) or take it out",
+        )
+        for wanted in gate.must_beat
+        if wanted not in known
+    ]  # fmt: skip
+
+
 # -- the lists -------------------------------------------------------------------------------------
 
 

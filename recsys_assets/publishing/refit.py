@@ -32,6 +32,8 @@ def refit(
     Raises RefitError naming the step that failed.
     """
     home = Path(project.home) / "refit" / earlier.release_id[:SHORT]
+    # What an earlier refit left names tables that a clean-up may have taken since.
+    shutil.rmtree(home, ignore_errors=True)
     side = _side_project(project, home, earlier)
     for step in steps:
         producer, name = step.producer, step.table.name
@@ -51,17 +53,15 @@ def _side_project(project: Project, home: Path, earlier: Manifest) -> Project:
     """A project whose lake holds exactly the tables of `earlier`, all approved, and shares the
     files and manifests of the real one (by links, so they are stored once)."""
     root = home / "lake"
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True)
     for shared in ("objects", "manifests"):
-        if not (root / shared).exists():
-            (root / shared).symlink_to(project.lake.root / shared, target_is_directory=True)
+        (root / shared).symlink_to(project.lake.root / shared, target_is_directory=True)
     side = Project(
         home=str(home), shop_file=project.shop_file, memory_limit=project.memory_limit
     )  # fmt: skip
     lake: Lake = side.lake
-    for asset, ids in earlier.tables.items():
-        if not lake.entries(asset):
-            versions = [lake.version(v) for v in ids]
-            lake.propose(versions)
-            lake.approve(versions)
+    for ids in earlier.tables.values():
+        versions = [lake.version(v) for v in ids]
+        lake.propose(versions)
+        lake.approve(versions)
     return side

@@ -11,6 +11,7 @@ belong here: whether a release is good (`gate.py`), what its rows mean to a pers
 """
 
 import getpass
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -429,4 +430,7 @@ def _entry(who: str, action: str, release_id: str, before: str = "", why: str = 
 
 
 def _user() -> str:
-    return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"uid {os.getuid()}"

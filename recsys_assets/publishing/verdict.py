@@ -54,6 +54,7 @@ def judge(
             task, own, rules, first=incumbent is None, stands_in=task in simpler, seed=seed
         )
     if measured:
+        found += gate.named_models_exist(measured, rules)
         found += _plausible(challenger, measured, shop)
     if "rankers" in challenger.manifest.tables:
         found.append(gate.features_are_served(challenger.feature_faults()))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_assets.core.settings.releases import Gate
+from recsys_assets.core.settings.releases import Gate, Task
 from recsys_assets.publishing import gate
 from recsys_assets.publishing.gate import Criterion, Measured
 
@@ -124,6 +124,21 @@ def test_what_is_published_instead_of_the_ranker_need_not_be_better_than_itself(
     assert len(gate.blocking(gate.against_simpler("all", measured, RULES, first=False))) > 0
     worse = Measured({"ours": BASE, "popularity_7d": BASE + 0.05}, SLICES)
     assert gate.blocking(gate.against_simpler("all", worse, RULES, first=False, stands_in=True))
+
+
+def test_a_misspelt_model_in_must_beat_is_told_and_a_default_the_shop_lacks_is_not() -> None:
+    measured: dict[Task, Measured] = {
+        "all": Measured({"ours": BASE, "popularity_7d": BASE}, SLICES),
+        "new": Measured({"ours": BASE}, SLICES),
+    }
+    assert gate.named_models_exist(measured, Gate()) == []
+    own = Gate(must_beat=["popularity_7d", "popularity7d", "best_retriever"])
+    (text,) = gate.blocking(gate.named_models_exist(measured, own))
+    assert "'popularity7d'" in text and "recsys scoreboard" in text
+
+
+def test_a_shop_changes_one_margin_and_keeps_the_other() -> None:
+    assert Gate(margin={"all": 0.02}).margin == {"all": 0.02, "new": 0.005}
 
 
 def test_baselines_that_a_shop_does_not_have_are_not_asked_for() -> None:

@@ -155,6 +155,16 @@ def test_a_verdict_against_something_no_longer_served_promotes_nothing(
     assert releases.state().live == third
 
 
+def test_who_is_a_number_where_the_user_has_no_name(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    releases.freeze(why="a container")
+    assert releases.state().log[-1].who == "uid 54321"
+
+
 def test_every_change_is_in_the_log_with_who_when_and_why(releases: Releases) -> None:
     put(releases, 1)
     put(releases, 2)

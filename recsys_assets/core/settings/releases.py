@@ -2,11 +2,15 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from recsys_assets.core.settings.base import Part
 
 Task = Literal["all", "new"]
+
+
+MARGIN: dict[Task, float] = {"all": 0.01, "new": 0.005}
+"""A shop file changes one of them without naming the other."""
 
 
 class Gate(Part):
@@ -16,7 +20,7 @@ class Gate(Part):
     bootstrap.
     """
 
-    margin: dict[Task, float] = {"all": 0.01, "new": 0.005}
+    margin: dict[Task, float] = MARGIN
     """How much worse, at most, an unchanged recipe or a slice of users may be."""
     changed_recipe: Literal["superior", "not_inferior"] = "superior"
     """What a changed recipe must be shown to be, on task all."""
@@ -46,6 +50,11 @@ class Gate(Part):
     """Share of a user's first ten items, on average, that they were shown before."""
     max_score_shift: float = Field(default=1.0, gt=0)
     """Population stability index of the live scores against the served release's, same recipe."""
+
+    @field_validator("margin", mode="after")
+    @classmethod
+    def _both_margins(cls, given: dict[Task, float]) -> dict[Task, float]:
+        return MARGIN | given
 
 
 class Health(Part):
