@@ -172,7 +172,8 @@ def learns_from_what_is_served(
     """The features of some users' rows, made again the way they are made when there is no label:
     every value must be the same. A feature that looks at labels, or at the rows that were chosen by
     them, is another one there."""
-    parts = [p for p in candidate.parts if p]
+    rows_of_part = {f.part: f.rows for v in candidate.versions for f in v.files}
+    parts = [p for p in candidate.parts if p and rows_of_part[p]]
     if not parts:
         return
     part = parts[0]
@@ -295,12 +296,13 @@ def features_vary_when_served(
 ) -> Iterator[Failure]:
     """What differs between candidates in every window must differ at a target too: a context that
     is known of the past and has one value (or none) when lists are made teaches what cannot be
-    asked."""
+    asked. Plans of promotions are let off: a leaflet that comes late is none, not a leak."""
     learned = _ranges(training_rows)
     varied = [
         name
         for name in training_rows.columns
         if name not in NOT_FEATURES
+        and name not in features.PLANS
         and learned
         and all((r := own[name]) is not None and r[0] < r[1] for own in learned.values())
     ]

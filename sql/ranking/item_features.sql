@@ -163,6 +163,7 @@ types AS (
         sum(returned) / nullif(sum(returnable), 0) AS return_rate,
         count(*) FILTER (WHERE days_28 > 0) AS items_28
     FROM facts
+    WHERE type <> ''
     GROUP BY type
 )
 

@@ -21,11 +21,12 @@ def event(
     taken: bool = True,
     polarity: int = 1,
 ) -> dict[str, object]:
-    """One event `days_ago` days before AS_OF (negative: after it)."""
+    """One event `days_ago` days before AS_OF, and half an hour, so that it lies within a day; or
+    after it (negative)."""
     return {
         "user_id": user,
         "item_id": item,
-        "event_time": AS_OF - timedelta(days=days_ago),
+        "event_time": AS_OF - timedelta(days=days_ago, minutes=30 if days_ago > 0 else 0),
         "quantity": 1.0,
         "value": None if price is None else price - discount,
         "weight": 1.0,

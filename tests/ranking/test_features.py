@@ -283,3 +283,27 @@ def test_candidates_out_of_order_are_refused():
         features.join_features(
             Warehouse(), candidates(("bob", "a1"), ("ann", "a1")), ITEMS, tables()
         )
+
+
+def test_days_without_a_time_count_in_full() -> None:
+    """An event at every midnight: the last seven of them are the last seven days."""
+    log = LOG.iloc[:0]
+    for day in range(1, 61):
+        one = interactions(event("ann", "a1", day))
+        one["event_time"] = AS_OF - timedelta(days=day)
+        log = pd.concat([log, one]) if len(log) else one
+    made = tables(log.reset_index(drop=True))
+    ann = row(made["user_features"], user_id="ann")
+    assert (ann["user_trips_7"], ann["user_trips_28"], ann["user_last_days"]) == (7, 28, 0)
+    assert row(made["item_features"], item_id="a1")["item_days_7"] == 7
+
+
+def test_items_without_a_category_are_no_type() -> None:
+    bare = ITEMS.assign(category_1="", category_2="", category_3="")
+    found = tables(catalogue=bare)["item_features"].to_pandas()
+    assert found.filter(like="type").isna().all(axis=None)
+
+
+def test_no_candidates_are_sorted() -> None:
+    none = candidates(("ann", "a1")).slice(0, 0)
+    assert features.join_features(Warehouse(), none, ITEMS, tables()).num_rows == 0
