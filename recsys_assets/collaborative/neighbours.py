@@ -282,7 +282,9 @@ def to_table(found: ItemNeighbours, as_of: pd.Timestamp, item_ids: pd.Index) -> 
     order = np.lexsort((links.indices, -links.data, rows))
     position = np.arange(len(order)) - np.repeat(links.indptr[:-1], np.diff(links.indptr)) + 1
     ids = pa.array(item_ids, pa.string())
-    support = np.asarray(found.support[rows[order], links.indices[order]]).ravel()
+    support = np.zeros(0)
+    if len(order):  # scipy answers no rows at all with a sparse matrix
+        support = np.asarray(found.support[rows[order], links.indices[order]]).ravel()
     return pa.table(
         {
             "as_of": pa.array([as_of] * len(order), pa.timestamp("us", "UTC")),

@@ -99,13 +99,15 @@ class Scoreboard:
 
 
 def history_slices(interactions: pd.DataFrame, users: Sequence[str] | pd.Index) -> pd.Series:
-    """Slice of each user by the number of distinct sessions (baskets) with something taken.
+    """Slice of each user by the number of distinct sessions (baskets) with something taken; an
+    event without a session is a basket of its own.
 
     `interactions` must already be cut at the cutoff. Index user_id, values of HISTORY_SLICES.
     """
     taken = interactions[interactions["counts_as_taken"].to_numpy(dtype=bool)]
-    sessions = taken.groupby("user_id")["session_id"].nunique()
-    sizes = sessions.reindex(pd.Index(users)).fillna(0).to_numpy()
+    by_user = taken.groupby("user_id")["session_id"]
+    baskets = by_user.nunique() + (by_user.size() - by_user.count())
+    sizes = baskets.reindex(pd.Index(users)).fillna(0).to_numpy()
     names = np.array(HISTORY_SLICES, dtype=object)[np.digitize(sizes, [1, 6, 21])]
     return pd.Series(names, index=pd.Index(users, name="user_id"), name="slice")
 

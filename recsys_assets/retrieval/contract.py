@@ -121,12 +121,13 @@ class EventLog:
             return events.column(name).to_numpy()[rows]
 
         users, user = _codes(events.column("user_id"), rows)
-        sessions, session = _codes(events.column("session_id"), rows)
-        starts = np.full(len(sessions), len(rows))
+        session = _own_sessions(user, _codes(events.column("session_id"), rows)[1])
+        n_sessions = int(session.max(initial=-1)) + 1
+        starts = np.full(n_sessions, len(rows))
         known = np.flatnonzero(session >= 0)
         np.minimum.at(starts, session[known], known)
-        rank_of_session = np.full(len(sessions) + 1, -1, dtype=np.int32)
-        rank_of_session[np.argsort(starts, kind="stable")] = np.arange(len(sessions))
+        rank_of_session = np.full(n_sessions + 1, -1, dtype=np.int32)
+        rank_of_session[np.argsort(starts, kind="stable")] = np.arange(n_sessions)
         _, store = _codes(events.column("store_id"), rows)
         return cls(
             as_of=cutoff,
@@ -203,7 +204,7 @@ class EventLog:
         "relative": all events, whose weights then say how much higher or lower the user graded the
         item than both usually are (`relative_weight`).
         `value`: "count" sums event weights, "quantity" multiplies them by the quantity, "baskets"
-        counts an item once per session, "binary" is 1 where any event is.
+        counts an item once per basket (see `step`), "binary" is 1 where any event is.
         `window` = (youngest, oldest) age in days keeps events with youngest < age <= oldest.
         """
         keep = self.of_signal(signal)
@@ -211,7 +212,7 @@ class EventLog:
             keep = keep & (self.day > window[0]) & (self.day <= window[1])
         rows = np.flatnonzero(keep)
         if value == "baskets":
-            key = self.session[rows].astype(np.int64) * len(self.items) + self.column[rows]
+            key = self.step[rows].astype(np.int64) * len(self.items) + self.column[rows]
             rows = rows[np.sort(first_of_each(key))]
         given = self.relative_weight if signal == "relative" else self.weight
         weight = given[rows].astype(np.float64)
@@ -294,6 +295,20 @@ class EventLog:
     def user_codes(self, user_ids: Sequence[str] | pd.Index) -> IntArray:
         """Codes of `user_ids`, -1 for a user without history."""
         return self.users.get_indexer(pd.Index(user_ids)).astype(np.int32)
+
+
+def _own_sessions(user: IntArray, session: IntArray) -> IntArray:
+    """Codes of sessions that no two users share (-1 stays): a shop may number the visits of every
+    user from 1, and receipts of two tills may have one number."""
+    known = session >= 0
+    one_of = np.zeros(int(session.max(initial=-1)) + 1, dtype=user.dtype)
+    one_of[session[known]] = user[known]
+    if (one_of[session[known]] == user[known]).all():
+        return session
+    pair = session[known].astype(np.int64) * (int(user.max(initial=0)) + 1) + user[known]
+    own = np.full(len(session), -1, dtype=session.dtype)
+    own[known] = pd.factorize(pair)[0]
+    return own
 
 
 def _steps_ago(user: IntArray, step: IntArray) -> npt.NDArray[np.float64]:

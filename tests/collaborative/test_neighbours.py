@@ -20,6 +20,12 @@ def test_the_nearest_user_is_never_oneself_and_ties_go_to_the_first() -> None:
     assert nearest[0, 1] == pytest.approx(1.0)
 
 
+def test_no_pair_of_items_with_enough_users_is_a_table_without_rows() -> None:
+    none = sparse.csr_matrix((3, 3), dtype=np.float32)
+    table = n.to_table(n.ItemNeighbours(none, none), AS_OF, pd.Index(list("abc")))
+    assert table.num_rows == 0 and table.schema == n.SCHEMA
+
+
 def test_only_the_reference_can_be_a_neighbour() -> None:
     x = sparse.csr_matrix(np.array([[1, 0.0], [1, 0], [1, 1]]))
     nearest = n.NearestRows.among(x, 2, reference=np.array([2])).of(np.arange(3))

@@ -147,6 +147,11 @@ def test_history_is_counted_in_baskets_that_hold_something_taken() -> None:
     assert slices.to_dict() == {"none": "none", "five": "1-5", "six": "6-20", "many": "over 20"}
 
 
+def test_without_sessions_every_event_is_a_basket() -> None:
+    log = pd.DataFrame({"user_id": ["six"] * 6, "session_id": None, "counts_as_taken": True})
+    assert history_slices(log, ["six", "none"]).to_dict() == {"six": "6-20", "none": "none"}
+
+
 def test_half_of_all_events_are_head_and_what_nobody_took_is_cold() -> None:
     slices = popularity_slices(POPULARITY, list("abcdef"))
     assert slices.to_dict() == {

@@ -264,6 +264,27 @@ def test_steps_are_counted_per_user_and_loose_events_stand_alone() -> None:
     assert log.taken_matrix.toarray()[0].tolist() == [1, 1, 1, 1], "a disliked film is known too"
 
 
+def test_what_a_basket_is_does_not_depend_on_how_a_shop_numbers_them() -> None:
+    """Two users with two visits each, as receipts, as visits counted per user, and as nothing."""
+    rows = [("u", 9, "i00"), ("u", 9, "i01"), ("u", 5, "i00"), ("v", 8, "i00"), ("v", 4, "i00")]
+    events = pd.DataFrame(rows, columns=["user_id", "days", "item_id"])
+    events = events.assign(
+        event_time=[AS_OF - pd.Timedelta(days=d) for d in events.pop("days")],
+        quantity=1.0,
+        weight=np.float32(1),
+        polarity=np.int8(1),
+        counts_as_taken=True,
+        store_id=None,
+    )
+    logs = [
+        log_of(events.assign(session_id=names))
+        for names in (["a", "a", "b", "c", "d"], ["1", "1", "2", "1", "2"], [None] * 5)
+    ]
+    for log in logs:
+        assert log.matrix(value="baskets").toarray()[:2, :2].tolist() == [[2, 1], [2, 0]]
+    assert [log.steps_ago.tolist() for log in logs[:2]] == [[1, 1, 1, 0, 0]] * 2
+
+
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_shop_without_baskets_stores_or_categories_is_served(kind: str) -> None:
     bare = shop_items().assign(category_1="", category_2="", category_3="", brand="", group_id="")
