@@ -32,6 +32,8 @@ class Policy:
     n_users: int = 0
 
 
+MIN_USERS = 20
+"""A percentile bootstrap of fewer users is narrower than what it stands for."""
 UNDECIDED = Policy(RANKER, "the data are too short to compare: nobody measured otherwise")
 
 
@@ -40,8 +42,9 @@ def choose(per_user: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> Polic
 
     The ranker is published unless the best simpler model beats it by more than noise, which is a
     paired 95% interval wholly below zero: the best of twenty models looks better than it is, so a
-    tie goes to the ranker. Users without a list of a model count 0. Ties among the simpler go to
-    the name that comes first.
+    tie goes to the ranker. Fewer than MIN_USERS decide nothing: resampled, three people who agree
+    look certain. Users without a list of a model count 0. Ties among the simpler go to the name
+    that comes first.
     """
     wide = per_user.pivot(index="user_id", columns="model", values="ndcg").fillna(0.0).sort_index()
     others = [model for model in sorted(wide.columns) if model != RANKER]
@@ -52,8 +55,10 @@ def choose(per_user: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> Polic
         wide[[RANKER]], wide[[simpler]].set_axis([RANKER], axis=1), draws=draws, seed=seed
     )
     row = summary.to_dict("index")[RANKER]
-    worse = row["high"] < 0
-    if worse:
+    worse = row["high"] < 0 and len(wide) >= MIN_USERS
+    if len(wide) < MIN_USERS:
+        reason = f"{len(wide)} users are too few to tell the ranker and {simpler} apart"
+    elif worse:
         reason = f"{simpler} beats the ranker beyond noise"
     elif row["low"] > 0:
         reason = f"the ranker beats {simpler}, the best of everything simpler, beyond noise"

@@ -546,7 +546,7 @@ def recommendations(
     known = visits_as_of(interactions, as_of)
     everyone = users.to_pandas(["user_id"])["user_id"]
     taken = taken_pairs(interactions, as_of)
-    fallback = fallback_items(known, catalogue, as_of)
+    fallback = fallback_items(known, catalogue, as_of, shop)
     vectors = item_vectors(items, item_texts, text_embeddings)
     instead = at_cutoff(stand_ins, as_of)
     replaced = set(instead["placement"])
@@ -607,11 +607,14 @@ def recommendations(
 
 
 def fallback_items(
-    known: pd.DataFrame, catalogue: pd.DataFrame, as_of: pd.Timestamp
+    known: pd.DataFrame, catalogue: pd.DataFrame, as_of: pd.Timestamp, shop: Shop
 ) -> pd.DataFrame:
-    """item_id, score: the most taken items of the last 28 days, then others, 1,000 at most."""
+    """item_id, score: of what may be shown, the most taken items of the last 28 days, then others,
+    1,000 at most."""
     counts = popular_items(known, as_of=as_of, days=28)
-    rest = catalogue.loc[~catalogue["item_id"].isin(counts.index), "item_id"]
+    on_offer = catalogue[rules.eligible(catalogue, rules_of(shop, "for_you"), as_of)]["item_id"]
+    counts = counts[counts.index.isin(on_offer)]
+    rest = on_offer[~on_offer.isin(counts.index)]
     ids = [*counts.index, *rest][:FALLBACK]
     return pd.DataFrame(
         {"item_id": ids, "score": counts.reindex(ids).fillna(0).to_numpy(dtype="float32")}
@@ -657,7 +660,7 @@ def popular_recommendations(
     as_of = serving_cutoff(cutoffs, shop)
     known = visits_as_of(interactions, as_of)
     catalogue = items.to_pandas()
-    fallback = fallback_items(known, catalogue, as_of)
+    fallback = fallback_items(known, catalogue, as_of, shop)
     nobody = pd.Series([""], name="user_id")
     nothing = pd.DataFrame({"user_id": [], "item_id": [], "score": []}).astype(
         {"user_id": "str", "item_id": "str", "score": "float32"}

@@ -101,11 +101,13 @@ def gather_evidence(
     support` as `bought_together` returns it. Returns per pair:
 
     - `n_taken`, `median_gap_days` (between sessions; NaN below 2), `days_since_last` (NaN if never)
-    - `variant_n_taken`, `variant_days_since_last`: the same for other items of its group
+    - `variant_n_taken`, `variant_days_since_last`: the same for other items of its group that are
+      not sensitive
     - `neighbour_item_id`, `neighbour_title`, `neighbour_n_taken`, `neighbour_support`: of the items
       in the same baskets as this one that the user took often, the one met most above chance
     - `category` (name at `category_level`, '' if none), `category_n_taken`, `category_share`: the
-      user's sessions with something of it, and their share of the user's sessions
+      user's sessions with something of it that is not sensitive, and their share of the user's
+      sessions; `category_is_new`: the user took nothing of it, sensitive or not
     - `week_users`, `week_rank`: users who took it in the 7 days before `as_of`, rank in category
     - `user_sessions`: sessions of the user;  `sensitive`: the item lies in a sensitive category
     """
@@ -126,13 +128,14 @@ def gather_evidence(
     asked["group"], asked["category"] = facts.group[asked["item"]], facts.path[asked["item"]]
     visits = _visits(interactions, user_index, facts, as_of)
     own = visits[visits["user"] >= 0]
+    told = own[~facts.sensitive[own["item"]]]
     evidence = pairs[_PAIR].reset_index(drop=True)
     evidence["category"] = facts.category[asked["item"]]
     evidence["sensitive"] = facts.sensitive[asked["item"]]
     parts = [
         _own_history(asked, own),
-        _variants(asked, own),
-        _category_history(asked, own),
+        _variants(asked, told),
+        _category_history(asked, own, told),
         _last_week(asked, visits, facts),
         _neighbours(asked, own, visits, facts, together, limits),
     ]
@@ -206,7 +209,7 @@ def _conditions(e: pd.DataFrame, limits: Thresholds) -> dict[str, npt.NDArray[np
         CATEGORY_BEFORE: open_ & in_category & (e["category_n_taken"] >= 1).to_numpy(),
         NEW_CATEGORY: open_
         & in_category
-        & ((e["category_n_taken"] == 0) & (e["user_sessions"] > 0)).to_numpy(),
+        & (e["category_is_new"] & (e["user_sessions"] > 0)).to_numpy(),
         PLAIN: np.ones(len(e), dtype=bool),
     }
 
@@ -420,15 +423,19 @@ def _variants(asked: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     return _aligned(asked[["user", "item"]], found, counts=("variant_n_taken",))
 
 
-def _category_history(asked: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+def _category_history(asked: pd.DataFrame, own: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
+    """`own` visits, and of them those that may be `told`: a category that only sensitive items led
+    to is neither known nor new."""
     key = ["user", "category"]
-    once = own.loc[own["category"] >= 0, [*key, "visit"]].drop_duplicates()
+    once = told.loc[told["category"] >= 0, [*key, "visit"]].drop_duplicates()
     counts = once.groupby(key).size().rename("category_n_taken").to_frame()
+    any_of = own.groupby(key).size().rename("any").to_frame()
     total = own.groupby("user")["visit"].nunique().rename("user_sessions").to_frame()
     found = _aligned(asked[key], counts, counts=("category_n_taken",))
     found["user_sessions"] = _aligned(asked[["user"]], total, counts=("user_sessions",))
     share = found["category_n_taken"] / found["user_sessions"].clip(lower=1)
-    return found.assign(category_share=share)
+    new = _aligned(asked[key], any_of, counts=("any",))["any"] == 0
+    return found.assign(category_share=share, category_is_new=new)
 
 
 def _last_week(asked: pd.DataFrame, visits: pd.DataFrame, facts: _Facts) -> pd.DataFrame:

@@ -219,7 +219,8 @@ def check_lists(
 
     Looks only at the lists, the catalogue and the pairs taken. `users` are all who must have a
     list; up to the share `allowed_short` of them may have fewer than `length` items (none may be
-    without a list). Counts are rows, or users for a rule about whole lists.
+    without a list, but for who has taken everything on offer). Counts are rows, or users for a rule
+    about whole lists.
     """
     columns = [*CATEGORY_COLUMNS, "group_id", "status", "available_from", "available_to", "market"]
     known = lists["item_id"].isin(items["item_id"])
@@ -235,7 +236,10 @@ def check_lists(
     if users is not None:
         sizes = sizes.reindex(pd.Index(users).unique(), fill_value=0)
     n_short = int((sizes < rules.length).sum())
-    report("has_list", int((sizes == 0).sum()), "users without any item")
+    without = sizes.index[sizes == 0]
+    if rules.exclude_taken and taken is not None:
+        without = without.difference(_took_everything(without, items, rules, as_of, taken))
+    report("has_list", len(without), "users without any item")
     report(
         "enough_items",
         n_short if n_short > allowed_short * len(sizes) else 0,
@@ -651,6 +655,19 @@ def _finite(scores: pd.Series) -> _Floats:
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite numbers")
     return values
+
+
+def _took_everything(
+    users: pd.Index,
+    items: pd.DataFrame,
+    rules: Rules,
+    as_of: datetime | pd.Timestamp,
+    taken: pd.DataFrame,
+) -> pd.Index:
+    on_offer = items.loc[eligible(items, rules, pd.Timestamp(as_of)), "item_id"]
+    theirs = taken[taken["user_id"].isin(users) & taken["item_id"].isin(on_offer)]
+    sizes = theirs.drop_duplicates(["user_id", "item_id"]).groupby("user_id").size()
+    return sizes.index[sizes >= len(on_offer)]
 
 
 def eligible(items: pd.DataFrame, rules: Rules, at: pd.Timestamp) -> _Mask:

@@ -43,6 +43,13 @@ def test_a_tie_goes_to_the_ranker_because_the_best_of_many_looks_better_than_it_
     assert found.model == "ranker" and "within noise" in found.reason
 
 
+def test_a_few_people_who_agree_do_not_replace_the_ranker() -> None:
+    rows = per_user(ranker=noise(0), popular=noise(0) + 0.1)
+    few = rows[rows["user_id"] < "u003"]
+    assert choose(few).model == "ranker" and "3 users are too few" in choose(few).reason
+    assert choose(rows[rows["user_id"] < "u020"]).model == "popular"
+
+
 def test_a_user_without_a_list_counts_as_zero() -> None:
     rows = per_user(ranker=noise(0) + 0.1, popular=noise(0) + 0.1)
     half = rows[(rows["model"] != "ranker") | (rows["user_id"] < "u100")]

@@ -131,6 +131,19 @@ def test_a_sensitive_category_is_neither_named_nor_a_basis() -> None:
     assert code != "together" and "Gin" not in text
 
 
+def test_a_sensitive_item_is_no_basis_for_its_category_or_its_variants() -> None:
+    log = bought([("u", "milk-twin", d) for d in (9, 6, 3, 1)])
+    shelf = ITEMS.assign(category_3=["", "TEST", "", "", "", "", "", ""])
+    pairs = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["milk", "skimmed"]})
+
+    def codes(sensitive: frozenset[str]) -> list[str]:
+        found = gather_evidence(pairs, log, shelf, as_of=AS_OF, sensitive=sensitive, thresholds=FEW)
+        return write_reasons(found, None, FEW)["reason_code"].tolist()
+
+    assert codes(frozenset()) == ["variant", "category"]
+    assert codes(frozenset({"test"})) == ["plain", "plain"], "nor is the category called new"
+
+
 def test_a_category_is_often_bought_only_from_the_threshold_on() -> None:
     twice = bought([("u", "skimmed", d) for d in (9, 3)])
     assert reason("u", "milk", twice)[0] == "From a category you bought before: MILK"

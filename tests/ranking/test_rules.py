@@ -310,6 +310,20 @@ def test_the_check_names_the_broken_rule(
     assert rule in [violation.rule for violation in found]
 
 
+def test_only_who_took_everything_on_offer_may_be_without_a_list() -> None:
+    items, rules = catalogue(status=["inactive"]), Rules(length=1, exclude_taken=True)
+    took = pd.DataFrame(
+        [(user, f"i{k}") for user, n in (("all", 10), ("most", 9)) for k in range(n)],
+        columns=["user_id", "item_id"],
+    )
+    lists = apply_rules(FALLING, items, rules, as_of=AS_OF, taken=took)
+    found = check_lists(
+        lists, items, rules, as_of=AS_OF, taken=took, users=pd.Index(["u", "all", "most"]),
+        allowed_short=1.0,
+    )  # fmt: skip
+    assert [(v.rule, v.count) for v in found] == [("has_list", 1)], "i9 was left for `most`"
+
+
 def test_good_lists_pass_the_check() -> None:
     rules = Rules(length=2, max_per_category=1)
     assert check_lists(GOOD, catalogue(), rules, as_of=AS_OF, users=pd.Index(["u"])) == []
