@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from recsys_assets.core.settings.arrival import Arrival as Settings
-from recsys_assets.ingestion.source import Role, SourceError, SourceFile
+from recsys_assets.ingestion.source import Role, SourceError, SourceFile, name_of
 
 _PIECE = 1 << 20
 
@@ -138,7 +138,7 @@ class LocalInbox:
         return os.fdopen(handle, "rb")
 
     def _look(self, path: Path, watched: Watched) -> Listed | None:
-        name = path.relative_to(self.root).as_posix()
+        name = name_of(path, self.root)
         try:
             status = path.lstat()
         except FileNotFoundError:

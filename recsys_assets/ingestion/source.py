@@ -33,7 +33,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True, order=True)
 class SourceFile:
-    """One physical file. `name` is how people know it (relative to the source's folder)."""
+    """One physical file. `name` is how people know it; see `name_of`."""
 
     role: Role
     name: str
@@ -127,6 +127,13 @@ def open_source(shop: Shop, home: Path | None = None) -> Source:
     if home is not None:
         source.erased = Erasures(home / ERASURES).erased()
     return source
+
+
+def name_of(path: Path, root: Path) -> str:
+    """How people know a file: relative to the source's folder `root`; outside of it, the whole path
+    as the shop file leads to it. Either way `root / name` is the file again."""
+    inside = path.is_relative_to(root)
+    return (path.relative_to(root) if inside else path.absolute()).as_posix()
 
 
 def describe_file(path: Path, name: str, role: Role) -> SourceFile:

@@ -8,7 +8,7 @@ from recsys_assets.ingestion.contract import PROMOTION_KINDS
 
 _PROVENANCE = (
     Column("batch", "string", "First 16 hex digits of the sha256 of the file the row came in"),
-    Column("file", "string", "Name of that file, relative to the source"),
+    Column("file", "string", "Name of that file, relative to the source, or its whole path"),
     Column(
         "row", "int64", "Data row within the file, from 1 (line number in text files)", minimum=1
     ),

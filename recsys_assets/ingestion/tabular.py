@@ -45,6 +45,7 @@ from recsys_assets.ingestion.source import (
     SourceError,
     SourceFile,
     describe_file,
+    name_of,
     named,
     sha256_of,
 )
@@ -118,10 +119,6 @@ class TableSpec:
     def watched(self) -> Watched:
         """The table's path as a watched one. Raises `SourceError` if it cannot be one."""
         return watch(self.role, self.pattern, self._suffixes)
-
-    def name_of(self, path: Path) -> str:
-        inside = path.is_relative_to(self.root)
-        return path.relative_to(self.root).as_posix() if inside else path.name
 
     def is_parquet(self, path: Path) -> bool:
         return path.suffix.lower() in _PARQUET if self.parquet is None else self.parquet
@@ -224,10 +221,18 @@ class TabularSource:
         if not self._found and self._arrived is not None:
             self._found = self._match(self._arrived)
         elif not self._found:
+            names: dict[tuple[Role, str], Path] = {}
             found: dict[SourceFile, TableSpec] = {}
             for table in self._tables:
                 for path in table.paths():
-                    file = describe_file(path, table.name_of(path), table.role)
+                    name = name_of(path, table.root)
+                    other = names.setdefault((table.role, name), path)
+                    if other != path:
+                        raise SourceError(
+                            f"{path}: is called {name!r} like {other}, and one of them would be "
+                            "lost; rename one"
+                        )
+                    file = describe_file(path, name, table.role)
                     if file in found:
                         raise SourceError(f"{path}: two {table.role} tables name this file")
                     found[file] = table

@@ -1,14 +1,19 @@
 """A shop nobody wrote an adapter for: German columns, semicolons, local times, two months."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from recsys_assets.core.config import Shop, load_shop
+from recsys_assets.core.assets import Project
+from recsys_assets.core.config import FilesSource, Shop, load_shop
+from recsys_assets.ingestion.assets import landed_rows
 from recsys_assets.ingestion.contract import complete_interactions
+from recsys_assets.ingestion.files import files_source, inboxes_of, ledger_of
 from recsys_assets.ingestion.source import Source, SourceError, open_source
+from recsys_assets.ingestion.tabular import TabularSource
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 HOFLADEN = Path(__file__).parent.parent / "data" / "hofladen" / "shop.yaml"
@@ -167,3 +172,60 @@ def test_a_path_without_files_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(HOFLADEN.read_text())
     with pytest.raises(SourceError, match=r"belege/\*\.csv: no file for interactions"):
         open_source(load_shop(tmp_path / "shop.yaml")).files()
+
+
+def outside(folder: Path, interactions: str, more: str = "") -> Path:
+    """A shop file in a folder of its own, with exports of two days beside it, named alike."""
+    for day in ("01", "02"):
+        place = folder / "exports" / f"day={day}"
+        place.mkdir(parents=True)
+        (place / "part-0.csv").write_text(f"user_id,item_id,event_time\nu{day},x,2024-01-{day}\n")
+    (folder / "exports" / "items.csv").write_text("item_id\nx\n")
+    (folder / "shop").mkdir()
+    (folder / "shop" / "shop.yaml").write_text(
+        "name: s\nrepeats: true\npartitions: {start: 2024-01-01}\nsource:\n  kind: files\n"
+        f"  interactions: {{path: '{interactions}', event_type: purchase}}\n"
+        f"  items: {{path: {folder}/exports/items.csv}}\n{more}"
+    )
+    return folder / "shop" / "shop.yaml"
+
+
+def test_files_outside_the_shops_folder_are_told_apart_by_their_whole_path(tmp_path: Path) -> None:
+    shop = outside(tmp_path, f"{tmp_path}/exports/day=*/part-0.csv")
+    project = Project(home=str(tmp_path / "home"), shop_file=str(shop))
+    landed = landed_rows.producer
+    landed.produce(project, "")
+    assert landed.judge(project, "").passed
+    rows = project.lake.read("landed_rows").to_pandas()
+    assert dict(zip(rows["user_id"], rows["file"], strict=True)) == {
+        "u01": f"{tmp_path}/exports/day=01/part-0.csv",
+        "u02": f"{tmp_path}/exports/day=02/part-0.csv",
+    }
+
+
+def test_a_watched_folder_may_lie_outside_of_the_shops_folder(tmp_path: Path) -> None:
+    shop = load_shop(
+        outside(tmp_path, f"{tmp_path}/exports/day=01/*.csv", "arrival: {settle_seconds: 0}\n")
+    )
+    home = tmp_path / "home"
+    for inbox in inboxes_of(shop):
+        assert len(ledger_of(home).accept(inbox, NOW).accepted) == 2
+        assert len(ledger_of(home).accept(inbox, NOW).accepted) == 0
+    source = open_source(shop, home)
+    sales, items = source.files()
+    assert sales.name == f"{tmp_path}/exports/day=01/part-0.csv"
+    assert items.name == f"{tmp_path}/exports/items.csv"
+    assert source.land(sales, NOW)["user_id"].tolist() == ["u01"]
+    assert isinstance(shop.source, FilesSource)
+    spec = files_source(shop, shop.source).spec_of("interactions", sales.name)
+    assert spec is not None, "erasure asks for the table of a name"
+
+
+def test_two_files_of_one_name_are_refused_and_none_is_lost(tmp_path: Path) -> None:
+    shop = load_shop(outside(tmp_path, f"{tmp_path}/exports/day=01/*.csv"))
+    assert isinstance(shop.source, FilesSource)
+    (table, *_) = files_source(shop, shop.source)._tables
+    roots = [tmp_path / "exports" / f"day={day}" for day in ("01", "02")]
+    tables = [replace(table, root=root, pattern=root / "part-0.csv") for root in roots]
+    with pytest.raises(SourceError, match=r"is called 'part-0.csv' like .*day=01/part-0.csv"):
+        TabularSource(tables).files()
