@@ -328,11 +328,16 @@ class TabularSource:
         return answers, with_erased(rejects, gone, REJECTS)
 
     def spec_of(self, role: Role, name: str) -> TableSpec | None:
-        """The table that a watched file of this name belongs to."""
-        for table in self._tables:
-            if table.role == role and table.watched().accepts(table.root / name):
-                return table
-        return None
+        """The table that a watched file of this name belongs to. Raises `SourceError` if there are
+        several: they may read it differently, and nobody could say which of them is meant."""
+        places = [(t, t.watched()) for t in self._tables if t.role == role]
+        found = [t for t, place in places if place.accepts(t.root / name)]
+        if len(found) > 1:
+            both = " and ".join(str(t.pattern) for t in found[:2])
+            raise SourceError(
+                f"{name}: two {role} tables name this file ({both}); let one path leave it out"
+            )
+        return found[0] if found else None
 
     def _kept(self, file: SourceFile, table: TableSpec, gone: "_Gone") -> Iterator[RawRows]:
         """The file's rows less those of erased users, whose numbers go to `gone`."""
@@ -370,20 +375,17 @@ class TabularSource:
                         yield file, block, table
 
     def _match(self, arrived: Sequence[SourceFile]) -> dict[SourceFile, TableSpec]:
-        """Each arrived file with the first table of its role that its name belongs to."""
-        watched = [(table, table.watched()) for table in self._tables]
+        """Each arrived file with the table of its role that its name belongs to."""
         found: dict[SourceFile, TableSpec] = {}
         for file in arrived:
-            for table, place in watched:
-                if table.role == file.role and place.accepts(table.root / file.name):
-                    found[file] = table
-                    break
-            else:
+            table = self.spec_of(file.role, file.name)
+            if table is None:
                 raise SourceError(
                     f"{file.name} arrived as {file.role}, but no path of the shop file leads to it "
                     "any more; keep the old path there as one more table, so that nothing that was "
                     "accepted is lost"
                 )
+            found[file] = table
         for role in sorted({t.role for t in self._tables} - {f.role for f in found}):
             paths = ", ".join(str(t.pattern) for t in self._tables if t.role == role)
             raise SourceError(

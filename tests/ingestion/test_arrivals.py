@@ -266,6 +266,20 @@ def test_a_name_that_no_path_of_the_shop_file_leads_to_any_more_is_not_dropped_s
         open_source(load_shop(tmp_path / "shop.yaml"), home).files()
 
 
+def test_a_file_that_two_tables_name_is_refused_as_without_arrival(tmp_path: Path) -> None:
+    shop, home = watching(tmp_path), tmp_path / "home"
+    (tmp_path / "inbox" / "sales1.csv").write_text("user_id,item_id,event_time\n")
+    take(shop, home)
+    both = "[{path: inbox/*.csv, event_type: purchase}, {path: inbox/sales*.csv, event_type: view}]"
+    (tmp_path / "shop.yaml").write_text(
+        "name: s\nrepeats: true\npartitions: {start: 2024-01-01}\narrival: {}\n"
+        f"source: {{kind: files, interactions: {both}, items: {{path: items.csv}}}}\n"
+    )
+    source = open_source(load_shop(tmp_path / "shop.yaml"), home)
+    with pytest.raises(SourceError, match=r"inbox/sales1.csv: two interactions tables name"):
+        source.files()
+
+
 def test_only_files_can_be_watched(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(
         "name: s\nrepeats: true\narrival: {}\nsource: {kind: complete_journey}\n"
