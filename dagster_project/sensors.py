@@ -39,14 +39,18 @@ PAUSES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=10))
 
 def take_arrivals(project: Project, now: datetime) -> Look:
     """Accept every complete new file of the places that the shop watches, if it watches any. A
-    place that cannot be looked at is told among the refused, and the others are looked at."""
+    place that cannot be looked at is told among the refused, and the others are looked at.
+
+    What comes before anything was landed, or into an empty ledger, is the shop's history."""
     shop, look = project.shop, Look()
-    home = Path(project.home)
-    first = "landed_rows" not in project.lake.assets()
-    for inbox in inboxes_of(shop):
+    home, inboxes = Path(project.home), inboxes_of(shop)
+    ledger = ledger_of(home)
+    landed = any(entry.current for entry in project.lake.entries("landed_rows").values())
+    history = bool(inboxes) and (not landed or not ledger.arrivals())
+    for inbox in inboxes:
         blank = blanker(shop, home)
         try:
-            look.add(ledger_of(home).accept(inbox, now, history=first, blank=blank))
+            look.add(ledger.accept(inbox, now, history=history, blank=blank))
         except UnreachableError as error:
             look.refused[error.place] = str(error)
     return look

@@ -385,8 +385,8 @@ class Plausible(Part):
     earliest: dt.date = dt.date(1990, 1, 1)
     latest: dt.date | None = None
     max_age_days: int | None = Field(default=None, ge=1)
-    """Events older than this when their file arrives are late. With `arrival`, what comes with the
-    shop's first data is history and may be older."""
+    """Events older than this when their file arrives are late. What comes with the shop's first
+    data is history and may be older. Needs `arrival`."""
     clock_skew_minutes: int = Field(default=10, ge=0)
     """How far a source's clock may run ahead of ours."""
 
@@ -557,6 +557,14 @@ class Shop(Part):
             )
         if self.arrival is None and isinstance(self.source, FilesSource) and self.source.in_store:
             raise ValueError("a path s3://... is read through arrival: add arrival: {}")
+        if self.arrival is None and self.plausible.max_age_days is not None:
+            raise ValueError(
+                "plausible.max_age_days counts from the arrival of a file, which is known with "
+                "arrival only: add arrival: {}, or write plausible.earliest, a date"
+                if self.source.kind == "files"
+                else "plausible.max_age_days counts from the arrival of a file, and files of a "
+                f"source of kind {self.source.kind} do not arrive: write plausible.earliest, a date"
+            )
         filled: dict[Any, Placement] = {n: self.placements.get(n, Placement()) for n in wanted}  # type: ignore[call-overload]
         object.__setattr__(self, "placements", filled)
         if self.benchmark is not None:

@@ -506,7 +506,7 @@ def _parse(line: bytes, number: int, path: Path) -> Arrival:
         raise LedgerError(
             f"{path}, line {number}: damaged ({error}). Restore the file from a backup; or, if "
             "every delivered file still lies in the watched folder, move the ledger away: the next "
-            "look takes them all again, and no event is counted twice"
+            "look takes them all again as the shop's first data, and no event is counted twice"
         ) from error
 
 

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from dagster_project import jobs, sensors
 from dagster_project.definitions import gated_assets
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake
+from recsys_assets.ingestion.contract import reason_code
 from recsys_assets.ingestion.files import ledger_of
 from tests.conftest import MINIMAL_SHOP
 
@@ -200,3 +202,39 @@ def test_a_source_that_nobody_watches_but_that_grew_is_asked_for_its_new_day_onl
     assert watch.versions()["2024-01-02"] == before["2024-01-02"]
     assert watch.events() == ["u 02", "v 05"]
     assert ledger_of(watch.folder / "home").arrivals() == [], "there is no watched folder"
+
+
+def landed_reasons(watch: Watch) -> list[str | None]:
+    rows = watch.lake.read("landed_rows").to_pandas().sort_values("user_id")
+    return [None if pd.isna(r) else reason_code(r) for r in rows["reject_reason"]]
+
+
+def test_what_comes_into_an_empty_ledger_is_history_and_what_comes_later_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
+    watch = Watch(tmp_path, SHOP + "plausible: {max_age_days: 14}\n")
+    watch.deliver("a.csv", "a,x,2024-01-02")
+    assert watch.settle()[0] == ("land", "", "")
+    ledger = ledger_of(tmp_path / "home").path
+    ledger.rename(tmp_path / "away.jsonl")
+    assert watch.tick() == "nothing new"
+    watch.deliver("b.csv", "b,x,2024-01-02")
+    watch.settle()
+    assert landed_reasons(watch) == [None, "before the plausible time"]
+    assert watch.events() == ["a 02"]
+    watch.instance.dispose()
+
+
+def test_first_data_that_their_gate_refused_are_first_data_when_they_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
+    watch = Watch(tmp_path, SHOP + "plausible: {max_age_days: 14}\n")
+    watch.deliver("a.csv", "a,x,no time")
+    (request,) = watch.tick()
+    assert isinstance(request, dg.RunRequest) and not watch.execute(request)
+    watch.deliver("a.csv", "a,x,2024-01-02")
+    watch.settle()
+    assert landed_reasons(watch) == [None]
+    watch.instance.dispose()

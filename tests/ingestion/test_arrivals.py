@@ -296,3 +296,21 @@ def test_a_ledger_line_is_one_checked_json_text(place: Place) -> None:
     check, body = json.loads(line)
     assert len(check) == 16
     assert json.loads(body)["name"] == "inbox/a.csv"
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("{kind: complete_journey}", "source of kind complete_journey do not arrive"),
+        ("{kind: files, interactions: {path: s.csv}, items: {path: i.csv}}", "add arrival: {}"),
+    ],
+)
+def test_an_age_on_arrival_is_refused_where_nobody_knows_the_arrival(
+    tmp_path: Path, source: str, advice: str
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        "name: s\nrepeats: true\nplausible: {max_age_days: 14}\n"
+        f"source: {source}\npartitions: {{start: 2017-01-01}}\n"
+    )
+    with pytest.raises(ConfigError, match=advice):
+        load_shop(tmp_path / "shop.yaml")
