@@ -21,7 +21,8 @@ BY_HAND = (WEEKLY, EVALUATE_CUTOFFS, TUNE)
 """Jobs that people start beside the main one."""
 
 LANDING = (
-    "landed_rows", "raw_items", "raw_users", "raw_exposures", "raw_promotions", "rejected_entities",
+    "landed_rows", "raw_items", "raw_users", "raw_exposures", "raw_promotions",
+    "onboarding_answers", "rejected_entities",
 )  # fmt: skip
 """What is made from source files directly."""
 RAW = "raw_interactions"

@@ -28,9 +28,11 @@ from recsys_assets.core.lake import File, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import tables
 from recsys_assets.ingestion.parsing import ERASED
-from recsys_assets.ingestion.source import Source, SourceFile, open_source
+from recsys_assets.ingestion.source import Role, Source, SourceFile, open_source
 
 GROUP = "ingestion"
+JUDGED = "judged as of"
+"""In the report of a table: the clock that its rows were judged by, where files have no arrival."""
 SOURCES = (
     "recsys_assets.ingestion.complete_journey",
     "recsys_assets.ingestion.movielens",
@@ -74,6 +76,20 @@ def partition_of(shop: Shop, event_time: pa.ChunkedArray) -> pa.ChunkedArray:
     if shop.partitions.granularity == "day":
         return text
     return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, 7), "01", "-")
+
+
+def _clock(source: Source, role: Role, report: Report) -> datetime:
+    """Now; noted in the report where times of files are judged by it."""
+    now = datetime.now(UTC)
+    if any(f.role == role and f.arrived is None for f in source.files()):
+        report.texts[JUDGED] = now.isoformat()
+    return now
+
+
+def _clock_of(made: Snapshot) -> datetime:
+    """The moment as of which the rows of a table were judged, if any moment was."""
+    noted = made.report().get("texts", {}).get(JUDGED)
+    return datetime.fromisoformat(noted) if noted else datetime.now(UTC)
 
 
 def _interaction_files(source: Source) -> list[SourceFile]:
@@ -270,9 +286,10 @@ def raw_users(project: Project) -> pd.DataFrame:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_exposures(project: Project) -> pd.DataFrame:
+def raw_exposures(project: Project, report: Report) -> pd.DataFrame:
     """What was shown to whom, if the source records it. Empty for sources that do not."""
-    return source_of(project).exposures(datetime.now(UTC))[0]
+    source = source_of(project)
+    return source.exposures(_clock(source, "exposures", report))[0]
 
 
 @table_asset(
@@ -296,23 +313,40 @@ def raw_promotions(project: Project) -> pd.DataFrame:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def onboarding_answers(project: Project) -> pd.DataFrame:
+def onboarding_answers(project: Project, report: Report) -> pd.DataFrame:
     """What new users said they like: options they chose and words they typed, as they came."""
-    return source_of(project).onboarding_answers(datetime.now(UTC))[0]
+    source = source_of(project)
+    return source.onboarding_answers(_clock(source, "onboarding_answers", report))[0]
 
 
 def _entity_rows_add_up(
-    candidate: Snapshot, raw_items: Snapshot, project: Project
+    candidate: Snapshot,
+    raw_items: Snapshot,
+    raw_users: Snapshot,
+    raw_exposures: Snapshot,
+    raw_promotions: Snapshot,
+    onboarding_answers: Snapshot,
+    project: Project,
 ) -> Iterator[Failure]:
     source = source_of(project)
+    accepted: dict[Role, int] = {
+        "items": raw_items.rows,
+        "users": raw_users.rows,
+        "exposures": raw_exposures.rows,
+        "promotions": raw_promotions.rows,
+        "onboarding_answers": onboarding_answers.rows,
+    }
     rejected = candidate.to_pandas(["role"])["role"].value_counts()
-    rows_in = sum(source.count_rows(f) for f in source.files() if f.role == "items")
-    found = raw_items.rows + int(rejected.get("items", 0))
-    if rows_in and rows_in != found:
-        yield Failure(
-            f"item files have {rows_in:,} rows; accepted {raw_items.rows:,} + rejected "
-            f"{int(rejected.get('items', 0)):,} = {found:,}"
-        )
+    for role, good in accepted.items():
+        if role in source.summed_up:
+            continue
+        rows_in = sum(source.count_rows(f) for f in source.files() if f.role == role)
+        bad = int(rejected.get(role, 0))
+        if rows_in != good + bad:
+            yield Failure(
+                f"files of {role} have {rows_in:,} rows; accepted {good:,} + rejected {bad:,} = "
+                f"{good + bad:,}"
+            )
 
 
 @table_asset(
@@ -323,16 +357,23 @@ def _entity_rows_add_up(
     inputs_hash=source_fingerprint,
     code=SOURCES,
     rules=[_entity_rows_add_up],
+    after=["raw_items", "raw_users", "raw_promotions"],
 )
-def rejected_entities(project: Project) -> pd.DataFrame:
-    """Rows of the item, user, exposure and answer files that were not accepted, and why."""
+def rejected_entities(
+    project: Project, raw_exposures: Snapshot, onboarding_answers: Snapshot
+) -> pd.DataFrame:
+    """Rows of the item, user, exposure, promotion and answer files that were not accepted, and why.
+
+    Each is judged as of the moment at which its table was, or it might be in neither.
+    """
     source, now = source_of(project), datetime.now(UTC)
+    answered = _clock_of(onboarding_answers)
     frames = [
         source.items(now)[1].assign(role="items"),
         source.users(now)[1].assign(role="users"),
-        source.exposures(now)[1].assign(role="exposures"),
+        source.exposures(_clock_of(raw_exposures))[1].assign(role="exposures"),
         source.promotions()[1].assign(role="promotions"),
-        source.onboarding_answers(now)[1].assign(role="onboarding_answers"),
+        source.onboarding_answers(answered)[1].assign(role="onboarding_answers"),
     ]
     rejected = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
     return rejected.sort_values(["role", "file", "row"], kind="stable", ignore_index=True)

@@ -122,6 +122,8 @@ class CompleteJourney(TabularSource):
     """Adds the households that shop but never answered the demographic survey, and sums up over
     stores what is promoted."""
 
+    summed_up = frozenset({"users", "promotions"})
+
     def __init__(self, tables: Sequence[TableSpec], time_zone: str, plans_known_days: int) -> None:
         super().__init__(tables)
         self.time_zone = time_zone

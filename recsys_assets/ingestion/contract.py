@@ -199,10 +199,10 @@ def land_interactions(
 ) -> pd.DataFrame:
     """All rows of one file as `LANDED`, in the file's order.
 
-    `blocks` carry contract names as column names; a missing column means "no value". `now` bounds
-    event times; a row refused as "in the future" is accepted by a later landing.
+    `blocks` carry contract names as column names; a missing column means "no value". Times are
+    judged as of `bounds_of`; a row refused as "in the future" is accepted by a later landing.
     """
-    bounds = time_bounds(rules.plausible, now)
+    bounds = bounds_of(file, rules.plausible, now)
     parts = [part for block in blocks for part in _interaction_parts(block, rules, bounds)]
     table = _in_file_order(parts, {"row": _INT, **_EVENT, **_VERDICT})
     table = _with_event_ids(table, file, rules)
@@ -246,7 +246,7 @@ def land_exposures(
     parts = []
     for file, block, rules in blocks:
         problems = Problems(len(block.rows))
-        number_format, bounds = rules.number_format, time_bounds(rules.plausible, now)
+        number_format, bounds = rules.number_format, bounds_of(file, rules.plausible, now)
         columns: dict[str, Any] = {
             name: identifiers(_get(block, name), name, problems)
             for name in ("request_id", "user_id", "item_id", "placement")
@@ -330,7 +330,7 @@ def land_answers(
         length = pc.fill_null(pc.utf8_length(said), 0)
         problems.add(flags(pc.greater(length, MAX_ANSWER)), "answer", "too long")
         columns["answer"] = said
-        bounds = time_bounds(rules.plausible, now)
+        bounds = bounds_of(file, rules.plausible, now)
         with named(file):
             moments = timestamps(
                 _get(block, "answered_at"), "answered_at", problems, rules.time_format, bounds
@@ -386,6 +386,14 @@ def complete_interactions(accepted: pd.DataFrame, shop: Shop) -> pd.DataFrame:
     }
     order = [*list(_EVENT)[:5], "local_date", *list(_EVENT)[5:10], "polarity", "counts_as_taken"]
     return accepted.assign(**added)[[*order, *list(_EVENT)[10:]]]
+
+
+def bounds_of(file: SourceFile, plausible: Plausible, now: datetime) -> TimeBounds:
+    """The plausible times in one file: as of its arrival, where that is known, so that they are the
+    same whenever it is read; else as of `now`. Without arrival, and in history, no age is late."""
+    if file.arrived is None or file.history:
+        plausible = plausible.model_copy(update={"max_age_days": None})
+    return time_bounds(plausible, file.arrived or now)
 
 
 def time_bounds(plausible: Plausible, now: datetime) -> TimeBounds:

@@ -59,8 +59,14 @@ class SourceFile:
 class Source(Protocol):
     """A shop's data, file by file, read into the landing contract (see `contract`).
 
-    `now` is timezone-aware and only bounds plausible event times; sources never ask the clock.
+    `now` is timezone-aware and only bounds plausible times, of files whose arrival nobody noted;
+    sources never ask the clock.
     """
+
+    @property
+    def summed_up(self) -> frozenset[Role]:
+        """Roles whose tables are not made row by row of their files, so that rows do not add up."""
+        ...
 
     def files(self) -> list[SourceFile]:
         """All files, hashed, sorted by role and name. Raises `SourceError` if one is missing."""
@@ -87,7 +93,8 @@ class Source(Protocol):
         ...
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(users sorted by user_id, rejects); empty where the source has none."""
+        """(users sorted by user_id, rejects); empty where the source has none. Here and below, as
+        in `items`, every physical row is in one of the two, unless the role is `summed_up`."""
         ...
 
     def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,7 +7,7 @@ tables as `TableSpec`s and, where a rename is not enough, passes a vectorized `p
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -207,6 +207,9 @@ class TabularSource:
     `arrived`: the files there are, when a ledger says so; None = whatever lies at the paths now.
     """
 
+    summed_up: frozenset[Role] = frozenset()
+    """See `Source.summed_up`."""
+
     def __init__(
         self, tables: Sequence[TableSpec], arrived: Sequence[SourceFile] | None = None
     ) -> None:
@@ -264,15 +267,9 @@ class TabularSource:
         if not isinstance(table.rules, InteractionRules):
             raise SourceError(f"{file.path}: holds {file.role}, not interactions")
         refuse_changed(file)
-        rules = table.rules
-        if file.history:
-            anyhow = rules.plausible.model_copy(update={"max_age_days": None})
-            rules = replace(rules, plausible=anyhow)
         gone = _Gone()
         with named(file):
-            landed = land_interactions(
-                self._kept(file, table, gone), file, rules, file.arrived or now
-            )
+            landed = land_interactions(self._kept(file, table, gone), file, table.rules, now)
         return with_erased(landed, gone, LANDED)
 
     def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
