@@ -58,19 +58,45 @@ def count_rows(path: Path) -> int:
 def read_rows(path: Path, wanted: Collection[str]) -> Iterator[RawRows]:
     """The file's rows in batches; texts come as large_string, other types as they are.
 
-    A nested or binary column among `wanted` is a `SourceError`.
+    A nested column among `wanted`, or one of bytes of a fixed size that are no UUIDs, is a
+    `SourceError`.
     """
     names = [name for name in read_header(path) if name in wanted]
     done = 0
     with _opened(path) as file:
         for name in names:
-            kind = file.schema_arrow.field(name).type
-            if pa.types.is_nested(kind):
+            kind = _plain(file.schema_arrow.field(name).type)
+            if pa.types.is_nested(kind) or pa.types.is_fixed_size_binary(kind):
                 raise SourceError(f"{path}: column {name!r} is {kind}; expected plain values")
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names, use_threads=False):
             columns = {name: batch.column(name) for name in names}
             yield _rows_of(columns, np.arange(done + 1, done + 1 + len(batch), dtype=np.int64))
             done += len(batch)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """What values of a type come to, as `_rows_of` hands them over."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if kind == pa.uuid():
+        return pa.large_string()
+    return _plain(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _uuids(array: pa.Array) -> pa.LargeStringArray:
+    """UUIDs as they are written: 8-4-4-4-12 lowercase hexadecimal digits."""
+    stored = pc.fill_null(array.storage, bytes(16))
+    data = np.frombuffer(stored.buffers()[1], np.uint8)[stored.offset * 16 :]
+    data = data[: len(stored) * 16].reshape(-1, 16)
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    written = np.full((len(stored), 36), ord("-"), np.uint8)
+    places = np.delete(np.arange(36), [8, 13, 18, 23])
+    written[:, places] = np.stack([digits[data >> 4], digits[data & 15]], axis=2).reshape(-1, 32)
+    whole = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(36), len(stored), [None, pa.py_buffer(written)]
+    )
+    texts = whole.cast(pa.large_binary()).cast(pa.large_string())
+    return pc.if_else(array.is_valid(), texts, pa.scalar(None, pa.large_string()))
 
 
 def _rows_of(columns: dict[str, pa.Array], numbers: np.ndarray) -> RawRows:
@@ -80,7 +106,7 @@ def _rows_of(columns: dict[str, pa.Array], numbers: np.ndarray) -> RawRows:
         if isinstance(array, pa.DictionaryArray):
             array = array.dictionary_decode()
         if isinstance(array, pa.ExtensionArray):
-            array = array.storage
+            array = _uuids(array) if array.type == pa.uuid() else array.storage
         kind = array.type
         if (
             pa.types.is_string(kind)

@@ -137,6 +137,8 @@ ROW = "row"
 
 ATTRIBUTE = "attribute:"
 """Before the name of a raw column that is kept as an attribute."""
+MAX_POSITION = 2**31 - 1
+"""The largest that a table holds."""
 MAX_ANSWER = 4_000
 """Characters; nobody types more into a form."""
 EXCLUDED = "excluded_by"
@@ -172,7 +174,7 @@ class ItemRules:
 
 @dataclass(frozen=True)
 class UserRules:
-    """Users have an id and attributes; there is nothing to configure yet."""
+    null_values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ class PromotionRules:
 class AnswerRules:
     time_format: TimeFormat = field(default_factory=TimeFormat)
     plausible: Plausible = field(default_factory=Plausible)
+    null_values: tuple[str, ...] = ()
 
 
 def land_interactions(
@@ -229,11 +232,11 @@ def land_users(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(`USERS` sorted by user_id, `REJECTS`). Duplicates as for items."""
     parts = []
-    for file, block, _ in blocks:
+    for file, block, rules in blocks:
         problems = Problems(len(block.rows))
         columns = {
             "user_id": identifiers(_get(block, "user_id"), "user_id", problems),
-            "attributes": _attributes(block),
+            "attributes": _attributes(block, rules.null_values),
         }
         parts += [_with_origin(p, file) for p in _parts(block, columns, problems, USERS)]
     return _entities(parts, USERS, ("user_id",))
@@ -254,6 +257,7 @@ def land_exposures(
         position = numbers(_get(block, "position"), "position", problems, number_format)
         problems.add(np.isnan(position), "position", "missing value")
         whole = (position >= 1) & (np.floor(position) == position)
+        whole &= position <= MAX_POSITION
         problems.add(~whole, "position", "out of range", _get(block, "position"))
         columns["position"] = np.where(whole, position, 0).astype(np.int64)
         with named(file):
@@ -325,7 +329,7 @@ def land_answers(
             name: identifiers(_get(block, name), name, problems)
             for name in ("user_id", "question_id")
         }
-        said = texts(_get(block, "answer"))
+        said = texts(_get(block, "answer"), rules.null_values)
         problems.add(flags(pc.is_null(said)), "answer", "missing value")
         length = pc.fill_null(pc.utf8_length(said), 0)
         problems.add(flags(pc.greater(length, MAX_ANSWER)), "answer", "too long")
@@ -527,19 +531,19 @@ def _item_parts(block: RawRows, rules: ItemRules) -> Iterator[pa.Table]:
     known = flags(pc.is_in(status, pa.array(["active", "inactive"], _TEXT)))
     problems.add(~known, "status", "unknown status", _get(block, "status"))
     columns["status"] = status
-    columns["attributes"] = _attributes(block)
+    columns["attributes"] = _attributes(block, nulls)
     if EXCLUDED in block.columns:
         why = block.columns[EXCLUDED]
         problems.add(flags(pc.is_valid(why)), ROW, "excluded by rule", why)
     yield from _parts(block, columns, problems, ITEMS)
 
 
-def _attributes(block: RawRows) -> pa.LargeStringArray:
+def _attributes(block: RawRows, null_values: tuple[str, ...]) -> pa.LargeStringArray:
     """One JSON object of texts per row, keys sorted, without the values that are missing."""
     rows = len(block.rows)
     pieces = []
     for name in sorted(n for n in block.columns if n.startswith(ATTRIBUTE)):
-        values = texts(block.columns[name]).dictionary_encode()
+        values = texts(block.columns[name], null_values).dictionary_encode()
         key = json.dumps(name.removeprefix(ATTRIBUTE), ensure_ascii=False)
         words = [json.dumps(word, ensure_ascii=False) for word in values.dictionary.to_pylist()]
         pieces.append(pa.array([f"{key}: {w}" for w in words], _TEXT).take(values.indices))

@@ -79,8 +79,9 @@ def _specs(shop: Shop, config: FilesSource) -> list[TableSpec]:
 
 
 def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
-    numbers = NumberFormat(table.decimal, table.thousands, tuple(table.null_values))
-    times = TimeFormat(table.time_format, shop.naive_zone, tuple(table.null_values))
+    nulls = tuple(table.null_values)
+    numbers = NumberFormat(table.decimal, table.thousands, nulls)
+    times = TimeFormat(table.time_format, shop.naive_zone, nulls)
     attributes: tuple[str, ...] = ()
     rules: Rules
     if isinstance(table, InteractionTable):
@@ -102,13 +103,13 @@ def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
     elif isinstance(table, UserTable):
         names = get_args(UserColumn)
         attributes = tuple(table.attributes)
-        rules = UserRules()
+        rules = UserRules(nulls)
     elif isinstance(table, PromotionTable):
         names = get_args(PromotionColumn)
         rules = PromotionRules(numbers, times)
     elif isinstance(table, AnswerTable):
         names = get_args(AnswerColumn)
-        rules = AnswerRules(times, shop.plausible)
+        rules = AnswerRules(times, shop.plausible, nulls)
     else:
         names = get_args(ExposureColumn)
         rules = ExposureRules(numbers, times, shop.plausible)

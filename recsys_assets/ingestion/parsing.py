@@ -51,7 +51,8 @@ REASONS: dict[str, str] = {
 MAX_MAGNITUDE = 1e12
 MAX_ID_BYTES = 1024
 _SHOWN = 80
-_DIGITS_EXACT = float(2**53)
+_DIGITS_EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
+"""Below these, neighbouring whole numbers are different numbers of the type."""
 _SECOND = 1_000_000
 _EPOCH_UNITS = {"epoch_s": _SECOND, "epoch_ms": 1_000, "epoch_us": 1}
 _MAX_MICROSECONDS = 250_000_000_000_000_000  # the year 9892, inside every library's range
@@ -104,7 +105,8 @@ class Problems:
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How texts write numbers. Typed columns ignore it."""
+    """How texts write numbers: `thousands` groups three digits, left of `decimal` only. Typed
+    columns ignore it."""
 
     decimal: str = "."
     thousands: str | None = None
@@ -166,12 +168,13 @@ def identifiers(
     """Ids exactly as the file writes them: no trimming, no numbers, no null words.
 
     Integers of a typed column become their digits. A floating point column (an integer column that
-    once held nulls) is exact below 2**53 only: larger or fractional ids are refused.
+    once held nulls) is exact below 2**53 only, of single precision below 2**24: larger or
+    fractional ids are refused.
     """
     if pa.types.is_floating(array.type):
         numbers = np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False))
         missing = np.isnan(numbers)
-        exact = (np.abs(numbers) < _DIGITS_EXACT) & (np.floor(numbers) == numbers)
+        exact = (np.abs(numbers) < _DIGITS_EXACT[array.type]) & (np.floor(numbers) == numbers)
         problems.add(~missing & ~exact, field, "not an exact id", array)
         digits = np.where(exact, numbers, 0).astype(np.int64)
         result = pa.array(digits, mask=~exact).cast(_TEXT)
@@ -269,7 +272,13 @@ def _numbers_of_texts(
     shown = texts(array, style.null_values)
     plain = pc.utf8_trim_whitespace(shown)
     if style.thousands is not None:
+        # Elsewhere the mark is a sign that the number is written otherwise: 10.50 is not 1050.
+        mark, rest = f"[{style.thousands}]", f"[^{style.thousands}]"
+        groups = rf"^[+-]?\d{{1,3}}(?:{mark}\d{{3}})+(?:[^\d{style.thousands}]{rest}*)?$"
+        marked = pc.match_substring(plain, style.thousands)
+        misplaced = pc.and_(marked, pc.invert(pc.match_substring_regex(plain, groups)))
         plain = pc.replace_substring(plain, style.thousands, "")
+        plain = pc.if_else(misplaced, pa.scalar("?", _TEXT), plain)
     if style.decimal != ".":
         # A point is then no part of a number, unless it groups thousands (gone by now).
         has_point = pc.match_substring(plain, ".")

@@ -5,6 +5,7 @@ import struct
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
@@ -25,6 +26,7 @@ from recsys_assets.ingestion.contract import (
     reason_code,
 )
 from recsys_assets.ingestion.source import Source, SourceError, open_source
+from recsys_assets.ingestion.tables import RAW_EXPOSURES
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 HEADER = "user_id,item_id,event_time,event_type,quantity\n"
@@ -224,6 +226,67 @@ def test_corrupt_or_nested_parquet_is_an_error_that_names_the_file(tmp_path: Pat
     (tmp_path / "e.parquet").write_bytes(data[: len(data) // 2])
     with pytest.raises(SourceError, match=r"e\.parquet: is not a readable Parquet file"):
         configured(tmp_path, "e.parquet").check()
+
+
+def test_uuids_are_the_texts_that_everybody_writes(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
+    ids = [UUID("0af3b1c2-0000-4000-8000-00000000000e"), None, UUID(int=2**128 - 1)]
+    users = pa.array([i and i.bytes for i in ids], pa.uuid())
+    rest = {"item_id": ["i"] * 3, "event_time": ["2023-05-01"] * 3, "event_type": ["view"] * 3}
+    pq.write_table(pa.table({"user_id": users, **rest}), tmp_path / "e.parquet")
+    frame = landed(configured(tmp_path, "e.parquet"))
+    assert codes(frame) == [None, "missing id", None]
+    assert frame["user_id"].dropna().tolist() == [str(i) for i in ids if i]
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_bytes_of_a_fixed_size_are_an_error_that_names_file_and_column(
+    tmp_path: Path, encoded: bool
+) -> None:
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
+    users = pa.array([b"\x00\x01"], pa.binary(2))
+    rest = {"item_id": ["i"], "event_time": ["2023-05-01"]}
+    users = users.dictionary_encode() if encoded else users
+    pq.write_table(pa.table({"user_id": users, **rest}), tmp_path / "e.parquet")
+    with pytest.raises(
+        SourceError, match=r"e\.parquet: column 'user_id' is fixed_size_binary\[2\]"
+    ):
+        landed(configured(tmp_path, "e.parquet", ", event_type: view"))
+
+
+def test_a_position_that_no_table_holds_costs_its_row(tmp_path: Path) -> None:
+    (tmp_path / "shown.csv").write_text(
+        "request_id,user_id,item_id,placement,position,shown_at\n"
+        "a,u,i,home,2147483647,2023-05-01\nb,u,i,home,2147483648,2023-05-01\n"
+    )
+    shown, rejects = shop_of(tmp_path, HEADER, extra=", exposures: {path: shown.csv}").exposures(
+        NOW
+    )
+    assert RAW_EXPOSURES.conform(shown)["position"].to_pylist() == [2147483647]
+    assert codes(rejects) == ["out of range"]
+
+
+def test_words_for_no_value_are_none_in_attributes_and_answers(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("user_id,town,size\nu,-,-\nv,Ulm,-\n")
+    (tmp_path / "answers.csv").write_text(
+        "user_id,question_id,answer,answered_at\nu,q,-,2023-05-01\nv,q,tea,2023-05-01\n"
+    )
+    source = shop_of(
+        tmp_path,
+        HEADER,
+        extra=", users: {path: users.csv, null_values: ['-'], attributes: [town, size]}, "
+        "onboarding_answers: {path: answers.csv, null_values: ['-']}",
+    )
+    assert source.users(NOW)[0]["attributes"].tolist() == ["{}", '{"town": "Ulm"}']
+    answers, rejects = source.onboarding_answers(NOW)
+    assert answers["answer"].tolist() == ["tea"]
+    assert codes(rejects) == ["missing value"]
+    (tmp_path / "items.csv").write_text("item_id,size\ni,-\nj,8\n")
+    text = (tmp_path / "shop.yaml").read_text()
+    items = "items: {path: items.csv, null_values: ['-'], attributes: [size]}"
+    (tmp_path / "shop.yaml").write_text(text.replace("items: {path: items.csv}", items))
+    source = open_source(load_shop(tmp_path / "shop.yaml"))
+    assert source.items(NOW)[0]["attributes"].tolist() == ["{}", '{"size": "8"}']
 
 
 def test_numbers_for_times_are_an_error_that_names_the_file(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_ids_that_went_through_floats_are_refused_once_digits_may_be_lost() -> N
     assert problems.bad.tolist() == [False, True, True, True]
 
 
+@pytest.mark.parametrize(("kind", "limit"), [(np.float16, 2**11), (np.float32, 2**24)])
+def test_ids_in_floats_of_less_precision_are_refused_from_where_two_are_one(
+    kind: type[np.floating], limit: int
+) -> None:
+    ids = pa.array(np.array([limit - 1, limit, limit + 1], kind))
+    assert ids[1] == ids[2]
+    problems = Problems(3)
+    assert identifiers(ids, "id", problems).to_pylist() == [str(limit - 1), None, None]
+    assert problems.bad.tolist() == [False, True, True]
+
+
 def test_blank_ids_are_missing_and_endless_ones_refused() -> None:
     problems = Problems(3)
     identifiers(strings("", "  ", "x" * 2000), "id", problems)
@@ -137,8 +148,32 @@ def test_numbers_are_finite_and_plausible_or_refused(
 def test_decimal_comma_and_thousands() -> None:
     german = NumberFormat(",", ".")
     assert number_of("1.234,50", german) == 1234.5
+    assert number_of("1 234,50", NumberFormat(",", " ")) == 1234.5
     assert number_of("1.5", NumberFormat(",")) == "not a number"
     assert number_of("NA", NumberFormat(null_values=("NA",))) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1.234", 1234.0),
+        ("+12.345.678,9", 12345678.9),
+        ("999", 999.0),
+        ("10.50", "not a number"),
+        ("1.2345", "not a number"),
+        ("1234.567", "not a number"),
+        (".500", "not a number"),
+        ("1.234.5", "not a number"),
+        ("1.23.456", "not a number"),
+        ("1,234.567", "not a number"),
+        ("1..234", "not a number"),
+    ],
+)
+def test_a_mark_of_thousands_stands_before_exactly_three_digits(
+    value: str, expected: float | str
+) -> None:
+    assert number_of(value, NumberFormat(",", ".")) == expected
+    assert number_of(value.replace(".", "'"), NumberFormat(",", "'")) == expected
 
 
 @pytest.mark.parametrize(
