@@ -21,7 +21,7 @@ from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError, Look
-from recsys_assets.ingestion.assets import partitions, source_fingerprint
+from recsys_assets.ingestion.assets import one_look, partitions, source_fingerprint
 from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
@@ -133,8 +133,9 @@ def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinitio
             holder = project.lake.holder()
             if holder:  # a run started now would be refused, and count as a failed attempt
                 return dg.SkipReason(f"waiting for the end of {holder}")
-            wanted = touched(project, gated)
-            state = source_fingerprint(project)
+            with one_look():
+                wanted = touched(project, gated)
+                state = source_fingerprint(project)
         except (SourceError, LedgerError, LakeError) as error:
             return dg.SkipReason("; ".join([str(error), *_refused(look)]))
         outcomes = [request(context.instance, job, span, state, now) for job, span in wanted]

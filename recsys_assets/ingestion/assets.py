@@ -7,6 +7,8 @@ belong here: parsing, and anything that compares rows of different files (stagin
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,9 +61,28 @@ def partitions(shop: Shop) -> dg.TimeWindowPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=span.start.isoformat(), end_date=end)
 
 
+_SEEN: ContextVar[dict[tuple[str, str], Source] | None] = ContextVar("_SEEN", default=None)
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within it the files are listed and hashed once, and every question is about that listing."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
+
+
 def source_of(project: Project) -> Source:
     """The shop's files; with a watched folder, what has arrived from it."""
-    return open_source(project.shop, Path(project.home))
+    seen, place = _SEEN.get(), (project.home, project.shop_file)
+    if seen is not None and place in seen:
+        return seen[place]
+    source = open_source(project.shop, Path(project.home))
+    if seen is not None:
+        seen[place] = source
+    return source
 
 
 def source_fingerprint(project: Project) -> str:

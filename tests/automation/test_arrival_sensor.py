@@ -13,6 +13,7 @@ from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake
 from recsys_assets.ingestion.contract import reason_code
 from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.ingestion.source import sha256_of
 from tests.conftest import MINIMAL_SHOP
 
 SHOP = MINIMAL_SHOP.replace("interactions.csv", "inbox/*.csv") + "arrival: {settle_seconds: 0}\n"
@@ -237,4 +238,25 @@ def test_first_data_that_their_gate_refused_are_first_data_when_they_come_again(
     watch.deliver("a.csv", "a,x,2024-01-02")
     watch.settle()
     assert landed_reasons(watch) == [None]
+    watch.instance.dispose()
+
+
+def test_a_look_at_a_source_without_arrival_reads_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
+    watch = Watch(tmp_path, SHOP.replace("arrival: {settle_seconds: 0}\n", ""))
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    watch.settle()
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr("recsys_assets.ingestion.source.sha256_of", counted)
+    assert watch.tick() == "nothing new"
+    assert sorted(read) == ["a.csv", "items.csv"]
+    watch.deliver("a.csv", "u,x,2024-01-03")
+    assert not isinstance(watch.tick(), str), "the next look looks again"
     watch.instance.dispose()
