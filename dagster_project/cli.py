@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
@@ -29,7 +30,10 @@ from dagster_project.commands import (
     spend,
 )
 from recsys_assets.core.config import ConfigError, load_shop
+from recsys_assets.core.journal import JournalError
 from recsys_assets.core.lake import Lake, LakeError
+from recsys_assets.ingestion.arrivals import LedgerError
+from recsys_assets.ingestion.source import SourceError
 from recsys_assets.publishing.serving import Served, exported
 
 app = typer.Typer(
@@ -167,10 +171,12 @@ def scoreboard(
     served = Served.open(lake())
     show.scoreboard(served.table, out)
     if readme is not None:
-        show.write_into_markdown(served.table, readme)
+        with show.written(readme):
+            show.write_into_markdown(served.table, readme)
     if html is not None:
         page = served.table("report_page").to_arrow()["html"][0].as_py()
-        html.write_text(page, encoding="utf-8")
+        with show.written(html):
+            html.write_text(page, encoding="utf-8")
 
 
 @app.command()
@@ -213,7 +219,8 @@ def export(
     from dagster_project import show
 
     data = exported(lake(), table)
-    show.export(data, file)
+    with show.written(file):
+        show.export(data, file)
     out.print(f"{data.num_rows:,} rows of {table} in {file}")
 
 
@@ -234,9 +241,14 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*is currently in beta")  # Dagster on its own API
     try:
         app()
-    except (LakeError, ConfigError) as error:
-        err.print(f"[red]error:[/red] {error}")
-        raise SystemExit(1) from None
+    except (LakeError, ConfigError, SourceError, LedgerError, JournalError) as error:
+        text = str(error)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    else:
+        return
+    err.print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
+    raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 from recsys_assets.core.assets import Project
-from recsys_assets.core.config import packaged_shop
+from recsys_assets.core.config import ConfigError, packaged_shop
 from recsys_assets.language_model.client import LanguageModel, connect
 
 HOME = "RECSYS_HOME"
@@ -38,5 +38,12 @@ def project() -> Project:
         shop_file=str(shop_file()),
         vector_store=os.environ.get(VECTOR_STORE) or "embedded",
         weaviate_url=os.environ.get(WEAVIATE_URL) or "",
-        weaviate_grpc_port=int(os.environ.get(WEAVIATE_GRPC_PORT) or 50051),
+        weaviate_grpc_port=_port(WEAVIATE_GRPC_PORT, 50051),
     )
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**16):
+        raise ConfigError(f"{variable} is {text!r}: set it to a port, a number from 1 to 65535")
+    return int(text)

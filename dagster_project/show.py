@@ -4,7 +4,9 @@ Belongs here: printing and writing files. Does not belong here: finding what is 
 (`publishing/serving.py`), starting runs, computing recommendations.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +252,19 @@ def _markdown(read: Read) -> str:
     if left_out := len(wide) - len(told):
         lines.append(f"- {left_out} more retrievers alone: `recsys scoreboard`.")
     return "\n".join(lines)
+
+
+@contextmanager
+def written(file: Path) -> Iterator[None]:
+    """Within it `file` is written; that it cannot be is a `LakeError` that says why."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise LakeError(
+            f"{file} cannot be written ({why}): name a file in a folder that is there and that you "
+            "may write to"
+        ) from error
 
 
 def export(data: pa.Table, file: Path) -> None:

@@ -1,0 +1,76 @@
+"""Errors that people can act on are one line of the command line, and not a traceback."""
+
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from dagster_project import cli, resources, show
+from recsys_assets.core.config import ConfigError
+from recsys_assets.core.journal import JournalError
+from recsys_assets.core.lake import LakeError
+from recsys_assets.ingestion.arrivals import LedgerError
+from recsys_assets.ingestion.source import SourceError
+from tests.conftest import MINIMAL_SHOP
+
+LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again " * 9
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        *((kind(LONG), LONG) for kind in (LakeError, ConfigError, SourceError, LedgerError)),
+        (JournalError("j.jsonl: line 2 cannot be read"), "j.jsonl: line 2 cannot be read"),
+        (PermissionError(13, "Permission denied", "/home/x"), "/home/x: Permission denied"),
+        (TimeoutError("nobody answers"), "nobody answers"),
+    ],
+)
+def test_what_people_can_act_on_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    line: str,
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_a_run_of_a_shop_whose_paths_cannot_be_watched_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        MINIMAL_SHOP.replace("interactions.csv", '"*/sales.csv"') + "arrival: {}\n"
+    )
+    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "argv", ["recsys", "run"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "only the file name may hold * or ?" in line
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "nowhere" / name
+    expected = rf"{name} cannot be written \(No such file or directory\): name a file in a folder"
+    with pytest.raises(LakeError, match=expected), show.written(file):
+        show.export(pa.table({"a": [1]}), file)
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "\u00b2"])
+def test_a_port_that_is_none_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setenv(resources.WEAVIATE_GRPC_PORT, port)
+    with pytest.raises(ConfigError, match=f"WEAVIATE_GRPC_PORT is '{port}': set it to a port"):
+        resources.project()
+    monkeypatch.setenv(resources.WEAVIATE_GRPC_PORT, "50052")
+    assert resources.project().weaviate_grpc_port == 50052
