@@ -26,6 +26,10 @@ DEEPEST = 10_000
 """Most hits one search can ask for; Weaviate's QUERY_MAXIMUM_RESULTS unless configured."""
 
 
+_TIE = 1e-4
+"""Scores nearer to each other than this may be equal once rounded."""
+
+
 class VectorIndexError(LakeError):
     """The vector index cannot do what was asked; the message says what to do."""
 
@@ -210,18 +214,20 @@ def search(
     they are: an index may be older than the decision to take an item out.
     """
     check_depth(k)
-    depth = k if (text is None) != (vector is None) else max(100, 5 * k)
+    both = text is not None and vector is not None
     near, matched = Hits([], []), Hits([], [])
     if vector is not None:
         query = vector
+        depth = max(100, 5 * k) if both else k
         near = _among(allowed, depth, lambda n: index.nearest(release_id, query, n, where)[0])
     if text is not None:
         words = text
+        depth = DEEPEST if both else k
         matched = _among(allowed, depth, lambda n: index.matching(release_id, words, n, where))
     if vector is None or text is None:
         return near if text is None else matched
     cosines = dict(zip(near.item_ids, near.scores, strict=True))
-    stored = index.fetch(release_id, [i for i in matched.item_ids if i not in cosines])
+    stored = index.fetch(release_id, _within_reach(near, matched, k))
     if stored.item_ids:
         further = stored.vectors @ vector.matrix[0]
         cosines |= dict(zip(stored.item_ids, further.tolist(), strict=True))
@@ -229,16 +235,30 @@ def search(
 
 
 def fuse(cosines: Mapping[str, float], matched: Hits, k: int) -> Hits:
-    """The best `k` by cosine plus WORDS times the share of the best BM25 score.
+    """The best `k` of `cosines` by cosine plus WORDS times the share of the best BM25 score.
 
     Scores, not ranks: a catalogue holds hundreds of items with one text, and a rank says nothing
-    of how far the next text is away. `cosines` knows all of `matched`.
+    of how far the next text is away. `matched` holds all matches, or as many as a store tells
+    (DEEPEST): cut shorter for a shorter list, it would give the same item other scores.
     """
     best = max(matched.scores, default=1.0)
     said = dict(zip(matched.item_ids, matched.scores, strict=True))
     scores = {i: cosine + WORDS * said.get(i, 0.0) / best for i, cosine in cosines.items()}
     first = sorted(scores.items(), key=lambda entry: (-round(entry[1], 5), entry[0]))[:k]
     return Hits([item for item, _ in first], [score for _, score in first])
+
+
+def _within_reach(near: Hits, matched: Hits, k: int) -> list[str]:
+    """The matches of words beyond `near` that can be among the best `k` of both.
+
+    No item beyond `near` has a larger cosine than its last one.
+    """
+    known = dict(zip(near.item_ids, near.scores, strict=True))
+    further = [p for p in zip(matched.item_ids, matched.scores, strict=True) if p[0] not in known]
+    if len(near) < k:
+        return [item for item, _ in further]
+    lead = fuse(known, matched, k).scores[-1] - near.scores[-1] - _TIE
+    return [item for item, score in further if WORDS * score / matched.scores[0] >= lead]
 
 
 def _among(allowed: Container[str] | None, k: int, ask: Callable[[int], Hits]) -> Hits:

@@ -189,6 +189,23 @@ def test_fusion_adds_the_share_of_the_best_match_of_words_to_the_cosine() -> Non
     assert np.allclose(fused.scores, [0.8 + 0.3, 0.9, 0.5 + 0.3 * 0.75])
 
 
+def test_a_shorter_list_is_the_beginning_of_a_longer_one(index: VectorIndex) -> None:
+    """More items match the words than a short list looks at, the best of them among the last."""
+    count = 400
+    angle = np.linspace(np.pi / 2, 0, count)
+    vectors = np.zeros((count, shop.DIMENSION), dtype=np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angle), np.sin(angle)
+    texts = ["pasta" if n < 399 else "glue" for n in range(count)]
+    objects = shop.make([f"i{n:03d}" for n in range(count)], vectors, text=texts)
+    release = built(index, objects)
+    longer = search(index, release, text="pasta", vector=query(vectors[-1]), k=100)
+    assert longer.item_ids[:3] == ["i398", "i397", "i396"], "all say the word, these mean it most"
+    assert np.allclose(longer.scores[0], np.cos(angle[398]) + 0.3, atol=1e-5)
+    shorter = search(index, release, text="pasta", vector=query(vectors[-1]), k=3)
+    assert shorter.item_ids == longer.item_ids[:3]
+    assert np.allclose(shorter.scores, longer.scores[:3])
+
+
 def test_a_match_of_words_far_away_in_meaning_keeps_its_true_cosine(index: VectorIndex) -> None:
     objects = shop.crowd(400)
     release = built(index, objects)
