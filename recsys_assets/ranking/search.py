@@ -14,14 +14,17 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_assets.core.lake import LakeError
-from recsys_assets.indexing.contract import DEEPEST, Hits, VectorIndex, Vectors, search
+from recsys_assets.indexing.contract import DEEPEST, VectorIndex, Vectors, search
 from recsys_assets.indexing.objects import EVERYTHING, Filter, split_words, words
 
 TASTE = 0.3
 """How much of a personal search is the person: of the query vector, and of the final order."""
 
 POOL = 5
-"""Hits asked for at first, per item shown: what re-ranking and leaving out variants choose from."""
+"""Hits asked for at first, per item shown: what leaving out variants chooses from."""
+
+RERANKED = 100
+"""Hits that a taste puts into another order; as many however few items are shown."""
 
 SHORT = 5
 ALIKE = 0.85
@@ -56,16 +59,18 @@ def find(
     groups: "pd.Series[str]",
     n: int,
 ) -> pd.DataFrame:
-    """The best `n` items: item_id, score (0..1), taste (cosine to the person, null without one).
+    """The best `n` items: item_id, score (of the search; see `indexing.contract.search`), taste
+    (cosine to the person, null without one). A shorter list is the beginning of a longer one.
 
     `groups`: item id -> group_id of everything that may be shown; nothing else ever is, whatever
     the index still holds. Variants of one product are shown once; the search goes deeper until
-    there are `n` products, or no more items.
+    there are `n` products, or no more items. With a taste the first RERANKED hits are put into an
+    order of both, what comes after them stays as it was found.
     """
     query = question.query
     if question.taste is not None:
         query = Vectors(query.model, blend(query.matrix, question.taste))
-    k = min(POOL * n, DEEPEST)
+    k = min(max(POOL * n, RERANKED), DEEPEST)
     while True:
         hits = search(
             index,
@@ -79,14 +84,13 @@ def find(
         if len(hits) < k or k == DEEPEST or _products(hits.item_ids, groups).nunique() >= n:
             break
         k = min(4 * k, DEEPEST)
-    frame = pd.DataFrame({"item_id": hits.item_ids, "score": _scaled(hits)})
+    frame = pd.DataFrame({"item_id": hits.item_ids, "score": hits.scores})
     frame["taste"] = np.nan
     if question.taste is not None and len(frame):
         stored = index.fetch(release_id, hits.item_ids)
         likes = pd.Series(stored.vectors @ question.taste[0], index=stored.item_ids)
         frame["taste"] = likes.reindex(frame["item_id"]).to_numpy()
-        frame["score"] = (1 - TASTE) * frame["score"] + TASTE * _zero_to_one(frame["taste"])
-        frame = frame.sort_values(["score", "item_id"], ascending=[False, True], kind="stable")
+        frame = pd.concat([_by_taste(frame.head(RERANKED)), frame.iloc[RERANKED:]])
     return frame[~_products(frame["item_id"], groups).duplicated()].head(n).reset_index(drop=True)
 
 
@@ -150,8 +154,10 @@ class _Keys(Container[str]):
         return item_id in self.series.index
 
 
-def _scaled(hits: Hits) -> npt.NDArray[np.float64]:
-    return _zero_to_one(pd.Series(hits.scores, dtype=float))
+def _by_taste(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows by score and taste, each scaled to 0 .. 1 over the rows."""
+    both = (1 - TASTE) * _zero_to_one(frame["score"]) + TASTE * _zero_to_one(frame["taste"])
+    return frame.iloc[np.lexsort((frame["item_id"], -both))]
 
 
 def _zero_to_one(values: pd.Series) -> npt.NDArray[np.float64]:

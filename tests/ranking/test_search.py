@@ -62,7 +62,21 @@ def test_a_persons_taste_moves_what_they_like_up(index: EmbeddedIndex) -> None:
     assert ids(personal).index("soap-1") < ids(plain).index("soap-1")
     likes = dict(zip(ids(personal), personal["taste"], strict=True))
     assert np.isclose(likes["soap-1"], 1.0, atol=1e-5)
-    assert personal["score"].is_monotonic_decreasing
+    assert np.allclose(plain["score"], [np.cos(np.pi / 10 * n) for n in (0, 1, 1, 2, 3)])
+
+
+@pytest.mark.parametrize("taste", [None, shop.directions(1, seed=9)])
+def test_a_shorter_list_is_the_beginning_of_a_longer_one(
+    tmp_path: Path, taste: np.ndarray | None
+) -> None:
+    many = shop.crowd(300)
+    index = EmbeddedIndex(tmp_path)
+    index.build(release_of(many), many)
+    groups = pd.Series("", index=many.item_ids.to_pylist(), dtype="str")
+    question = Question("thing of row 3", query(many.vectors[0]), taste)
+    shorter, longer = (find(index, release_of(many).id, question, groups, n) for n in (3, 100))
+    pd.testing.assert_frame_equal(shorter, longer.head(3))
+    assert longer["score"].max() > 1.0, "as docs/index.md says: a cosine plus up to 0.3"
 
 
 def test_filters_reach_the_index(index: EmbeddedIndex) -> None:
