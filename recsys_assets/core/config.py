@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -465,7 +465,8 @@ class Wording(Part):
 
 
 class Evaluation(Part):
-    k: int = Field(default=10, ge=1)
+    k: ClassVar[int] = 10
+    """Depth of the metrics. Not a setting: every metric is called `name@10`."""
     bootstrap: int = Field(default=1000, ge=1)
     seed: int = 7
 

@@ -103,7 +103,7 @@ USER_METRICS = Table(
         _SEED,
         Column("user_id", "string", "For whom; everybody who then took something"),
         *(
-            Column(name, "float64", f"{meaning}, of the first evaluation.k items", False, 0, 1)
+            Column(name, "float64", f"{meaning}, of the first 10 items", False, 0, 1)
             for name, meaning in (
                 ("ndcg", "NDCG with binary gains"),
                 ("recall", "Share of what was taken that is in the list"),
@@ -202,7 +202,7 @@ SCOREBOARD_CUTOFFS = Table(
         ),
         _TASK,
         Column("model", "string", "Whose lists; `ranker` is its raw order, `shown` after rules"),
-        Column("metric", "string", "Of the first evaluation.k items", values=("ndcg", "recall")),
+        Column("metric", "string", "Of the first 10 items", values=("ndcg", "recall")),
         Column("value", "float64", "Mean over users", nullable=True),
         Column("low", "float64", "Lower end of the 95% interval", nullable=True),
         Column("high", "float64", "Upper end of the 95% interval", nullable=True),
