@@ -71,8 +71,10 @@ def run(
             f"{job!r} is none of {', '.join(jobs.BY_HAND)}", param_hint="--job"
         )
     from recsys_assets.ingestion.assets import partitions
+    from recsys_assets.ranking.recipe import check_models
 
     shop = load_shop(resources.shop_file())
+    check_models(shop)
     keys = partitions(shop).get_partition_keys()
     if not keys:
         raise LakeError(

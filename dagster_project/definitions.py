@@ -19,6 +19,7 @@ from recsys_assets.ingestion import assets as ingestion
 from recsys_assets.onboarding import assets as onboarding
 from recsys_assets.publishing import assets as publishing
 from recsys_assets.ranking import assets as ranking
+from recsys_assets.ranking.recipe import check_models
 from recsys_assets.retrieval import assets as retrieval
 from recsys_assets.staging import assets as staging
 
@@ -57,6 +58,7 @@ def check_keys(gated: Sequence[GatedAsset]) -> list[dg.AssetCheckKey]:
 def build(project: Project | None = None) -> dg.Definitions:
     """The graph over `project` (default: the one the environment names)."""
     project = project or resources.project()
+    check_models(project.shop)
     gated = gated_assets(project)
     return dg.Definitions(
         assets=automation.conditioned(gated),

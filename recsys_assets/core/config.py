@@ -457,11 +457,12 @@ class Retriever(Part):
 
 
 class Wording(Part):
-    """The shop's words in reasons: `You {past} this`, `a category you {present} often`."""
+    """The shop's words in reasons: `You {past} this`, `a category you {present} often`,
+    `312 {people}`."""
 
-    past: str = "bought"
-    present: str = "buy"
-    people: str = "households"
+    past: str = Field(default="bought", max_length=20)
+    present: str = Field(default="buy", max_length=20)
+    people: str = Field(default="households", max_length=20)
 
 
 class Evaluation(Part):

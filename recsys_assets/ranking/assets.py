@@ -638,8 +638,7 @@ def explain(
         together=together,
         sensitive=frozenset(shop.rules.sensitive_categories),
     )
-    words = shop.wording
-    return reasons.write_reasons(evidence, reasons.Wording(words.past, words.present, words.people))
+    return reasons.write_reasons(evidence, shop.wording)
 
 
 @table_asset(

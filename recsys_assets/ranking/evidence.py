@@ -297,7 +297,6 @@ def _facts(
     read: Read, shop: Shop, catalogue: pd.DataFrame, user_id: str, item_id: str, as_of: pd.Timestamp
 ) -> tuple[str, ...]:
     known = visits_as_of(read("interactions"), as_of)
-    words = shop.wording
     evidence = reasons.gather_evidence(
         pd.DataFrame({"user_id": [user_id], "item_id": [item_id]}),
         known,
@@ -306,8 +305,7 @@ def _facts(
         together=read("bought_together").to_pandas(),
         sensitive=frozenset(shop.rules.sensitive_categories),
     )
-    wording = reasons.Wording(words.past, words.present, words.people)
-    return tuple(reasons.all_reasons(evidence, wording)["reason"])
+    return tuple(reasons.all_reasons(evidence, shop.wording)["reason"])
 
 
 def _same_versions(read: Read) -> None:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from recsys_assets.content.categories import in_categories
 from recsys_assets.core.arrays import first_of_each
+from recsys_assets.core.config import Wording
 
 MAX_LENGTH = 160
 """No reason is longer."""
@@ -52,19 +53,6 @@ _NAME_LENGTH = 60
 _MAX_LINKS = 200
 _PAIRS_PER_BLOCK = 10_000
 _PAIR = ["user_id", "item_id"]
-
-
-@dataclass(frozen=True)
-class Wording:
-    """The shop's words: `You {past} this`, `a category you {present} often`, `312 {people}`."""
-
-    past: str = "bought"
-    present: str = "buy"
-    people: str = "households"
-
-    def __post_init__(self) -> None:
-        if max(map(len, (self.past, self.present, self.people))) > 20:
-            raise ValueError("a word of the wording is longer than 20 characters")
 
 
 @dataclass(frozen=True)

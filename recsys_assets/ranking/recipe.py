@@ -4,13 +4,27 @@ Belongs here: reading the `ranker` section. Does not belong here: training (`ran
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from recsys_assets.core.config import Shop
+from recsys_assets.core.config import ConfigError, Shop
+from recsys_assets.core.settings.base import check_settings
 from recsys_assets.ranking.ranker import RankerSettings, Task
+from recsys_assets.retrieval import registry
 
 TASKS: tuple[Task, ...] = get_args(Task)
+
+
+def check_models(shop: Shop) -> None:
+    """Raise ConfigError, naming file and key, unless every model's settings can be used.
+
+    `load_shop` knows no model, so this belongs before the first use of a shop.
+    """
+    try:
+        Recipe.read(shop.ranker, shop.seed)
+        registry.check(registry.configured(shop))
+    except ValueError as error:
+        raise ConfigError(f"{shop.file}: {error}") from error
 
 
 def tasks_of(shop: Shop) -> tuple[Task, ...]:
@@ -34,19 +48,16 @@ class Recipe:
     def read(cls, section: Mapping[str, Any], seed: int) -> "Recipe":
         """From `{negative_share: .., all: {rounds: ..}, new: {..}, again: {..}}`.
 
-        Absent keys keep their defaults. Raises ValueError naming an unknown key.
+        Absent keys keep their defaults. Raises ValueError naming a key that is unknown or wrong.
         """
-        known = {"negative_share", "evaluation_seeds", *TASKS}
-        if unknown := set(section) - known:
-            raise ValueError(f"ranker: unknown keys {sorted(unknown)}; known: {sorted(known)}")
-        allowed = {f.name for f in fields(RankerSettings)} - {"task", "seed", "threads"}
+        check_settings(cls, section, "ranker", besides={"settings"}, more=TASKS)
         settings: dict[Task, RankerSettings] = {}
         for task in TASKS:
-            given = dict(section.get(task, {}))
-            if strange := set(given) - allowed:
-                raise ValueError(
-                    f"ranker.{task}: unknown keys {sorted(strange)}; known: {sorted(allowed)}"
-                )
+            chosen = section.get(task, {})
+            check_settings(
+                RankerSettings, chosen, f"ranker.{task}", besides={"task", "seed", "threads"}
+            )
+            given = dict(chosen)
             if "objectives" in given:
                 given["objectives"] = tuple(given["objectives"])
             settings[task] = replace(RankerSettings.for_task(task), seed=seed, **given)

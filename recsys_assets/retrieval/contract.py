@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,10 @@ FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float32]
 
+Clock = Literal["days", "events"]
+Signal = Literal["positive", "graded", "relative"]
+Value = Literal["count", "quantity", "baskets", "binary"]
+Level = Literal["category_1", "category_2", "category_3", "brand", "group_id"]
 _LEVELS = ("category_1", "category_2", "category_3", "brand", "group_id")
 _DOUBT = 10.0
 EVENT_COLUMNS = (

@@ -5,11 +5,12 @@ belong here: the factorization itself (`collaborative/factors.py`).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from recsys_assets.collaborative.factors import Factors, fit_als, fit_bpr
-from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
+from recsys_assets.retrieval.contract import Clock, EventLog, FloatArray, IntArray, Scores
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,12 @@ class Als:
     alpha: float = 10.0
     iterations: int = 12
     half_life: float | None = 90.0
-    clock: str = "days"
-    signal: str = "positive"
+    clock: Clock = "days"
+    signal: Literal["positive", "graded"] = "positive"
 
     def factorize(self, log: EventLog, seed: int = 0) -> Factors:
         """Vectors of the log's users (in order) and of its warm columns."""
         matrix = log.matrix(self.half_life, clock=self.clock, signal=self.signal)[: log.n_users]
-        if self.signal == "relative":
-            raise ValueError("als counts for an item only: its signal is positive or graded")
         matrix.data = np.log1p(matrix.data)
         return fit_als(matrix, self.factors, self.regularization, self.alpha, self.iterations, seed)
 

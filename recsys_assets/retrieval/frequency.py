@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, recent_share
+from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, Value, recent_share
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PersonalFrequency:
     """
 
     half_life: float = 90.0
-    value: str = "count"
+    value: Value = "count"
     popularity: float = 0.01
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedHistory":

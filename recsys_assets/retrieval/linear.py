@@ -6,12 +6,23 @@ Belongs here: which strengths the model sees. Does not belong here: the algebra
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
 from recsys_assets.collaborative.linear import DualEase, PrimalEase, fit_ease
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, level_counts, recent_share
+from recsys_assets.retrieval.contract import (
+    Clock,
+    EventLog,
+    IntArray,
+    Level,
+    Scores,
+    Signal,
+    Value,
+    level_counts,
+    recent_share,
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +41,12 @@ class Ease:
     regularization: float = 100.0
     half_life: float | None = 90.0
     power: float = 0.5
-    value: str = "count"
-    clock: str = "days"
-    signal: str = "positive"
+    value: Value = "count"
+    clock: Clock = "days"
+    signal: Signal = "positive"
     row_norm: float = 0.0
     item_norm: float = 0.0
-    side: Mapping[str, float] = field(default_factory=dict)
+    side: Mapping[Level | Literal["store"], float] = field(default_factory=dict)
     side_power: float = 0.5
     trend: float = 0.0
     popularity: float = 0.0

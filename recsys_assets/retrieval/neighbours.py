@@ -5,6 +5,7 @@ belong here: finding neighbours (`collaborative/neighbours.py`).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
@@ -19,7 +20,7 @@ from recsys_assets.collaborative.neighbours import (
 )
 from recsys_assets.core.arrays import first_of_each
 from recsys_assets.core.products import dense_product
-from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
+from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, Signal
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class SimilarItems:
     k: int = 100
     half_life: float = 60.0
     flatten: float = 0.5
-    weighting: str = "bm25"
+    weighting: Literal["bm25", "idf"] = "bm25"
     min_support: int = 3
     shrink: float = 10.0
     max_items: int = 10_000
@@ -130,12 +131,8 @@ class SimilarItems:
     def neighbours(self, log: EventLog) -> ItemNeighbours:
         """Item neighbours over the warm columns: the asset `neighbours`."""
         x = log.matrix(None)
-        if self.weighting == "bm25":
-            x = bm25_weighted(x)
-        elif self.weighting == "idf":
-            x = idf_weighted(_flat(x, self.flatten))
-        else:
-            raise ValueError(f"unknown weighting {self.weighting!r}: bm25 or idf")
+        bm25 = self.weighting == "bm25"
+        x = bm25_weighted(x) if bm25 else idf_weighted(_flat(x, self.flatten))
         return item_neighbours(x, self.k, self.min_support, self.max_items, self.shrink)
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedItemLinks":
@@ -165,14 +162,12 @@ class NextItem:
     target_power: float = 0.3
     shrink: float = 5.0
     fade: float = 180.0
-    signal: str = "positive"
+    signal: Signal = "positive"
     grade_power: float = 1.0
-    steps: str = "baskets"
+    steps: Literal["baskets", "events"] = "baskets"
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedItemLinks":
         """Count transitions; exact."""
-        if self.steps not in ("baskets", "events"):
-            raise ValueError(f"unknown steps {self.steps!r}: baskets or events")
         single = self.steps == "events"
         rows = np.flatnonzero(log.of_signal(self.signal))
         user, column = log.user[rows], log.column[rows]

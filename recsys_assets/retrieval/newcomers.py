@@ -6,13 +6,21 @@ Does not belong here: what texts resemble each other (`content.py`), items with 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from recsys_assets.core.arrays import distinct
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, kind_brand, transposed
+from recsys_assets.retrieval.contract import (
+    EventLog,
+    IntArray,
+    Level,
+    Scores,
+    kind_brand,
+    transposed,
+)
 
 HALF_LIFE = 90.0
 DOUBT = 0.02
@@ -51,7 +59,13 @@ class Newcomers:
     """
 
     weight: float = 0.4
-    levels: tuple[str, ...] = ("group_id", "kind_brand", "category_3", "category_2", "brand")
+    levels: tuple[Level | Literal["kind_brand"], ...] = (
+        "group_id",
+        "kind_brand",
+        "category_3",
+        "category_2",
+        "brand",
+    )
     half_life: float = HALF_LIFE
     window: float = 28.0
     prior: float = 10.0

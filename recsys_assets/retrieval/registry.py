@@ -5,6 +5,7 @@ Belongs here: names, kinds, depths. Does not belong here: any model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.base import check_settings
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, Fitted, Retriever
@@ -47,6 +49,8 @@ KINDS: dict[str, type[Any]] = {
 }
 """Every kind of retriever by the name a configuration uses."""
 
+_FROM_DATA = ("vectors", "traits")
+"""Fields of retrievers that no configuration gives."""
 
 _EVERY_SHOP: dict[str, dict[str, Any]] = {
     "als": {"k_seen": 50, "k_unseen": 100},
@@ -105,6 +109,22 @@ class Member:
     through_index: bool = False
 
 
+def check(config: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError naming an unknown key or kind, or a parameter that its kind cannot use."""
+    known = {"enabled", "kind", "k_seen", "k_unseen", "k_cold", "params", "through_index"}
+    for name, entry in config.items():
+        if unknown := set(entry) - known:
+            raise ValueError(f"retrieval.{name}: unknown keys {sorted(unknown)}")
+        kind = str(entry.get("kind", name))
+        if kind not in KINDS:
+            key = f"retrieval.{name}" + (".kind" if "kind" in entry else "")
+            close = get_close_matches(kind, KINDS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"{key}: unknown kind {kind!r}; {hint}kinds: {', '.join(KINDS)}")
+        params = entry.get("params") or {}
+        check_settings(KINDS[kind], params, f"retrieval.{name}.params", besides=_FROM_DATA)
+
+
 def members(
     config: Mapping[str, Mapping[str, Any]],
     vectors: npt.NDArray[np.float32] | None = None,
@@ -118,23 +138,11 @@ def members(
     `users` (the staged table) what `segment_popularity` does; without them retrievers of that kind
     are left out.
     """
+    check(config)
     out: dict[str, Member] = {}
     for name in sorted(config):
         entry = dict(config[name])
-        unknown = set(entry) - {
-            "enabled",
-            "kind",
-            "k_seen",
-            "k_unseen",
-            "k_cold",
-            "params",
-            "through_index",
-        }
-        if unknown:
-            raise ValueError(f"retriever {name}: unknown keys {sorted(unknown)}")
         kind = str(entry.get("kind", name))
-        if kind not in KINDS:
-            raise ValueError(f"retriever {name}: unknown kind {kind!r}, one of {sorted(KINDS)}")
         params = dict(entry.get("params") or {})
         if kind == "content":
             if vectors is None:
@@ -149,10 +157,7 @@ def members(
                 .set_index("user_id")["attributes"]
             )
             params["attributes"] = tuple(params.get("attributes", ()))
-        try:
-            retriever = KINDS[kind](**params)
-        except TypeError as error:
-            raise ValueError(f"retriever {name}: {error}") from error
+        retriever = KINDS[kind](**params)
         if entry.get("enabled", True):
             depths = {
                 key: int(entry[key]) for key in ("k_seen", "k_unseen", "k_cold") if key in entry

@@ -6,12 +6,20 @@ with popularity inside each. Does not belong here: learned text similarity (`con
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
 from recsys_assets.core.arrays import first_of_each
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, kind_brand, transposed
+from recsys_assets.retrieval.contract import (
+    EventLog,
+    IntArray,
+    Level,
+    Scores,
+    kind_brand,
+    transposed,
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Taxonomy:
     Levels: category_1, category_2, category_3, brand, group_id and kind_brand (category_3 x brand).
     """
 
-    weights: Mapping[str, float] = field(
+    weights: Mapping[Level | Literal["kind_brand"], float] = field(
         default_factory=lambda: {"group_id": 1.0, "kind_brand": 1.0, "category_3": 1.0}
     )
     half_life: float = 90.0

@@ -101,6 +101,7 @@ def test_section_hash_sees_meaning_and_nothing_else(tmp_path: Path) -> None:
         ("event_types: {view: {weight: .inf}}", "event_types.view.weight: .*finite"),
         ("evaluation: {bootstrap: 0}", "evaluation.bootstrap: "),
         ("evaluation: {k: 20}", "evaluation.k: unknown key; .*known keys here: bootstrap, seed"),
+        (f"wording: {{people: {'x' * 28}}}", "wording.people: .*at most 20 characters"),
         ("plausible: {earliest: soon}", "plausible.earliest: .*valid date"),
         ("name: again", "key 'name' is given twice"),
         ("rules: [", "not valid YAML"),

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from recsys_assets.core.config import EVENT_TYPES, Shop, load_shop
+from recsys_assets.ranking.recipe import check_models
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "docs/data.md")
@@ -47,7 +48,9 @@ def test_a_document_for_newcomers_shows_a_whole_shop_file(document: str) -> None
 def test_a_documented_shop_file_loads(text: str, tmp_path: Path) -> None:
     path = tmp_path / "shop.yaml"
     path.write_text(text, encoding="utf-8")
-    assert load_shop(path).file == path
+    shop = load_shop(path)
+    assert shop.file == path
+    check_models(shop)
 
 
 def test_the_reference_names_every_key_of_a_shop_file() -> None:

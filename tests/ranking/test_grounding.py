@@ -70,7 +70,7 @@ def test_without_the_catalogue_only_half_names_slip_through() -> None:
     category=st.sampled_from(["", "ONIONS", "SOAP - LIQUID & BAR", "FD WRAPS/BAGS/TRSH BG"]),
     from_category=st.integers(0, 90),
     week=st.integers(0, 3000),
-    words=st.sampled_from([Wording(), Wording("watched", "watch", "viewers")]),
+    words=st.sampled_from([Wording(), Wording(past="watched", present="watch", people="viewers")]),
 )
 def test_every_sentence_of_our_own_is_grounded_in_what_is_true(
     n_taken: int, gap: float, ago: float, variant: int, neighbour: str | None, times: int,

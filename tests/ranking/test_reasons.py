@@ -187,7 +187,9 @@ def test_no_reason_is_too_long_and_rows_keep_their_order() -> None:
     users = ["u", "a", "stranger"]
     pairs = pd.MultiIndex.from_product([users, items["item_id"]], names=["user_id", "item_id"])
     pairs = pairs.to_frame(index=False).sample(frac=1, random_state=0)
-    words = Wording("subscribed to often", "subscribe to often", "registered viewers!!")
+    words = Wording(
+        past="subscribed to often", present="subscribe to often", people="registered viewers!!"
+    )
     evidence = gather_evidence(pairs, SHARED, items, as_of=AS_OF, together=TOGETHER, thresholds=FEW)
     written = write_reasons(evidence, words, FEW)
     assert written["reason"].str.len().max() <= MAX_LENGTH

@@ -12,7 +12,7 @@ import yaml
 
 from dagster_project.definitions import build, gated_assets
 from recsys_assets.core.assets import CADENCE, CHECK, OWNER, Project
-from recsys_assets.core.config import packaged_shop
+from recsys_assets.core.config import ConfigError, packaged_shop
 
 ROOT = Path(__file__).parents[2]
 STAGES = (
@@ -29,6 +29,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def defs(project: Project) -> dg.Definitions:
     return build(project)
+
+
+def test_a_mistake_in_a_models_settings_is_refused_before_there_is_a_graph(tmp_path: Path) -> None:
+    text = packaged_shop().read_text().replace("all: {rounds", "all: {num_leafs")
+    (tmp_path / "shop.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"ranker\.all\.num_leafs: unknown key"):
+        build(Project(home=str(tmp_path), shop_file=str(tmp_path / "shop.yaml")))
 
 
 def test_every_materializable_asset_has_exactly_one_blocking_check(defs: dg.Definitions) -> None:
