@@ -36,7 +36,6 @@ def report_page(
     examples: Snapshot,
     enrichment_lift: Snapshot,
     rankers: Snapshot,
-    recommendations: Snapshot,
     cutoffs: Snapshot,
     scoreboard_cutoffs: Snapshot | None,
     ablation: Snapshot | None,
@@ -65,11 +64,9 @@ def report_page(
         _decisions(decided),
         _tuning(tuned_settings),
     ]
-    release = recommendations.report().get("texts", {}).get("release", "")
     footer = (
         "Made by `recsys scoreboard --html FILE` from the tables of the run. `recsys export "
-        "evaluation_lists lists.parquet` gives every list that was measured, to recompute it. "
-        f"Measured beside release {release}."
+        "evaluation_lists lists.parquet` gives every list that was measured, to recompute it."
     )
     html = page.render_page(f"How good are the recommendations? {shop.name}", sections, footer)
     return pd.DataFrame({"name": ["scoreboard"], "html": [html]})
