@@ -22,7 +22,10 @@ out = Console()
 def explain(
     user_id: Annotated[str, typer.Argument(help="Id of the user.")],
     item_id: Annotated[str, typer.Argument(help="Id of an item on one of the user's lists.")],
-    placement: Annotated[str | None, typer.Option(help="On this list; default: the first.")] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(help="On this list; default: for_you, else discover, else buy_again."),
+    ] = None,
 ) -> None:
     """Why ITEM_ID is recommended to USER_ID: the sentence, and every piece of evidence for it."""
     from recsys_assets.publishing.serving import Served

@@ -126,7 +126,10 @@ def unfreeze(why: Why = "") -> None:
 def trace(
     user_id: Annotated[str, typer.Argument(help="Id of the user.")],
     item_id: Annotated[str, typer.Argument(help="Id of an item that the user is served.")],
-    placement: Annotated[str | None, typer.Option(help="On this list; default: the first.")] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(help="On this list; default: for_you, else discover, else buy_again."),
+    ] = None,
     features: Annotated[int, typer.Option(help="So many of the ranker's features.")] = 15,
 ) -> None:
     """Where a served recommendation comes from: release, scores, features, models, versions."""

@@ -94,6 +94,7 @@ ExposureColumn = Literal[
 PromotionColumn = Literal["item_id", "kind", "starts_at", "ends_at", "reach", "known_from"]
 AnswerColumn = Literal["user_id", "question_id", "answer", "answered_at"]
 PLACEMENTS = ("for_you", "discover", "buy_again")
+"""In the order people see them."""
 
 
 class ConfigError(ValueError):

@@ -14,6 +14,7 @@ from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served
 from recsys_assets.ranking.evidence import Contribution, NoContributionsError, recompute
+from recsys_assets.ranking.placements import first_listed
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Trace:
 def trace(
     served: Served, warehouse: Warehouse, user_id: str, item_id: str, placement: str | None = None
 ) -> Trace:
-    """Trace one row; the first placement that has the item if none is named.
+    """Trace one row; of the placement people see first if none is named.
 
     The ranker's score is computed again from the release's own tables, and its features are given
     only if it comes out the same to the last bit. Raises LakeError when the item is not on a list.
@@ -49,7 +50,7 @@ def trace(
     if rows.empty:
         where = placement or "any list"
         raise LakeError(f"item {item_id!r} is not on {where} that user {user_id!r} is served")
-    row = {str(k): v for k, v in rows.iloc[0].items()}
+    row = first_listed(rows)
     as_of = pd.Timestamp(row["as_of"])
     scores: dict[str, float] = {}
     features: tuple[Contribution, ...] = ()

@@ -28,6 +28,7 @@ from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
 from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning, query_codes
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
+from recsys_assets.ranking.placements import first_listed
 from recsys_assets.ranking.rules import FALLBACK, STAND_IN
 from recsys_assets.ranking.scoring import ensembled, factors, own_scores
 
@@ -288,9 +289,7 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         )
         where = placement or "any list"
         raise LakeError(f"item {item_id!r} is not on {where} of user {user_id!r}: {why}")
-    order = {name: n for n, name in enumerate(("for_you", "discover", "buy_again"))}
-    first = rows.assign(order=rows["placement"].map(order)).sort_values("order").iloc[0]
-    return {str(name): value for name, value in first.items()}
+    return first_listed(rows)
 
 
 def _facts(

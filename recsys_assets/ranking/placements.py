@@ -5,11 +5,11 @@ rules (`rules.py`), wording (`reasons.py`), models.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
-from recsys_assets.core.config import Shop
+from recsys_assets.core.config import PLACEMENTS, Shop
 from recsys_assets.ranking.rules import Rules
 
 PlacementName = Literal["for_you", "discover", "buy_again"]
@@ -59,6 +59,13 @@ def rules_of(shop: Shop, placement: PlacementName) -> Rules:
     if placement == BUY_AGAIN:
         return replace(rules, exploration_rate=0.0, mmr_lambda=1.0)
     return rules
+
+
+def first_listed(rows: pd.DataFrame) -> dict[str, Any]:
+    """Of the rows of one item on several lists of a user, the one on the list people see first."""
+    order = rows["placement"].map({name: n for n, name in enumerate(PLACEMENTS)})
+    first = rows.iloc[int(order.to_numpy().argmin())]
+    return {str(name): value for name, value in first.items()}
 
 
 def competing(scored: pd.DataFrame, placement: str) -> pd.DataFrame:
