@@ -1,6 +1,6 @@
 """What the embedded vector index costs and finds, at the sizes given (default: 92,000 1,000,000).
 
-Run as `nice python benchmarks/index.py [--folder DIR] [N ...]` with RECSYS_HOME naming a built
+Run as `nice python -m benchmarks.index [--folder DIR] [N ...]` with RECSYS_HOME naming a built
 lake: its item vectors are the material. Up to the size of the catalogue they are taken as they are,
 beyond that every vector is a catalogue vector plus Gaussian noise (cosine to the original about
 .9): clustered like real embeddings, which uniform random vectors are not. Queries are noisy

@@ -1,9 +1,10 @@
-"""What one more day of events costs, asset by asset: `python benchmarks/new_day.py FOLDER`.
+"""What one more day of events costs, asset by asset: `python -m benchmarks.new_day FOLDER`.
 
 Builds a small shop (150 households of the default data) without its last day, runs it, delivers the
 day as a new file, and runs again. Prints seconds of both runs; "kept" where nothing was computed.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -28,7 +29,10 @@ def run(folder: Path) -> dict[str, float]:
     return {name: float(seconds or 0) for name, seconds in LINE.findall(done.stdout)}
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to build the shop and its state")
+    folder = parser.parse_args().folder
     sales = small.sales.__wrapped__()
     products = small.products.__wrapped__(sales)
     last = sales["at"].str.slice(0, 10).max()
@@ -46,4 +50,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

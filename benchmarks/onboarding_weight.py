@@ -7,13 +7,13 @@ pipeline (retrievers, features, the tune target's rankers) then recommends from 
 onboarding profile recommends from the answers, and both are blended with weight (n + k) / (n + 2 k)
 on behaviour, and for comparison n / (n + k), for a grid of k.
 
-    RECSYS_HOME=.recsys python benchmarks/onboarding_weight.py FOLDER
+    RECSYS_HOME=.recsys python -m benchmarks.onboarding_weight FOLDER
 
 FOLDER keeps the scored candidates (some minutes), so that a second start measures other blends in
 seconds.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +155,11 @@ def blended(
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the scored candidates are kept")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     lake = resources.project().lake
     as_of = cutoff_of(lake.served("cutoffs"), "tune")

@@ -4,11 +4,11 @@ Every wish of `onboarding_wishes.yaml` is read without a language model and gets
 `recsys onboard` makes it, from the catalogue that is served. A product of the list is right if its
 category path answers a part of the wish; a part is covered if one of the first ten answers it.
 
-    RECSYS_HOME=.recsys python benchmarks/onboarding_wishes.py [develop|judge] [--lists]
+    RECSYS_HOME=.recsys python -m benchmarks.onboarding_wishes [develop|judge] [--lists]
 """
 
+import argparse
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,22 +55,28 @@ def measured(wish: Wish, paths: pd.Series, found: FirstList) -> tuple[float, flo
     return sum(map(bool, answers)) / N, len(covered) / len(wish.parts), lines
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
+    halves = yaml.safe_load(LABELS.read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("half", nargs="?", choices=sorted(halves), help="of the wishes; else both")
+    parser.add_argument("--lists", action="store_true", help="print every first list, too")
+    arguments = parser.parse_args()
     project = resources.project()
     items = project.lake.served("items").to_pandas(
         ["item_id", "category_1", "category_2", "category_3"]
     )
     path = items["category_1"] + " > " + items["category_2"] + " > " + items["category_3"]
     paths = pd.Series(path.to_numpy(), index=items["item_id"])
-    halves = yaml.safe_load(LABELS.read_text(encoding="utf-8"))
-    for half in [a for a in arguments if a in halves] or list(halves):
+    for half in [arguments.half] if arguments.half else list(halves):
         rows = []
         for name, entry in halves[half].items():
             wish = Wish(**entry)
             found = first_list(project.lake, project.shop, wish.says, N, None)
             precision, covered, lines = measured(wish, paths, found)
             rows.append((name, precision, covered, "; ".join(found.queries)))
-            if "--lists" in arguments:
+            if arguments.lists:
                 print(f"{name}: {wish.says}\n  {found.queries}", *lines, sep="\n", flush=True)
         table = pd.DataFrame(rows, columns=["wish", "precision@10", "parts covered", "queries"])
         print(f"\n{half}\n{table.to_string(index=False)}")
@@ -78,4 +84,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

