@@ -73,7 +73,6 @@ def _blend_parts(log: EventLog, als_factors: Snapshot, vectors: ItemVectors) -> 
 def blend_weights(
     interactions: Snapshot,
     items: Snapshot,
-    users: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
     als_factors: Snapshot,

@@ -213,7 +213,6 @@ def _tune_sample(
     labels: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
-    interactions: Snapshot,
     grains: dict[str, Snapshot],
     n: int,
 ) -> studies.TuneSample | None:
@@ -250,7 +249,6 @@ def ablation(
     labels: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
-    interactions: Snapshot,
     item_features: Snapshot,
     user_features: Snapshot,
     user_item_features: Snapshot,
@@ -266,7 +264,7 @@ def ablation(
     user, a positive one says that the part helps.
     """
     sample = _tune_sample(
-        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, interactions,
+        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items,
         {
             "item_features": item_features, "user_features": user_features,
             "user_item_features": user_item_features,
@@ -430,7 +428,6 @@ def tuned_settings(
     labels: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
-    interactions: Snapshot,
     item_features: Snapshot,
     user_features: Snapshot,
     user_item_features: Snapshot,
@@ -449,7 +446,7 @@ def tuned_settings(
     can be grown counts 0.
     """
     sample = _tune_sample(
-        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, interactions,
+        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items,
         {
             "item_features": item_features, "user_features": user_features,
             "user_item_features": user_item_features,
