@@ -4,12 +4,10 @@ at its hour across daylight-saving changes, once a day.
 Belongs here: when, and with which range of days. Does not belong here: what a job holds (`jobs`).
 """
 
-from collections.abc import Sequence
-
 import dagster as dg
 
 from dagster_project import jobs, retention
-from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.core.assets import Project
 from recsys_assets.core.config import Shop
 from recsys_assets.ingestion.assets import partitions
 
@@ -85,7 +83,7 @@ def _key(name: str, context: dg.ScheduleEvaluationContext) -> str:
     return f"{name} {context.scheduled_execution_time.isoformat()}"
 
 
-def all_schedules(project: Project, gated: Sequence[GatedAsset]) -> list[dg.ScheduleDefinition]:
+def all_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     """Every schedule of the code location."""
     shop = project.shop
     return [

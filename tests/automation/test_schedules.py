@@ -42,7 +42,7 @@ def test_a_daily_schedule_is_due_once_on_every_local_day_of_a_year(
     shop = project(
         tmp_path, time_zone=zone, automation=f'{{daily_at: "{at}", retention_at: "{at}"}}'
     )
-    daily, _, cleaning = schedules.all_schedules(shop, [])
+    daily, _, cleaning = schedules.all_schedules(shop)
     start = datetime(2026, 1, 1, tzinfo=ZoneInfo(zone))
     for schedule in (daily, cleaning):
         moments = list(due(schedule, start, 365))
@@ -55,14 +55,14 @@ def test_a_daily_schedule_is_due_once_on_every_local_day_of_a_year(
 
 def test_a_time_that_the_clock_skips_is_due_right_after_the_jump(tmp_path: Path) -> None:
     shop = project(tmp_path, time_zone="Europe/Berlin", automation='{daily_at: "02:30"}')
-    daily, *_ = schedules.all_schedules(shop, [])
+    daily, *_ = schedules.all_schedules(shop)
     (moment,) = due(daily, datetime(2026, 3, 29, tzinfo=ZoneInfo("Europe/Berlin")), 1)
     assert moment.astimezone(UTC) == datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
 
 
 def test_the_weekly_schedule_is_due_once_a_week_on_its_day(tmp_path: Path) -> None:
     shop = project(tmp_path, time_zone="Europe/Berlin", automation="{weekly_on: saturday}")
-    _, weekly, _ = schedules.all_schedules(shop, [])
+    _, weekly, _ = schedules.all_schedules(shop)
     moments = list(due(weekly, datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")), 364))
     assert {m.strftime("%A %H:%M") for m in moments} == {"Saturday 01:30"}
     assert len(moments) == 52
@@ -77,7 +77,7 @@ def request(schedule: dg.ScheduleDefinition, moment: datetime) -> dg.RunRequest:
 
 
 def test_a_tick_that_is_evaluated_twice_asks_for_one_run(tmp_path: Path) -> None:
-    daily, weekly, cleaning = schedules.all_schedules(project(tmp_path), [])
+    daily, weekly, cleaning = schedules.all_schedules(project(tmp_path))
     due = datetime(2026, 3, 29, 4, 30, tzinfo=UTC)
     assert request(daily, due).run_key == request(daily, due).run_key
     assert request(daily, due).run_key != request(daily, due + timedelta(days=1)).run_key
@@ -104,7 +104,7 @@ def test_the_range_ends_with_the_last_whole_utc_day_leap_days_included(
 
 
 def test_before_the_first_day_is_over_nothing_is_requested(tmp_path: Path) -> None:
-    daily, *_ = schedules.all_schedules(project(tmp_path), [])
+    daily, *_ = schedules.all_schedules(project(tmp_path))
     with time_machine.travel(datetime(2024, 1, 1, 12, tzinfo=UTC), tick=False):
         context = dg.build_schedule_context(
             instance=dg.DagsterInstance.ephemeral(),
