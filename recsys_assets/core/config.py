@@ -45,7 +45,6 @@ from recsys_assets.core.settings.releases import Releases
 from recsys_assets.core.settings.retention import Retention
 from recsys_assets.core.settings.studies import Studies
 
-Number = int | float
 InteractionColumn = Literal[
     "event_id",
     "user_id",

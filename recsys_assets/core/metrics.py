@@ -1,8 +1,8 @@
 """Quality of ranked lists: accuracy, beyond accuracy, and how sure we are of either.
 
-Belongs here: metrics over long frames, bootstrap intervals, paired differences, and the per-user
-splits of benchmarks. Does not belong here: which models, slices or tables are measured
-(evaluation), and anything that reads or writes.
+Belongs here: metrics over long frames, bootstrap intervals, paired differences, seeded draws. Does
+not belong here: which models, slices or tables are measured (evaluation), and anything that reads
+or writes.
 
 Frames. *lists* are `user_id, item_id, rank` with rank 1 = first; *relevant* is `user_id, item_id`,
 what each user really took. Averages run over the users with at least one relevant item; such a user
@@ -75,15 +75,6 @@ def per_user_metrics(
         )
         columns[f"hit@{k}"] = (found > 0).astype(float)
     return pd.DataFrame(columns)
-
-
-def recall_at(lists: pd.DataFrame, relevant: pd.DataFrame, ks: Sequence[int]) -> pd.Series:
-    """Mean recall of a (long) candidate list at each k, index = k.
-
-    What share of what a user took is among the first k candidates: the ceiling a retriever sets.
-    """
-    per_user = per_user_metrics(lists, relevant, ks)
-    return pd.Series({k: float(per_user[f"recall@{k}"].mean()) for k in ks}, name="recall")
 
 
 def catalogue_coverage(lists: pd.DataFrame, n_catalogue: int, k: int = 10) -> float:
@@ -181,28 +172,6 @@ def paired_bootstrap(
     return summary.assign(p_value=np.where(summary["n_users"] > 0, p_value, np.nan))
 
 
-def leave_last_split(interactions: pd.DataFrame, *, seed: int) -> npt.NDArray[np.bool_]:
-    """True for each user's last interaction (`user_id, item_id, event_time`).
-
-    Users with a single interaction keep it for training. Interactions with equal times are ordered
-    by a seeded hash of (user, item), never by the order of rows or ids: in MovieLens-100K three
-    rows of four share a time with another row of their user. A benchmark split: it trains on other
-    users' future, and must never release anything.
-    """
-    position, size = _position_in_history(interactions, seed)
-    return (position == size - 1) & (size > 1)
-
-
-def time_share_split(
-    interactions: pd.DataFrame, *, seed: int, share: float = 0.2
-) -> npt.NDArray[np.bool_]:
-    """True for the last `share` of each user's interactions, rounded down, ties as in
-    `leave_last_split`. A benchmark split, never for a release.
-    """
-    position, size = _position_in_history(interactions, seed)
-    return position >= size - np.floor(size * share + 1e-9).astype(int)
-
-
 def seeded_uniform(ids: Iterable[str], seed: int, salt: str = "") -> npt.NDArray[np.float64]:
     """A number in [0, 1) per id that depends on the id, the seed and the salt, and on nothing else.
 
@@ -222,19 +191,6 @@ def pair_hash(users: pd.Series, items: pd.Series, seed: int) -> npt.NDArray[np.u
 def _seeded_hash(texts: npt.NDArray[np.object_], seed: int) -> npt.NDArray[np.uint64]:
     key = f"{seed % 10**_HASH_KEY_DIGITS:0{_HASH_KEY_DIGITS}d}"
     return pd.util.hash_array(texts, hash_key=key, categorize=False)
-
-
-def _position_in_history(
-    interactions: pd.DataFrame, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    users, _ = pd.factorize(interactions["user_id"], sort=True)
-    ties = pair_hash(interactions["user_id"], interactions["item_id"], seed)
-    order = np.lexsort((ties, interactions["event_time"].to_numpy(), users))
-    sizes = np.bincount(users, minlength=users.max(initial=-1) + 1)
-    position = np.empty(len(users), dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    position[order] = np.arange(len(users)) - starts[users[order]]
-    return position, sizes[users]
 
 
 def _checked_ks(ks: Sequence[int]) -> int:

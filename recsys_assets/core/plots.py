@@ -5,7 +5,6 @@ computing them, and files. matplotlib is imported when the first picture is draw
 Agg canvas, so that no display and no global state is touched. A picture holds aggregates only.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -214,11 +213,6 @@ def feature_importance(
     axes.set_xlabel(f"share of total, best {len(best)} of {len(importance)} features")
     axes.set_title(title, loc="left")
     return _png(figure)
-
-
-def markdown_image(png: bytes, name: str) -> str:
-    """The picture inside Markdown, for the Dagster UI."""
-    return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
 
 
 def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

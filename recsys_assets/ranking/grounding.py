@@ -173,13 +173,6 @@ def check(
     return list(dict.fromkeys(problems))
 
 
-def is_grounded(
-    sentence: str, evidence: Sequence[str], names: Collection[Key] = frozenset()
-) -> bool:
-    """Whether `check` finds nothing."""
-    return not check(sentence, evidence, names)
-
-
 def name_key(name: str) -> Key:
     """The words of a name in comparable form, numbers included, symbols left out."""
     return tuple(w.key for w in _words(name) if w.is_word)

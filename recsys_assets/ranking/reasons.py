@@ -35,19 +35,6 @@ POPULAR, CATEGORY_BEFORE, NEW_CATEGORY, PLAIN = (
     "new_category",
     "plain",
 )
-REASON_CODES = (
-    REPEAT,
-    VARIANT,
-    TOGETHER,
-    CATEGORY,
-    STATED,
-    POPULAR,
-    CATEGORY_BEFORE,
-    NEW_CATEGORY,
-    PLAIN,
-)
-"""In order of precedence: the first whose evidence suffices is given."""
-
 WEEK_DAYS = 7.0
 _NAME_LENGTH = 60
 _MAX_LINKS = 200
@@ -137,9 +124,9 @@ def write_reasons(
 ) -> pd.DataFrame:
     """One sentence per row of `gather_evidence`.
 
-    Returns `user_id, item_id, reason, reason_code, reason_evidence`, in the same order; `reason` is
-    at most MAX_LENGTH characters, `reason_code` one of REASON_CODES, `reason_evidence` a JSON
-    object with the numbers and ids that the sentence states.
+    Returns `user_id, item_id, reason, reason_code, reason_evidence`, in the same order. `reason` is
+    at most MAX_LENGTH characters, `reason_code` the first of `_conditions` whose evidence suffices,
+    `reason_evidence` a JSON object with the numbers and ids that the sentence states.
     """
     words = wording or Wording()
     e = evidence.reset_index(drop=True)

@@ -10,10 +10,8 @@ under "one per group", "at most n per category" and, if on, maximal marginal rel
 lists from the fallback -> exploration slot. Ties: higher score first, then smaller item_id.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,20 +105,6 @@ class Rules:
     def group_limit(self) -> int | None:
         """Most variants of one product in a list."""
         return 1 if self.one_per_group else self.max_per_group
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> "Rules":
-        """From configuration; an unknown name is an error, a list of names becomes a set."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown rules: {', '.join(unknown)}")
-        sets = {"exclude_items", "exclude_categories"}
-        read: dict[str, Any] = {
-            name: frozenset(map(str, value)) if name in sets else value
-            for name, value in values.items()
-        }
-        return cls(**read)
 
 
 @dataclass(frozen=True)

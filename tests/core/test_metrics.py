@@ -13,12 +13,9 @@ from recsys_assets.core.metrics import (
     beyond_accuracy,
     bootstrap,
     catalogue_coverage,
-    leave_last_split,
     paired_bootstrap,
     per_user_metrics,
-    recall_at,
     seeded_uniform,
-    time_share_split,
     within_user_auc,
 )
 from recsys_assets.core.vectors import ItemVectors
@@ -145,8 +142,9 @@ def test_moving_a_hit_up_never_lowers_a_metric(listed: list[str], data: st.DataO
 
 
 def test_recall_grows_with_the_length_of_the_candidate_list() -> None:
-    recall = recall_at(lists_of({"u": ["x", "a", "b"]}), pairs_of({"u": ["a", "b"]}), (1, 2, 3))
-    assert recall.to_dict() == {1: 0.0, 2: 0.5, 3: 1.0}
+    lists, relevant = lists_of({"u": ["x", "a", "b"]}), pairs_of({"u": ["a", "b"]})
+    found = per_user_metrics(lists, relevant, (1, 2, 3))
+    assert [found[f"recall@{k}"].item() for k in (1, 2, 3)] == [0.0, 0.5, 1.0]
 
 
 def test_coverage_counts_items_of_the_first_k_only() -> None:
@@ -224,34 +222,6 @@ def test_pairing_finds_a_small_steady_gain_that_separate_intervals_hide() -> Non
 def test_a_paired_comparison_of_different_users_is_refused() -> None:
     with pytest.raises(ValueError, match="same users"):
         paired_bootstrap(pd.DataFrame({"x": [1.0]}, index=["u"]), pd.DataFrame({"x": [1.0]}))
-
-
-def history(rows: list[tuple[str, str, int]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "event_time"])
-    return frame.assign(event_time=pd.to_datetime(frame["event_time"], unit="s", utc=True))
-
-
-def test_leave_last_keeps_the_only_interaction_of_a_user_for_training() -> None:
-    frame = history([("u", "b", 2), ("u", "a", 1), ("single", "a", 9)])
-    assert leave_last_split(frame, seed=0).tolist() == [True, False, False]
-
-
-def test_equal_times_are_split_by_the_seed_and_not_by_the_order_of_rows() -> None:
-    frame = history([("u", item, 1) for item in ITEMS])
-    held_out = {
-        frame.loc[leave_last_split(frame, seed=seed), "item_id"].item() for seed in range(20)
-    }
-    assert len(held_out) > 3
-    turned = frame[::-1].reset_index(drop=True)
-    assert (
-        frame.loc[leave_last_split(frame, seed=3), "item_id"].item()
-        == turned.loc[leave_last_split(turned, seed=3), "item_id"].item()
-    )
-
-
-def test_time_share_split_takes_the_last_fifth_of_each_user() -> None:
-    frame = history([("u", f"i{n}", n) for n in range(10)] + [("few", "a", 1), ("few", "b", 2)])
-    assert frame.loc[time_share_split(frame, seed=0), "item_id"].tolist() == ["i8", "i9"]
 
 
 def test_a_users_draw_does_not_depend_on_who_else_is_drawn() -> None:

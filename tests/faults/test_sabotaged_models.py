@@ -9,7 +9,6 @@ import pytest
 
 from recsys_assets.publishing import evidence, gate
 from recsys_assets.publishing.gate import Criterion
-from recsys_assets.ranking.ranker import RankerModel
 from tests.faults.sabotage import Outcome, Retrained
 
 
@@ -71,10 +70,6 @@ def nothing_worse(*given: object, **more: object) -> list[Criterion]:
 
 def nothing_strong(*given: object) -> None:
     return None
-
-
-def nothing_amiss(model: RankerModel, stated: str, served: list[str]) -> list[str]:
-    return []
 
 
 @pytest.mark.faults

@@ -268,10 +268,6 @@ class _Refused(Exception):  # noqa: N818
     pass
 
 
-class _Lost(Exception):  # noqa: N818
-    pass
-
-
 class _Grpc(weaviate_pb2_grpc.WeaviateServicer):
     """The gRPC half of the server."""
 

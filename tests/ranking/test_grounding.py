@@ -1,6 +1,7 @@
 """A sentence about a recommendation may name and count nothing but what the evidence does."""
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from recsys_assets.ranking.grounding import GLUE, MAX_LENGTH, check, is_grounded, name_keys
+from recsys_assets.ranking.grounding import GLUE, MAX_LENGTH, Key, check, name_keys
 from recsys_assets.ranking.reasons import Wording, all_reasons, write_reasons
 
 CORPUS: list[dict[str, Any]] = yaml.safe_load(
@@ -35,6 +36,12 @@ FALSELY_ACCEPTED = {
 }
 """Ordinary words that blur a true number or join what the evidence says apart: no name, category or
 count in them is invented."""
+
+
+def is_grounded(
+    sentence: str, evidence: Sequence[str], names: frozenset[Key] = frozenset()
+) -> bool:
+    return not check(sentence, evidence, names)
 
 
 def verdicts(kind: str) -> list[tuple[str, bool]]:

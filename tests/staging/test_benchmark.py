@@ -5,9 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys_assets.core.metrics import leave_last_split, time_share_split
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.staging.benchmark import END, on_benchmark_clock, slots_of
+from tests.staging.splits import leave_last_split, time_share_split
 
 SPLITS = {"leave_last": leave_last_split, "last_fifth": time_share_split}
 
@@ -127,3 +127,31 @@ def test_equal_times_are_ordered_by_the_tie_seed_and_by_nothing_else() -> None:
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
     assert order(table, 0) == order(shuffled, 0)
     assert order(table, 0) != order(table, 1)
+
+
+def history(rows: list[tuple[str, str, int]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "event_time"])
+    return frame.assign(event_time=pd.to_datetime(frame["event_time"], unit="s", utc=True))
+
+
+def test_leave_last_keeps_the_only_interaction_of_a_user_for_training() -> None:
+    frame = history([("u", "b", 2), ("u", "a", 1), ("single", "a", 9)])
+    assert leave_last_split(frame, seed=0).tolist() == [True, False, False]
+
+
+def test_equal_times_are_split_by_the_seed_and_not_by_the_order_of_rows() -> None:
+    frame = history([("u", item, 1) for item in "abcdefgh"])
+    held_out = {
+        frame.loc[leave_last_split(frame, seed=seed), "item_id"].item() for seed in range(20)
+    }
+    assert len(held_out) > 3
+    turned = frame[::-1].reset_index(drop=True)
+    assert (
+        frame.loc[leave_last_split(frame, seed=3), "item_id"].item()
+        == turned.loc[leave_last_split(turned, seed=3), "item_id"].item()
+    )
+
+
+def test_time_share_split_takes_the_last_fifth_of_each_user() -> None:
+    frame = history([("u", f"i{n}", n) for n in range(10)] + [("few", "a", 1), ("few", "b", 2)])
+    assert frame.loc[time_share_split(frame, seed=0), "item_id"].tolist() == ["i8", "i9"]
