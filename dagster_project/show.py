@@ -21,6 +21,7 @@ from rich.table import Table as Grid
 from dagster_project import resources
 from recsys_assets.content.categories import in_categories
 from recsys_assets.core.lake import LakeError, Read, Snapshot
+from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served, formula_safe
 from recsys_assets.ranking.placements import DISCOVER
@@ -29,8 +30,6 @@ from recsys_assets.ranking.reranking import rerank_rows
 METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
 WIDE = 120
 """Terminal columns from which on the scoreboard shows every metric."""
-
-RETRIEVER = "retriever: "
 
 HEADLINES = {"for_you": "For you", "discover": "New to you", "buy_again": "Buy again"}
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from recsys_assets.core.arrays import transposed
 from recsys_assets.core.products import dense_product
 from recsys_assets.core.threads import one_thread
 
@@ -37,18 +38,11 @@ class DualEase:
     def scores(self, users: npt.NDArray[np.integer]) -> Floats:
         """Scores [len(users), n_items]; -1 gives zeros."""
         weights = np.ascontiguousarray(self.inverse[:, users])
-        out = _transposed(self.x_by_item @ weights)
+        out = transposed(self.x_by_item @ weights)
         out /= -self.diagonal
         own = self.x[users]
         out[np.repeat(np.arange(len(users)), np.diff(own.indptr)), own.indices] += own.data
         return out
-
-
-def _transposed(matrix: Floats, block: int = 64) -> Floats:
-    out = np.empty(matrix.shape[::-1], dtype=matrix.dtype)
-    for start in range(0, len(matrix), block):
-        out[:, start : start + block] = matrix[start : start + block].T
-    return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.evaluation import held_out, tables
 from recsys_assets.evaluation.examples import choose_examples, lay_out
+from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.evaluation.item_list_metrics import item_list_metrics as measure_item_lists
 from recsys_assets.evaluation.reading import (
     OURS,
@@ -168,7 +169,7 @@ def scoreboard(
         }
         models = {str(m) for task in found.values() for m in task.lists["model"].unique()}
         simpler = models - {*OURS, *WITHOUT_US}
-        retrievers = {m for m in simpler if m.startswith(held_out.RETRIEVER)}
+        retrievers = {m for m in simpler if m.startswith(RETRIEVER)}
         board = measure(
             target,
             found,

@@ -37,6 +37,7 @@ METRICS = {
 """Metric -> its name and what it says."""
 
 RETRIEVER = "retriever: "
+"""What the name of a retriever's own list begins with."""
 _MODELS = {
     "ours": ("ours", "what is shown: the published order after the business rules"),
     "ours_no_rules": ("ours", "the published order before the business rules"),

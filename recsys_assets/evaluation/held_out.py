@@ -21,8 +21,10 @@ from recsys_assets.evaluation.baselines_blend import (
     personal_frequency_lists,
     popularity_lists,
 )
+from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.ranking.features import query_codes
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
+from recsys_assets.ranking.training import SOON_DAYS
 from recsys_assets.retrieval import candidates as generator
 from recsys_assets.retrieval.contract import EventLog, Fitted, position_in_run
 from recsys_assets.retrieval.registry import Member
@@ -40,14 +42,10 @@ BASELINES = (
 RANKER = "ranker"
 RANKER_ANY = "ranker for anything"
 """What was taken before in the order of `for_you`: what `buy_again` would be without its own."""
-RETRIEVER = "retriever: "
-"""What the name of a retriever's own list begins with."""
 
 COLD = "cold"
 """Task within the items nobody had taken: their only way in is what is known about them."""
 TASKS = (*PLACEMENT_OF_TASK, COLD)
-REPURCHASE_DAYS = 7
-"""Task `again` is won by what is taken again within so many days: `buy_again` is about now."""
 
 Lists = Iterator[tuple[str, str, pd.DataFrame]]
 """(task, model, user_id, item_id, rank, score)"""
@@ -59,11 +57,11 @@ def relevant_pairs(
     """What users took in the horizon of a cutoff, per task: user_id, item_id.
 
     `labels` is one cutoff of the table of that name, `warm` the items with an event before it.
-    `again` is what they had taken before and took within `REPURCHASE_DAYS`.
+    `again` is what they had taken before and took within `SOON_DAYS`.
     """
     pairs = ["user_id", "item_id"]
     cold = ~labels["item_id"].isin(warm)
-    soon = labels["first_taken_at"] < as_of + pd.Timedelta(days=REPURCHASE_DAYS)
+    soon = labels["first_taken_at"] < as_of + pd.Timedelta(days=SOON_DAYS)
     return {
         "all": labels[pairs],
         "new": labels.loc[labels["is_new"], pairs],

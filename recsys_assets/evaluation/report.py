@@ -15,6 +15,7 @@ import pandas as pd
 from recsys_assets.core.metrics import ACCURACY
 from recsys_assets.evaluation.glossary import (
     METRICS,
+    RETRIEVER,
     TASK_NAMES,
     kind_of,
     meaning_of,
@@ -158,7 +159,7 @@ def headline_table(
         ]
         against = _ndcg(differences[(differences["task"] == task)])
         against = against[(against["slice"] == EVERYBODY) & (against["model"] == model)]
-        against = against.sort_values("baseline", key=lambda s: s.str.startswith("retriever: "))
+        against = against.sort_values("baseline", key=lambda s: s.str.startswith(RETRIEVER))
         text = [
             f"{escape(str(r.baseline))}: {r.value:+.4f} "
             f"<small>{r.low:+.4f} to {r.high:+.4f}, p {r.p_value:.3f}</small>"

@@ -12,8 +12,9 @@ from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import within_user_auc
 from recsys_assets.core.settings.releases import Task
+from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.evaluation.scoreboard import history_slices, user_metrics
-from recsys_assets.publishing.gate import BEST_RETRIEVER, RETRIEVER, Measured
+from recsys_assets.publishing.gate import BEST_RETRIEVER, Measured
 from recsys_assets.publishing.releases import Manifest, Releases
 from recsys_assets.ranking.features import feature_names, query_codes
 from recsys_assets.ranking.gates import NOT_FEATURES

@@ -17,12 +17,12 @@ import pandas as pd
 
 from recsys_assets.core.metrics import paired_bootstrap
 from recsys_assets.core.settings.releases import Gate, Task
+from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.publishing.health import psi
 
 DRAWS = 2000
 LEVEL = 0.95
 BEST_RETRIEVER = "best_retriever"
-RETRIEVER = "retriever: "
 HEAD = 10
 """So many items of a list are compared with what was shown before."""
 

@@ -26,7 +26,8 @@ from recsys_assets.ranking.features import (
 ROWS_PER_QUERY = 10_000
 
 SOON_DAYS = 7
-"""Task `again` asks what is taken again within so many days, however long the horizon is."""
+"""Task `again` asks, and is won by, what is taken again within so many days, however long the
+horizon is: `buy_again` is about now."""
 
 
 def build_labels(

@@ -430,14 +430,6 @@ def top_k(scores: Scores, k: int, codes: IntArray, floor: float) -> tuple[IntArr
     return rows[position < k], columns[position < k]
 
 
-def transposed(matrix: Scores, block: int = 64) -> Scores:
-    """A C-ordered transpose, made block by block (four times faster than numpy's for tall ones)."""
-    out = np.empty(matrix.shape[::-1], dtype=matrix.dtype)
-    for start in range(0, len(matrix), block):
-        out[:, start : start + block] = matrix[start : start + block].T
-    return out
-
-
 def position_in_run(keys: IntArray) -> IntArray:
     """0, 1, 2, ... restarting wherever `keys` (equal keys adjacent) changes."""
     if len(keys) == 0:

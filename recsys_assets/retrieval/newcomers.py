@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from recsys_assets.core.arrays import distinct
+from recsys_assets.core.arrays import distinct, transposed
 from recsys_assets.retrieval.contract import (
     EventLog,
     IntArray,
     Level,
     Scores,
     kind_brand,
-    transposed,
 )
 
 HALF_LIFE = 90.0

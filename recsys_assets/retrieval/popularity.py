@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from recsys_assets.core.arrays import first_of_each
-from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, transposed
+from recsys_assets.core.arrays import first_of_each, transposed
+from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores
 
 
 @dataclass(frozen=True)

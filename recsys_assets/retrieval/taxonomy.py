@@ -11,14 +11,13 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from recsys_assets.core.arrays import first_of_each
+from recsys_assets.core.arrays import first_of_each, transposed
 from recsys_assets.retrieval.contract import (
     EventLog,
     IntArray,
     Level,
     Scores,
     kind_brand,
-    transposed,
 )
 
 
