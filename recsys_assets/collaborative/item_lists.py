@@ -66,23 +66,22 @@ def bought_together(
     *,
     k: int = 10,
     settings: TogetherSettings | None = None,
-    allowed: pd.Index | None = None,
 ) -> pd.DataFrame:
     """What stands in the same baskets, per item.
 
     `interactions` is `item_id, session_id, counts_as_taken`, already cut at the cutoff; events
-    without a session say nothing here. `items` is the staged catalogue. `allowed` are the items
-    that may be proposed (default: the active ones). Returns `item_id, rank, other_item_id, score,
+    without a session say nothing here. `items` is the staged catalogue. Active items
+    are proposed. Returns `item_id, rank, other_item_id, score,
     support`, sorted by item and rank; `score` is the damped estimate above and `support` the number
     of baskets with both items, which is 0 where the type alone speaks. An item whose type was
     bought in too few baskets has a short list or none.
     """
     settings = settings or TogetherSettings()
-    catalogue = _Catalogue.build(items, allowed)
+    catalogue = _Catalogue.build(items)
     baskets = _incidence(interactions, catalogue.ids, "session_id")
     n_baskets = max(baskets.shape[0], 1)
     own_count = np.asarray(baskets.sum(axis=0)).ravel()
-    columns = np.flatnonzero(catalogue.allowed & (own_count >= settings.min_support))
+    columns = np.flatnonzero(catalogue.active & (own_count >= settings.min_support))
     if not len(columns):
         return _empty_lists()
     proposed = baskets[:, columns].tocsr()
@@ -140,19 +139,18 @@ def similar_items(
     *,
     k: int = 10,
     settings: SimilarSettings | None = None,
-    allowed: pd.Index | None = None,
 ) -> pd.DataFrame:
     """What could be taken instead of each item: other groups of its category.
 
     Computed between groups (`group_id`), whose members share text and vector, and then given to
-    every member; a group is shown by its allowed member with most events (ties: smaller item_id).
+    every member; a group is shown by its active member with most events (ties: smaller item_id).
     Candidates are the groups of the same category_2; where those are too few, category_1 and then
     the catalogue fill up behind them. `interactions` is `user_id, item_id, counts_as_taken`, cut at
     the cutoff. Every item needs a vector (ValueError). Returns `item_id, rank, other_item_id,
     score, support`; `support` is the number of users who took both groups.
     """
     settings = settings or SimilarSettings()
-    catalogue = _Catalogue.build(items, allowed)
+    catalogue = _Catalogue.build(items)
     rows = vectors.rows(catalogue.ids)
     if (rows < 0).any():
         raise ValueError(f"{int((rows < 0).sum())} catalogue items have no vector")
@@ -278,23 +276,22 @@ class _Catalogue:
     group: _Codes
     type: _Codes
     paths: tuple[_Codes, _Codes, _Codes, _Codes]  # by number of levels, 0 = one code for all
-    allowed: npt.NDArray[np.bool_]
+    active: npt.NDArray[np.bool_]
 
     @classmethod
-    def build(cls, items: pd.DataFrame, allowed: pd.Index | None) -> "_Catalogue":
+    def build(cls, items: pd.DataFrame) -> "_Catalogue":
         items = items.sort_values("item_id", kind="stable", ignore_index=True)
         if items["item_id"].duplicated().any():
             raise ValueError("the catalogue repeats an item")
         alone = items["group_id"].fillna("").astype(str)
         group = alone.where(alone != "", "\x1f" + items["item_id"])
         levels = [pd.factorize(_paths(items, n))[0].astype(np.int64) for n in (1, 2, 3)]
-        may = items["status"] == "active" if allowed is None else items["item_id"].isin(allowed)
         return cls(
             items["item_id"].to_numpy(dtype=object),
             pd.factorize(group)[0].astype(np.int64),
             levels[2],
             (np.zeros(len(items), dtype=np.int64), levels[0], levels[1], levels[2]),
-            may.to_numpy(dtype=bool),
+            (items["status"] == "active").to_numpy(dtype=bool),
         )
 
 
@@ -324,10 +321,10 @@ class _Groups:
         users = (events @ member).tocsc()
         users.data[:] = 1.0
         popularity = np.asarray(events.sum(axis=0)).ravel()
-        order = np.lexsort((np.arange(n_items), -popularity, ~catalogue.allowed, catalogue.group))
+        order = np.lexsort((np.arange(n_items), -popularity, ~catalogue.active, catalogue.group))
         _, best = np.unique(catalogue.group[order], return_index=True)
         shown_as = order[best]
-        shown_as = np.where(catalogue.allowed[shown_as], shown_as, -1)
+        shown_as = np.where(catalogue.active[shown_as], shown_as, -1)
         return cls(
             size,
             tuple(path[first] for path in catalogue.paths),

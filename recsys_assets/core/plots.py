@@ -36,7 +36,6 @@ def metric_bars(
     *,
     task: str,
     metric: str = "ndcg@10",
-    slice_name: str = "all",
     highlight: Sequence[str] = (),
     title: str | None = None,
 ) -> bytes:
@@ -45,9 +44,9 @@ def metric_bars(
     Models in `highlight` are drawn in the strong colour. Raises ValueError when nothing matches.
     """
     wanted = (metrics["task"] == task) & (metrics["metric"] == metric)
-    rows = metrics[wanted & (metrics["slice"] == slice_name)]
+    rows = metrics[wanted & (metrics["slice"] == "all")]
     if rows.empty:
-        raise ValueError(f"no {metric} of task {task} on slice {slice_name}")
+        raise ValueError(f"no {metric} of task {task} over all users")
     rows = rows.sort_values(["value", "model"], ascending=[True, False])
     figure, axes = _canvas(6.4, 0.9 + 0.3 * len(rows))
     value = rows["value"].to_numpy(dtype=float)
@@ -198,12 +197,10 @@ def reliability(rows: pd.DataFrame, *, title: str) -> bytes:
     return _png(figure)
 
 
-def feature_importance(
-    importance: pd.Series, *, top: int = 20, title: str = "Feature importance"
-) -> bytes:
-    """The `top` features (index = name) as bars, as shares of the sum of all."""
+def feature_importance(importance: pd.Series, *, title: str = "Feature importance") -> bytes:
+    """The 20 largest features (index = name) as bars, as shares of the sum of all."""
     total = float(importance.sum()) or 1.0
-    best = (importance / total).sort_index().sort_values(ascending=False, kind="stable")[:top][::-1]
+    best = (importance / total).sort_index().sort_values(ascending=False, kind="stable")[:20][::-1]
     figure, axes = _canvas(6.4, 0.9 + 0.22 * max(len(best), 1))
     places = np.arange(len(best))
     axes.barh(places, best.to_numpy(), color=OURS_COLOUR)

@@ -28,51 +28,36 @@ def windowed(feature: str) -> bool:
     return bool(_WINDOW.search(feature) or _CURRENT.search(feature))
 
 
-def psi(
-    expected: npt.ArrayLike,
-    actual: npt.ArrayLike,
-    weights: npt.ArrayLike | None = None,
-    bins: int = BINS,
-) -> float:
+def psi(expected: npt.ArrayLike, actual: npt.ArrayLike, bins: int = BINS) -> float:
     """Population stability index: sum over bins of (a - e) * ln(a / e), e and a being shares.
 
-    Bins are quantiles of `expected` (NaN is a bin of its own); `weights` are those of the expected
-    rows. Below 0.1 is calm, above 0.25 is a shift (a rule of thumb from credit scoring). 0 when
-    either side is empty.
+    Bins are quantiles of `expected` (NaN is a bin of its own). Below 0.1 is calm, above 0.25 is a
+    shift (a rule of thumb from credit scoring). 0 when either side is empty.
     """
     old, new = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
     if len(old) == 0 or len(new) == 0:
         return 0.0
-    weight = np.ones(len(old)) if weights is None else np.asarray(weights, dtype=float)
-    edges = _weighted_quantiles(old, weight, bins)
-    e = _shares(old, weight, edges)
-    a = _shares(new, np.ones(len(new)), edges)
-    e, a = np.maximum(e, FLOOR), np.maximum(a, FLOOR)
+    edges = _quantiles(old, bins)
+    e, a = (np.maximum(_shares(side, edges), FLOOR) for side in (old, new))
     return float(np.sum((a - e) * np.log(a / e)))
 
 
-def _weighted_quantiles(
-    values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bins: int
-) -> npt.NDArray[np.float64]:
+def _quantiles(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.float64]:
     """Inner bin edges, ascending without repeats; a value on an edge belongs to the bin below."""
-    known = ~np.isnan(values)
-    order = np.argsort(values[known], kind="stable")
-    ordered, weight = values[known][order], weights[known][order]
-    if len(ordered) == 0:
+    ordered = np.sort(values[~np.isnan(values)])
+    n = len(ordered)
+    if n == 0:
         return np.empty(0)
-    mass = np.cumsum(weight)
-    at = np.searchsorted(mass, mass[-1] * np.arange(1, bins) / bins)
-    return np.unique(ordered[np.minimum(at, len(ordered) - 1)])
+    at = np.ceil(float(n) * np.arange(1, bins) / bins).astype(int) - 1
+    return np.unique(ordered[at])
 
 
 def _shares(
-    values: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-    edges: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     known = ~np.isnan(values)
     codes = np.where(known, np.searchsorted(edges, values, side="left"), len(edges) + 1)
-    counts = np.bincount(codes, weights=weights, minlength=len(edges) + 2)
+    counts = np.bincount(codes, minlength=len(edges) + 2)
     return counts / counts.sum()
 
 

@@ -217,14 +217,13 @@ def build_feature_tables(
     *,
     promotions: Relation = NO_PROMOTIONS,
     horizon_days: int = 28,
-    history_days: int = HISTORY_DAYS,
 ) -> dict[str, pa.Table]:
     """The grain tables of `FEATURE_TABLES` at one cutoff, each sorted by its key.
 
     `horizon_days` is the length of the period that is predicted, in days; it scales the expected
     number of repurchases. Events at or after `as_of` have no influence on any byte of the result.
     """
-    days = user_item_days(warehouse, interactions, as_of, history_days=history_days)
+    days = user_item_days(warehouse, interactions, as_of)
     return {
         name: feature_table(
             name,
@@ -245,14 +244,12 @@ def user_item_days(
     warehouse: Warehouse,
     interactions: Relation,
     as_of: datetime,
-    *,
-    history_days: int = HISTORY_DAYS,
 ) -> pa.Table:
     """What each user did with each item day by day, which every grain table is made from."""
     return warehouse.query(
         "ranking/user_item_days",
         {"interactions": interactions},
-        {"as_of": as_of, "history_days": history_days},
+        {"as_of": as_of, "history_days": HISTORY_DAYS},
     )
 
 

@@ -51,7 +51,6 @@ def training_frame(
     *,
     negative_share: float,
     seed: int = 0,
-    rows_per_query: int = ROWS_PER_QUERY,
 ) -> pa.Table:
     """One window's rows to learn from: the keys, `label` and `label_again`, then the features.
 
@@ -87,7 +86,6 @@ def training_frame(
         taken,
         draw,
         negative_share,
-        rows_per_query,
     )
     made = retriever_features(candidates, rows["seen"].to_numpy())
     joined = join_tables(warehouse, candidates.take(pa.array(kept)), items, feature_tables)

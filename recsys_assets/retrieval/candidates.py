@@ -13,7 +13,6 @@ import pyarrow as pa
 from recsys_assets.core.arrays import distinct
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.contract import (
-    BoolArray,
     EventLog,
     Fitted,
     FloatArray,
@@ -36,7 +35,6 @@ def generate(
     chosen: Mapping[str, Member],
     users: Sequence[str] | pd.Index,
     user_batch: int = USER_BATCH,
-    eligible: BoolArray | None = None,
 ) -> pa.Table:
     """Candidates of `users` (ids; those without history included) at `log.as_of`.
 
@@ -45,8 +43,7 @@ def generate(
     candidates are the union of the lists. Columns: as_of, user_id, item_id, then for each
     retriever r by name score_<r> float32 (of every pair the retriever can score, null otherwise)
     and rank_<r> int32 (1 = first of its list, null if the pair is not in it). Sorted by user_id,
-    item_id. `eligible` (by item code) keeps items out of the lists. Batches are padded to
-    `user_batch`, so that the last one is computed like every other.
+    item_id. Batches are padded to `user_batch`, so that the last one is computed like every other.
     """
     ids = pd.Index(sorted(set(users)), dtype=object)
     codes = log.user_codes(ids)
@@ -57,9 +54,7 @@ def generate(
             batch = codes[start : start + user_batch]
             padded = np.full(user_batch, -1, dtype=np.int32)
             padded[: len(batch)] = batch
-            row, item, scores, ranks = _batch(
-                log, fitted, chosen, names, padded, len(batch), eligible
-            )
+            row, item, scores, ranks = _batch(log, fitted, chosen, names, padded, len(batch))
             parts.append((row + start, item, scores, ranks))
     return _table(log, ids, names, parts)
 
@@ -79,15 +74,10 @@ def _batch(
     names: list[str],
     users: IntArray,
     n_real: int,
-    eligible: BoolArray | None,
 ) -> tuple[IntArray, IntArray, list[Scores], list[IntArray]]:
     seen = log.taken_matrix[users]
     seen_row = np.repeat(np.arange(len(users)), np.diff(seen.indptr))
     seen_column = seen.indices
-    if eligible is not None:
-        allowed = eligible[log.columns]
-        keep = allowed[seen_column]
-        seen_row, seen_column = seen_row[keep], seen_column[keep]
     n_items = len(log.items)
     dense: list[Scores] = []
     lists: list[tuple[IntArray, IntArray]] = []
@@ -102,7 +92,6 @@ def _batch(
             seen_column,
             log.columns,
             log.n_warm,
-            None if eligible is None else np.flatnonzero(~allowed[: scores.shape[1]]),
         )
         value = scores[row, column]
         order = np.lexsort((log.columns[column], -value, row))
@@ -137,21 +126,15 @@ def _list(
     seen_column: IntArray,
     codes: IntArray,
     n_warm: int,
-    barred: IntArray | None,
 ) -> tuple[IntArray, IntArray]:
     """Rows and columns of one retriever's lists, unordered; `scores` is left as it was found."""
     seen_value = scores[seen_row, seen_column]
-    saved = None if barred is None else scores[:, barred]
     scores[seen_row, seen_column] = -np.inf
-    if barred is not None:
-        scores[:, barred] = -np.inf
     warm, cold = scores[:, :n_warm], scores[:, n_warm:]
     row, column = top_k(warm, member.k_unseen, codes[:n_warm], floor)
     if member.k_cold and cold.shape[1]:
         more, place = top_k(cold, member.k_cold, codes[n_warm : scores.shape[1]], floor)
         row, column = np.concatenate([row, more]), np.concatenate([column, place + n_warm])
-    if barred is not None:
-        scores[:, barred] = saved
     scores[seen_row, seen_column] = seen_value
     order = np.lexsort((codes[seen_column], -seen_value, seen_row))
     order = order[seen_value[order] > floor]

@@ -194,7 +194,6 @@ class EventLog:
         self,
         half_life: float | None = None,
         value: str = "count",
-        window: tuple[float, float] | None = None,
         clock: str = "days",
         signal: str = "positive",
     ) -> sparse.csr_matrix:
@@ -209,12 +208,8 @@ class EventLog:
         item than both usually are (`relative_weight`).
         `value`: "count" sums event weights, "quantity" multiplies them by the quantity, "baskets"
         counts an item once per basket (see `step`), "binary" is 1 where any event is.
-        `window` = (youngest, oldest) age in days keeps events with youngest < age <= oldest.
         """
-        keep = self.of_signal(signal)
-        if window is not None:
-            keep = keep & (self.day > window[0]) & (self.day <= window[1])
-        rows = np.flatnonzero(keep)
+        rows = np.flatnonzero(self.of_signal(signal))
         if value == "baskets":
             key = self.step[rows].astype(np.int64) * len(self.items) + self.column[rows]
             rows = rows[np.sort(first_of_each(key))]

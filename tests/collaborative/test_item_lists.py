@@ -114,8 +114,9 @@ def test_returns_events_without_session_and_forbidden_items_are_left_out() -> No
     log = LOG.assign(counts_as_taken=LOG["item_id"] != "butter")
     assert "butter" not in dict(of(bought_together(log, ITEMS, settings=RAW), "bread"))
     assert bought_together(LOG.assign(session_id=None), ITEMS, settings=RAW).empty
-    allowed = pd.Index(["milk", "jam"])
-    lists = bought_together(LOG, ITEMS, settings=RAW, allowed=allowed)
+    active = ITEMS["item_id"].isin(["milk", "jam"])
+    items = ITEMS.assign(status=np.where(active, "active", "inactive"))
+    lists = bought_together(LOG, items, settings=RAW)
     assert set(lists["other_item_id"]) == {"milk", "jam"}
 
 

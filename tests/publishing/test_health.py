@@ -21,14 +21,6 @@ def test_psi_of_the_same_distribution_is_zero_and_nulls_are_a_bin_of_their_own()
     assert health.psi(values, half_null) > 0.25
 
 
-def test_weights_restore_what_sampling_thinned_out() -> None:
-    everything = np.repeat([0.0, 1.0], [900, 100])
-    sampled = np.repeat([0.0, 1.0], [90, 100])  # one of ten of the zeros was kept
-    weights = np.repeat([10.0, 1.0], [90, 100])
-    assert health.psi(sampled, everything) > 0.25
-    assert health.psi(sampled, everything, weights) == pytest.approx(0)
-
-
 def test_psi_does_not_depend_on_the_order_of_rows() -> None:
     rng = np.random.default_rng(0)
     old, new = rng.normal(size=500), rng.normal(0.3, size=500)

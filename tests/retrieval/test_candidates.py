@@ -83,14 +83,6 @@ def test_company_and_batches_do_not_change_a_users_rows() -> None:
     pd.testing.assert_frame_equal(alone, expected, check_exact=True)
 
 
-def test_an_item_that_may_not_be_shown_is_not_brought() -> None:
-    log = log_of(shop_events())
-    allowed = np.asarray(log.items != "i04")
-    frame = made(USERS, eligible=allowed)
-    assert "i04" not in set(frame["item_id"])
-    assert "i04" in set(made(USERS)["item_id"])
-
-
 def test_a_misspelt_parameter_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown kind"):
         registry.members({"esae": {}})

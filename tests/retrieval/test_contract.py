@@ -208,7 +208,6 @@ def test_decay_halves_an_event_every_half_life() -> None:
     log = log_of(events)
     assert log.matrix(10.0).toarray().tolist() == [[0.75, 0.0], [0.0, 0.0]]
     assert log.matrix(10.0, "quantity").toarray()[0, 0] == pytest.approx(1.25)
-    assert log.matrix(None, window=(0.0, 15.0)).toarray()[0, 0] == 1.0
     assert log.taken_matrix.toarray().tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
