@@ -20,7 +20,7 @@ from recsys_assets.core.cutoffs import (
 )
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
-from recsys_assets.evaluation import held_out, tables
+from recsys_assets.evaluation import tables
 from recsys_assets.evaluation.examples import choose_examples, lay_out
 from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.evaluation.item_list_metrics import item_list_metrics as measure_item_lists
