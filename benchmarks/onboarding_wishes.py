@@ -1,4 +1,4 @@
-"""Are the first lists about what was said? Precision and coverage of twelve wishes, read by words.
+"""Are the first lists about what was said? Precision and coverage of 18 wishes, read by words.
 
 Every wish of `onboarding_wishes.yaml` is read without a language model and gets its first list, as
 `recsys onboard` makes it, from the catalogue that is served. A product of the list is right if its

@@ -1,7 +1,7 @@
 """Working through cutoffs one part at a time, two side by side.
 
-Belongs here: the loop every table keyed by `as_of` shares. Does not belong here: choosing cutoffs
-(staging does), and anything that looks at events.
+Belongs here: the loop every table keyed by `as_of` shares, and the one door to events before a
+cutoff. Does not belong here: choosing cutoffs (staging does).
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """The lake: immutable versions of tables, their verdicts, and one `current` pointer per asset.
 
-Write, audit, publish. `write` stores a *candidate*; `approve` (called by the asset's quality gate,
-for exactly the version it audited) moves `current`; `read` hands out `current` and refuses while
-the newest candidate is not approved. `served` hands out `current` whatever the newest candidate is:
-it is for what is shown to people, which ages rather than disappears.
+Write, audit, publish. `store` and `propose` leave a *candidate*; `approve` (called by the asset's
+quality gate, for exactly the version it audited) moves `current`; `read` hands out `current` and
+refuses while the newest candidate is not approved. `served` hands out `current` whatever the newest
+candidate is: it is for what is shown to people, which ages rather than disappears.
 
 Belongs here: files, manifests, pointers, locks. Does not belong here: Dagster, what a table means,
 and how it is judged. Nothing is ever pickled; every file is hashed before it is parsed.

@@ -1,8 +1,8 @@
 """Judges one frame against its declared contract, with Great Expectations.
 
 Belongs here: contract -> expectation suite -> verdict, and the rules Great Expectations lacks
-(finite numbers, vectors, emptiness). Does not belong here: rules that need another table (each
-stage's `rules.py`), moving pointers (`lake.py`).
+(finite numbers, vectors, emptiness). Does not belong here: rules that need another table (`rules=`
+of `table_asset`), moving pointers (`lake.py`).
 
 Great Expectations passes on nothing: on an empty frame, on zero expectations, on NaN within
 `between`. So a verdict counts what it evaluated, and an audit that evaluated nothing fails.

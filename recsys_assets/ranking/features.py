@@ -89,8 +89,6 @@ _ITEM = {
     "type_items_28": "items of the type that were taken in the last 28 days",
     "item_share_of_type_28": "the item's share of its type's takings in the last 28 days",
 }
-PLANS = ("promo_feature_days_next_28", "promo_display_days_next_28")
-"""What a shop knows ahead, if it does: empty or alike for all while no plan has been delivered."""
 _USER = {
     "user_trips_7": "trips in the last 7 days",
     "user_trips_28": "trips in the last 28 days",

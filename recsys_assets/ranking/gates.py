@@ -296,13 +296,12 @@ def features_vary_when_served(
 ) -> Iterator[Failure]:
     """What differs between candidates in every window must differ at a target too: a context that
     is known of the past and has one value (or none) when lists are made teaches what cannot be
-    asked. Plans of promotions are let off: a leaflet that comes late is none, not a leak."""
+    asked."""
     learned = _ranges(training_rows)
     varied = [
         name
         for name in training_rows.columns
         if name not in NOT_FEATURES
-        and name not in features.PLANS
         and learned
         and all((r := own[name]) is not None and r[0] < r[1] for own in learned.values())
     ]

@@ -1,7 +1,7 @@
 """What a user takes again and again: personal frequency, fading with time and aware of the rhythm.
 
 Belongs here: scores from the user's own history of the very item. Does not belong here: anything
-that borrows from other users' lists (`next_basket.py`) or from similar items.
+that borrows from other users' lists (`neighbours.py`) or from similar items.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, Value, 
 
 @dataclass(frozen=True)
 class PersonalFrequency:
-    """Fading number of baskets in which the user took the item; popularity breaks ties.
+    """How often the user took the item, fading; popularity breaks ties.
 
-    score = sum of 0.5 ** (age / half_life) over the user's baskets with the item
+    score = sum of 0.5 ** (age / half_life) over the user's events with the item (see `value`)
             + `popularity` * (item's share of users in the last 28 days).
     """
 

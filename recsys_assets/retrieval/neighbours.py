@@ -129,7 +129,7 @@ class SimilarItems:
     max_items: int = 10_000
 
     def neighbours(self, log: EventLog) -> ItemNeighbours:
-        """Item neighbours over the warm columns: the asset `neighbours`."""
+        """Item neighbours over the warm columns: the asset `item_neighbours`."""
         x = log.matrix(None)
         bm25 = self.weighting == "bm25"
         x = bm25_weighted(x) if bm25 else idf_weighted(_flat(x, self.flatten))
