@@ -262,16 +262,19 @@ def reliability(
 ) -> tuple[pd.DataFrame, float]:
     """Predicted against observed chance of being taken, and the expected calibration error.
 
-    Bins hold equally many rows: bin, n, predicted, observed. ECE is the mean of
-    |predicted - observed| over rows (Guo et al. 2017).
+    Bins hold equally many rows: bin, n, predicted, observed. Rows of one chance count as what all
+    of them came to, so that a bin that ends among them does not depend on the order of rows. ECE is
+    the mean of |predicted - observed| over rows (Guo et al. 2017).
     """
+    _, same = np.unique(chance, return_inverse=True)
+    share = np.bincount(same, taken.astype(float)) / np.bincount(same)
     order = np.argsort(chance, kind="stable")
     which = np.empty(len(order), dtype=np.int64)
     which[order] = np.arange(len(order)) * bins // max(len(order), 1)
     n = np.bincount(which, minlength=bins)
     with np.errstate(invalid="ignore"):
         predicted = np.bincount(which, chance, bins) / n
-        observed = np.bincount(which, taken.astype(float), bins) / n
+        observed = np.bincount(which, share[same], bins) / n
     table = pd.DataFrame(
         {"bin": np.arange(1, bins + 1), "n": n, "predicted": predicted, "observed": observed}
     )[n > 0]

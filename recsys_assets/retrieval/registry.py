@@ -81,6 +81,10 @@ _WHERE_THINGS_DO_NOT: dict[str, dict[str, Any]] = {
 }
 
 
+_ONLY_COLD = {"newcomers"}
+"""Kinds that have nothing to say of items with history: they bring none unless asked to."""
+
+
 def defaults(repeats: bool) -> dict[str, dict[str, Any]]:
     """The retrievers of a shop that configures none, for goods that are taken again or once."""
     return _EVERY_SHOP | (_WHERE_THINGS_REPEAT if repeats else _WHERE_THINGS_DO_NOT)
@@ -143,6 +147,8 @@ def members(
     for name in sorted(config):
         entry = dict(config[name])
         kind = str(entry.get("kind", name))
+        if kind in _ONLY_COLD:
+            entry = {"k_seen": 0, "k_unseen": 0, **entry}
         params = dict(entry.get("params") or {})
         if kind == "content":
             if vectors is None:

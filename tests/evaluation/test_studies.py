@@ -100,6 +100,11 @@ def test_users_of_a_study_do_not_depend_on_order_or_company() -> None:
     assert set(chosen[1:]) <= set(fewer)
 
 
+def test_rows_of_one_chance_are_as_well_calibrated_in_any_order() -> None:
+    chance, taken = np.full(20, 0.25), np.arange(20) < 5
+    assert studies.reliability(chance, taken)[1] == studies.reliability(chance, taken[::-1])[1] == 0
+
+
 def test_a_calibrated_score_lies_on_the_diagonal_once_sampling_is_taken_back() -> None:
     rng = np.random.default_rng(0)
     chance = rng.uniform(0.01, 0.4, 200_000)

@@ -99,6 +99,13 @@ def test_a_retriever_is_left_out_where_what_it_works_on_is_not_given() -> None:
     assert list(registry.members(config, vectors(), traits)) == sorted(config)
 
 
+def test_what_only_knows_items_without_history_brings_no_others_unless_asked() -> None:
+    (new,) = registry.members({"newcomers": {"k_cold": 5}}).values()
+    assert (new.k_seen, new.k_unseen, new.k_cold) == (0, 0, 5)
+    (both,) = registry.members({"newcomers": {"k_cold": 5, "k_unseen": 3}}).values()
+    assert (both.k_seen, both.k_unseen) == (0, 3)
+
+
 def test_recall_and_unique_contribution_by_hand() -> None:
     found = pd.DataFrame(
         {
