@@ -173,8 +173,7 @@ def scoreboard(
     served = Served.open(lake())
     show.scoreboard(served.table, out)
     if readme is not None:
-        with show.written(readme):
-            show.write_into_markdown(served.table, readme)
+        show.write_into_markdown(served.table, readme)
     if html is not None:
         page = served.table("report_page").to_arrow()["html"][0].as_py()
         with show.written(html):

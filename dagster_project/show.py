@@ -201,12 +201,14 @@ def standing(served_release: Snapshot, out: Console) -> None:
 def write_into_markdown(read: Read, file: Path) -> None:
     """Replace what stands between the scoreboard marks of `file` by the current numbers."""
     start, end = "<!-- scoreboard:start -->", "<!-- scoreboard:end -->"
-    text = file.read_text(encoding="utf-8")
-    if start not in text or end not in text:
-        raise LakeError(f"{file} lacks the marks {start} and {end}")
-    before, rest = text.split(start, 1)
-    after = rest.split(end, 1)[1]
-    file.write_text(f"{before}{start}\n{_markdown(read)}\n{end}{after}", encoding="utf-8")
+    table = _markdown(read)
+    with written(file):
+        text = file.read_text(encoding="utf-8")
+        if start not in text or end not in text:
+            raise LakeError(f"{file} lacks the marks {start} and {end}")
+        before, rest = text.split(start, 1)
+        after = rest.split(end, 1)[1]
+        file.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def _markdown(read: Read) -> str:

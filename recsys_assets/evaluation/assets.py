@@ -113,11 +113,11 @@ LEAST_USERS = 50
 
 
 def _is_measured(candidate: Snapshot, labels: Snapshot, cutoffs: Snapshot) -> Iterator[Failure]:
-    if measured_cutoff(cutoffs, labels, "evaluate") is not None:
+    as_of = measured_cutoff(cutoffs, labels, "evaluate")
+    # Where nobody took anything in that time, there is nothing to measure.
+    if as_of is not None and labels.to_arrow(["user_id"], part_name(as_of)).num_rows:
         frame = candidate.to_pandas()
         frame = frame[(frame["target"] == "evaluate") & (frame["baseline"] == "")]
-        if frame.empty:
-            return  # nobody took anything in that time
         rows = frame[frame["metric"].str.startswith("ndcg")]
         for model in ("ours", "popularity_all"):
             if rows[rows["model"] == model].empty:

@@ -38,7 +38,7 @@ METRICS = {
 
 RETRIEVER = "retriever: "
 """What the name of a retriever's own list begins with."""
-_MODELS = {
+MODELS = {
     "ours": ("ours", "what is shown: the published order after the business rules"),
     "ours_no_rules": ("ours", "the published order before the business rules"),
     "ranker": ("ours", "the ranker, where something simpler is published"),
@@ -87,14 +87,14 @@ _CAPTIONS = {
 
 def kind_of(model: str) -> str:
     """ours, baseline, blend or retriever."""
-    return "retriever" if model.startswith(RETRIEVER) else _MODELS.get(model, ("baseline", ""))[0]
+    return "retriever" if model.startswith(RETRIEVER) else MODELS.get(model, ("baseline", ""))[0]
 
 
 def meaning_of(model: str) -> str:
     """What a model is, in a few words; its name says it for a retriever."""
     if model.startswith(RETRIEVER):
         return f"the candidate list of retriever {model.removeprefix(RETRIEVER)} alone"
-    return _MODELS.get(model, ("", ""))[1]
+    return MODELS.get(model, ("", ""))[1]
 
 
 def metric_name(metric: str) -> str:

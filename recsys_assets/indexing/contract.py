@@ -26,6 +26,8 @@ DEEPEST = 10_000
 """Most hits one search can ask for; Weaviate's QUERY_MAXIMUM_RESULTS unless configured."""
 
 
+_BATCH = 500
+"""How many matches of words have their vectors read at a time, the best first."""
 _TIE = 1e-4
 """Scores nearer to each other than this may be equal once rounded."""
 
@@ -227,10 +229,20 @@ def search(
     if vector is None or text is None:
         return near if text is None else matched
     cosines = dict(zip(near.item_ids, near.scores, strict=True))
-    stored = index.fetch(release_id, _within_reach(near, matched, k))
-    if stored.item_ids:
-        further = stored.vectors @ vector.matrix[0]
-        cosines |= dict(zip(stored.item_ids, further.tolist(), strict=True))
+    nearest_left = near.scores[-1] if near.item_ids else np.inf
+    further = [p for p in zip(matched.item_ids, matched.scores, strict=True) if p[0] not in cosines]
+    while further:
+        # No item beyond `near` has a larger cosine than its last one: what is not among the best
+        # `k` with that, is not with its own.
+        best = fuse(cosines, matched, k).scores
+        lead = best[-1] - nearest_left - _TIE if len(best) == k else -np.inf
+        batch, further = further[:_BATCH], further[_BATCH:]
+        reach = [item for item, score in batch if WORDS * score / matched.scores[0] >= lead]
+        if not reach:
+            break
+        stored = index.fetch(release_id, reach)
+        found = stored.vectors @ vector.matrix[0] if stored.item_ids else np.zeros(0)
+        cosines |= dict(zip(stored.item_ids, found.tolist(), strict=True))
     return fuse(cosines, matched, k)
 
 
@@ -246,19 +258,6 @@ def fuse(cosines: Mapping[str, float], matched: Hits, k: int) -> Hits:
     scores = {i: cosine + WORDS * said.get(i, 0.0) / best for i, cosine in cosines.items()}
     first = sorted(scores.items(), key=lambda entry: (-round(entry[1], 5), entry[0]))[:k]
     return Hits([item for item, _ in first], [score for _, score in first])
-
-
-def _within_reach(near: Hits, matched: Hits, k: int) -> list[str]:
-    """The matches of words beyond `near` that can be among the best `k` of both.
-
-    No item beyond `near` has a larger cosine than its last one.
-    """
-    known = dict(zip(near.item_ids, near.scores, strict=True))
-    further = [p for p in zip(matched.item_ids, matched.scores, strict=True) if p[0] not in known]
-    if len(near) < k:
-        return [item for item, _ in further]
-    lead = fuse(known, matched, k).scores[-1] - near.scores[-1] - _TIE
-    return [item for item, score in further if WORDS * score / matched.scores[0] >= lead]
 
 
 def _among(allowed: Container[str] | None, k: int, ask: Callable[[int], Hits]) -> Hits:

@@ -203,7 +203,8 @@ def land_interactions(
     """All rows of one file as `LANDED`, in the file's order.
 
     `blocks` carry contract names as column names; a missing column means "no value". Times are
-    judged as of `bounds_of`; a row refused as "in the future" is accepted by a later landing.
+    judged as of `bounds_of`; without a known arrival, a row refused as "in the future" is accepted
+    by a later landing.
     """
     bounds = bounds_of(file, rules.plausible, now)
     parts = [part for block in blocks for part in _interaction_parts(block, rules, bounds)]

@@ -137,8 +137,9 @@ def open_source(shop: Shop, home: Path | None = None) -> Source:
 
 
 def name_of(path: Path, root: Path) -> str:
-    """How people know a file: relative to the source's folder `root`; outside of it, the whole path
-    as the shop file leads to it. Either way `root / name` is the file again."""
+    """How people know a file: relative to the source's folder `root`, as the shop file leads to it
+    (`../data/sales.csv`); an absolute path that leads elsewhere is the whole name. Either way
+    `root / name` is the file again."""
     inside = path.is_relative_to(root)
     return (path.relative_to(root) if inside else path.absolute()).as_posix()
 

@@ -17,6 +17,7 @@ from recsys_assets.publishing.gate import Criterion, Measured
 from recsys_assets.publishing.refit import RefitError
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
 from recsys_assets.ranking.rules import STAND_IN
+from recsys_assets.retrieval.registry import configured
 
 LISTS = "evaluation_lists"
 RECIPE = "recipe beside what is served"
@@ -54,7 +55,7 @@ def judge(
             task, own, rules, first=incumbent is None, stands_in=task in simpler, seed=seed
         )
     if measured:
-        found += gate.named_models_exist(measured, rules)
+        found += gate.named_models_exist(measured, rules, configured(shop))
         found += _plausible(challenger, measured, shop)
     if "rankers" in challenger.manifest.tables:
         found.append(gate.features_are_served(challenger.feature_faults()))

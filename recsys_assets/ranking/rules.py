@@ -219,11 +219,11 @@ def check_lists(
     sizes = lists.groupby("user_id").size()
     if users is not None:
         sizes = sizes.reindex(pd.Index(users).unique(), fill_value=0)
-    n_short = int((sizes < rules.length).sum())
-    without = sizes.index[sizes == 0]
     if rules.exclude_taken and taken is not None:
-        without = without.difference(_took_everything(without, items, rules, as_of, taken))
-    report("has_list", len(without), "users without any item")
+        empty = sizes.index[sizes == 0]
+        sizes = sizes.drop(_took_everything(empty, items, rules, as_of, taken))
+    n_short = int((sizes < rules.length).sum())
+    report("has_list", int((sizes == 0).sum()), "users without any item")
     report(
         "enough_items",
         n_short if n_short > allowed_short * len(sizes) else 0,

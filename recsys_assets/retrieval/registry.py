@@ -94,7 +94,10 @@ def configured(shop: Shop) -> dict[str, dict[str, Any]]:
     """The retrieval section of the shop file, or the default set, as `members` reads it."""
     if not shop.retrieval:
         return defaults(shop.repeats)
-    return {name: r.model_dump(exclude_none=True) for name, r in shop.retrieval.items()}
+    return {
+        name: r.model_dump(exclude_unset=True, exclude_none=True)
+        for name, r in shop.retrieval.items()
+    }
 
 
 @dataclass(frozen=True)

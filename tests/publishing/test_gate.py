@@ -131,10 +131,21 @@ def test_a_misspelt_model_in_must_beat_is_told_and_a_default_the_shop_lacks_is_n
         "all": Measured({"ours": BASE, "popularity_7d": BASE}, SLICES),
         "new": Measured({"ours": BASE}, SLICES),
     }
-    assert gate.named_models_exist(measured, Gate()) == []
-    own = Gate(must_beat=["popularity_7d", "popularity7d", "best_retriever"])
-    (text,) = gate.blocking(gate.named_models_exist(measured, own))
-    assert "'popularity7d'" in text and "recsys scoreboard" in text
+    assert gate.named_models_exist(measured, Gate(), ["ease"]) == []
+    own = Gate(must_beat=["popularity_all", "popularity7d", "retriever: ease", "retriever: esae"])
+    first, second = gate.blocking(gate.named_models_exist(measured, own, ["ease"]))
+    assert "'popularity7d'" in first and "recsys scoreboard" in first
+    assert "'retriever: esae'" in second
+
+
+@pytest.mark.parametrize(("n", "without", "fits"), [(50, 1, True), (50, 2, False), (300, 4, False)])
+def test_one_user_of_a_small_shop_may_be_without_a_list(n: int, without: int, fits: bool) -> None:
+    users = pd.Series([f"u{k}" for k in range(n)])
+    lists = pd.DataFrame({"user_id": users[without:], "placement": "discover", "policy": "ranker"})
+    found = gate.lists_are_fit(lists, users, ["discover"], Gate())
+    assert [c.outcome for c in found] == ["passed" if fits else "failed"]
+    strict = gate.lists_are_fit(lists, users, ["discover"], Gate(min_served=1.0))
+    assert [c.outcome for c in strict] == ["failed"]
 
 
 def test_a_shop_changes_one_margin_and_keeps_the_other() -> None:
@@ -158,9 +169,9 @@ def test_users_without_a_list_and_golden_users_without_a_ranked_one_block() -> N
     rules = RULES.model_copy(update={"golden_users": ["a", "b"]})
     shown = lists({"a": ["x"], "b": ["y"]})
     shown.loc[shown["user_id"] == "b", "policy"] = "fallback"
-    found = gate.lists_are_fit(shown, pd.Series(["a", "b", "c"]), ["for_you"], rules)
+    found = gate.lists_are_fit(shown, pd.Series(["a", "b", "c", "d"]), ["for_you"], rules)
     assert [c.outcome for c in found] == ["failed", "failed"]
-    assert "66.7% of users have a list" in found[0].text
+    assert "50.0% of users have a list" in found[0].text
     assert "1 of 2 golden users" in found[1].text
 
 

@@ -318,9 +318,10 @@ def test_only_who_took_everything_on_offer_may_be_without_a_list() -> None:
     lists = apply_rules(FALLING, items, rules, as_of=AS_OF, taken=took)
     found = check_lists(
         lists, items, rules, as_of=AS_OF, taken=took, users=pd.Index(["u", "all", "most"]),
-        allowed_short=1.0,
+        allowed_short=0.0,
     )  # fmt: skip
-    assert [(v.rule, v.count) for v in found] == [("has_list", 1)], "i9 was left for `most`"
+    assert [(v.rule, v.count) for v in found] == [("has_list", 1), ("enough_items", 1)]
+    assert "of 2 users" in found[1].detail, "i9 was left for `most`"
 
 
 def test_good_lists_pass_the_check() -> None:

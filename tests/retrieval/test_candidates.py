@@ -1,10 +1,13 @@
 """The union of the lists: what is in it, in which order, and that company does not matter."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from recsys_assets.core.config import load_shop
 from recsys_assets.retrieval import candidates, registry
 from tests.retrieval.test_contract import AS_OF, log_of, shop_events, vectors
 
@@ -99,11 +102,23 @@ def test_a_retriever_is_left_out_where_what_it_works_on_is_not_given() -> None:
     assert list(registry.members(config, vectors(), traits)) == sorted(config)
 
 
-def test_what_only_knows_items_without_history_brings_no_others_unless_asked() -> None:
-    (new,) = registry.members({"newcomers": {"k_cold": 5}}).values()
-    assert (new.k_seen, new.k_unseen, new.k_cold) == (0, 0, 5)
-    (both,) = registry.members({"newcomers": {"k_cold": 5, "k_unseen": 3}}).values()
-    assert (both.k_seen, both.k_unseen) == (0, 3)
+def test_what_only_knows_items_without_history_brings_no_others_unless_asked(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(
+        "name: s\nrepeats: true\npartitions: {start: 2024-01-01}\n"
+        "source: {kind: files, interactions: {path: a.csv, event_type: purchase},"
+        " items: {path: b.csv}}\n"
+        "retrieval:\n  newcomers: {k_cold: 5}\n  more: {kind: newcomers, k_unseen: 3}\n"
+        "  ease: {k_seen: 7}\n"
+    )
+    found = registry.members(registry.configured(load_shop(file)))
+    assert {n: (m.k_seen, m.k_unseen, m.k_cold) for n, m in found.items()} == {
+        "newcomers": (0, 0, 5),
+        "more": (0, 3, 0),
+        "ease": (7, 100, 0),
+    }
 
 
 def test_recall_and_unique_contribution_by_hand() -> None:
