@@ -441,8 +441,9 @@ class _Producer:
                 versions.append(lake.store(name, parts, keys[partition], partition=partition))
         if len(versions) != len(partitions):
             raise LakeError(f"{name}: asked for {len(partitions)} partitions, got {len(versions)}")
-        had = set(self.partitions.get_partition_keys()) if self.partitions else set(entries)
-        lake.propose(versions, run_id, without=set(entries) - had)
+        assert self.partitions is not None
+        gone = set(entries) - set(self.partitions.get_partition_keys())
+        lake.propose(versions, run_id, without=gone)
         return versions
 
     def judge(self, project: Project, run_id: str) -> Verdict:

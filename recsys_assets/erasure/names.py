@@ -89,8 +89,8 @@ def _rule(user_id: str, weak: bool) -> str:
         return rf"(?P<before>(?i:\b{_PERSON})\\?[\"']?[\s:=]{{0,3}}\\?[\"']?){exact}(?![\w-])"
     if len(user_id) >= LONG:
         return f"(?P<before>){exact}"
-    # What stands before it is looked at from its end, so that a search begins with the id itself:
-    # a fortieth of the time.
+    # What stands before it is looked at from its end, so that a search begins with the id itself,
+    # which `re` finds much faster than a place where it might begin.
     words = [
         rf"{e}(?:(?<![\w-]{e})|(?<=\\[nrt]{e}))" for e in map(re.escape, spellings(user_id))
     ]  # fmt: skip

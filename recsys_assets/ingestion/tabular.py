@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -324,11 +325,18 @@ class TabularSource:
         )
         return answers, with_erased(rejects, gone, REJECTS)
 
+    @cached_property
+    def _places(self) -> list[tuple[TableSpec, Watched]]:
+        return [(table, table.watched()) for table in self._tables]
+
     def spec_of(self, role: Role, name: str) -> TableSpec | None:
         """The table that a watched file of this name belongs to. Raises `SourceError` if there are
         several: they may read it differently, and nobody could say which of them is meant."""
-        places = [(t, t.watched()) for t in self._tables if t.role == role]
-        found = [t for t, place in places if place.accepts(t.root / name)]
+        found = [
+            table
+            for table, place in self._places
+            if table.role == role and place.accepts(table.root / name)
+        ]
         if len(found) > 1:
             both = " and ".join(str(t.pattern) for t in found[:2])
             raise SourceError(

@@ -1,6 +1,6 @@
 """The arrival sensor, driven tick by tick: every file counts once, and only its days are made."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -83,11 +83,23 @@ class Watch:
 
 
 @pytest.fixture
-def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Watch]]:
+    """A shop file's text -> the shop, watched."""
     monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)  # costs 0.1 s
-    watch = Watch(tmp_path)
-    yield watch
-    watch.instance.dispose()
+    started: list[Watch] = []
+
+    def begin(shop: str) -> Watch:
+        started.append(Watch(tmp_path, shop))
+        return started[-1]
+
+    yield begin
+    for watch in started:
+        watch.instance.dispose()
+
+
+@pytest.fixture
+def watch(start: Callable[[str], Watch]) -> Watch:
+    return start(SHOP)
 
 
 def test_a_file_is_landed_and_then_exactly_its_days_are_made(watch: Watch) -> None:
@@ -191,10 +203,9 @@ def test_neighbouring_days_become_one_range() -> None:
 
 
 def test_a_source_that_nobody_watches_but_that_grew_is_asked_for_its_new_day_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[[str], Watch],
 ) -> None:
-    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
-    watch = Watch(tmp_path, SHOP.partition("arrival:")[0])
+    watch = start(SHOP.partition("arrival:")[0])
     watch.deliver("a.csv", "u,x,2024-01-02")
     assert watch.settle() == [("land", "", ""), ("ingest", "2024-01-02", "2024-01-02")]
     before = watch.versions()
@@ -211,10 +222,10 @@ def landed_reasons(watch: Watch) -> list[str | None]:
 
 
 def test_what_comes_into_an_empty_ledger_is_history_and_what_comes_later_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[[str], Watch],
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
-    watch = Watch(tmp_path, SHOP + "plausible: {max_age_days: 14}\n")
+    watch = start(SHOP + "plausible: {max_age_days: 14}\n")
     watch.deliver("a.csv", "a,x,2024-01-02")
     assert watch.settle()[0] == ("land", "", "")
     ledger = ledger_of(tmp_path / "home").path
@@ -224,28 +235,25 @@ def test_what_comes_into_an_empty_ledger_is_history_and_what_comes_later_is_not(
     watch.settle()
     assert landed_reasons(watch) == [None, "before the plausible time"]
     assert watch.events() == ["a 02"]
-    watch.instance.dispose()
 
 
 def test_first_data_that_their_gate_refused_are_first_data_when_they_come_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[[str], Watch],
 ) -> None:
-    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
-    watch = Watch(tmp_path, SHOP + "plausible: {max_age_days: 14}\n")
+    watch = start(SHOP + "plausible: {max_age_days: 14}\n")
     watch.deliver("a.csv", "a,x,no time")
     (request,) = watch.tick()
     assert isinstance(request, dg.RunRequest) and not watch.execute(request)
     watch.deliver("a.csv", "a,x,2024-01-02")
     watch.settle()
     assert landed_reasons(watch) == [None]
-    watch.instance.dispose()
 
 
 def test_a_look_at_a_source_without_arrival_reads_each_file_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[[str], Watch],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recsys_assets.core.assets.release_memory", lambda: None)
-    watch = Watch(tmp_path, SHOP.replace("arrival: {settle_seconds: 0}\n", ""))
+    watch = start(SHOP.replace("arrival: {settle_seconds: 0}\n", ""))
     watch.deliver("a.csv", "u,x,2024-01-02")
     watch.settle()
     read: list[str] = []
@@ -259,4 +267,3 @@ def test_a_look_at_a_source_without_arrival_reads_each_file_once(
     assert sorted(read) == ["a.csv", "items.csv"]
     watch.deliver("a.csv", "u,x,2024-01-03")
     assert not isinstance(watch.tick(), str), "the next look looks again"
-    watch.instance.dispose()
