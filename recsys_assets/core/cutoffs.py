@@ -72,20 +72,41 @@ def proof_cutoff(cutoffs: Snapshot) -> pd.Timestamp | None:
 
 
 def visits_as_of(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The columns `VISITS` of the events before `as_of`: who took what, when and on which visit."""
-    return interactions_as_of(interactions, as_of, VISITS).to_pandas()
+    """The columns `VISITS` of the events before `as_of`: who took what, when and on which visit.
+    No two users share a `session_id` here (`own_sessions`)."""
+    return own_sessions(interactions_as_of(interactions, as_of, VISITS)).to_pandas()
+
+
+def own_sessions(events: pa.Table) -> pa.Table:
+    """`events` in which every `session_id` is one user's.
+
+    A shop may number the visits of each user from 1, and receipts of two tills may have one number:
+    a session that several users share becomes one of each, its id with theirs behind it. An event
+    without a session stays without.
+    """
+    users = events.group_by("session_id").aggregate([("user_id", "count_distinct")])
+    several = pc.and_(
+        pc.greater(users["user_id_count_distinct"], 1), pc.is_valid(users["session_id"])
+    )
+    shared = users.filter(several)["session_id"]
+    if not len(shared):
+        return events
+    session = events["session_id"]
+    own = pc.binary_join_element_wise(session, events["user_id"], "\x1f")
+    own = pc.if_else(pc.is_in(session, value_set=shared), own, session)
+    return events.set_column(events.schema.get_field_index("session_id"), "session_id", own)
 
 
 def horizon_events(
     interactions: Snapshot, as_of: pd.Timestamp, horizon_end: pd.Timestamp
 ) -> pd.DataFrame:
     """The columns `VISITS` of what happened in [as_of, horizon_end): to measure with, never to
-    learn from."""
+    learn from. No two users share a `session_id` here (`own_sessions`)."""
     table = interactions.to_arrow(VISITS)
     inside = pc.and_(
         pc.greater_equal(table["event_time"], as_of), pc.less(table["event_time"], horizon_end)
     )
-    return table.filter(inside).to_pandas()
+    return own_sessions(table.filter(inside)).to_pandas()
 
 
 def taken_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:

@@ -168,8 +168,7 @@ def _sees_nothing_later(
 def _relations(
     interactions: Snapshot, items: pd.DataFrame, users: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame:
-    columns = ["user_id", "item_id", "session_id", "counts_as_taken"]
-    known = interactions_as_of(interactions, as_of, columns).to_pandas()
+    known = visits_as_of(interactions, as_of)
     found = relations.type_relations(known, items, users, type_level(items))
     return found.assign(as_of=as_of, source="extractive")
 

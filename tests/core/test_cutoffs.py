@@ -8,7 +8,13 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.core.config import load_shop
-from recsys_assets.core.cutoffs import by_cutoff, cutoff_units, serving_cutoff
+from recsys_assets.core.cutoffs import (
+    by_cutoff,
+    cutoff_units,
+    horizon_events,
+    serving_cutoff,
+    visits_as_of,
+)
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
 
 MOMENTS = [pd.Timestamp(f"2024-01-{day:02d}", tz="UTC") for day in range(1, 10)]
@@ -70,6 +76,40 @@ def _log(rows: list[tuple[str, str]]) -> pa.Table:
     kind = pa.timestamp("us", tz="UTC")
     times = [pd.Timestamp(at, tz="UTC") for _, at in rows]
     return pa.table({"user_id": [u for u, _ in rows], "event_time": pa.array(times, kind)})
+
+
+def test_two_users_are_never_on_one_visit(tmp_path: Path) -> None:
+    """A shop may number the visits of each user from 1: u and v share visit 1, not the tea of 2."""
+    rows = [
+        ("u", "milk", "2024-01-01", "1"), ("v", "tea", "2024-01-01", "1"),
+        ("u", "tea", "2024-01-01", "1"), ("v", "tea", "2024-01-02", "2"),
+        ("u", "milk", "2024-01-02", None), ("v", "milk", "2024-01-03", None),
+        ("u", "jam", "2024-01-05", "3"), ("v", "jam", "2024-01-06", "3"),
+    ]  # fmt: skip
+    kind = pa.timestamp("us", tz="UTC")
+    log = pa.table(
+        {
+            "user_id": [row[0] for row in rows],
+            "item_id": [row[1] for row in rows],
+            "event_time": pa.array([pd.Timestamp(row[2], tz="UTC") for row in rows], kind),
+            "session_id": pa.array([row[3] for row in rows], pa.string()),
+            "counts_as_taken": [True] * len(rows),
+        }
+    )
+    key = VersionKey(code="", config="", libraries="", inputs={})
+    lake = Lake(tmp_path)
+    events = lake.of_version(lake.store("interactions", [("", log)], key))
+    cutoff, end = MOMENTS[3], MOMENTS[5]
+
+    known = visits_as_of(events, cutoff)
+    assert list(known["session_id"].isna()) == [False] * 4 + [True] * 2
+    baskets = known.groupby("session_id")[["user_id", "item_id"]].agg(list)
+    assert sorted(map(tuple, baskets.map(tuple).to_numpy().tolist())) == [
+        (("u", "u"), ("milk", "tea")), (("v",), ("tea",)), (("v",), ("tea",)),
+    ]  # fmt: skip
+    assert set(known["session_id"].dropna()) >= {"2"}, "one user's alone: as it came"
+    assert list(horizon_events(events, cutoff, end)["session_id"]) == ["3"], "v's is later"
+    assert horizon_events(events, cutoff, MOMENTS[8])["session_id"].nunique() == 2
 
 
 def _digests(folder: Path, rows: list[tuple[str, str]], moments: list[str]) -> dict[str, str]:
