@@ -19,6 +19,7 @@ from recsys_assets.ingestion import assets as ingestion
 from recsys_assets.onboarding import assets as onboarding
 from recsys_assets.publishing import assets as publishing
 from recsys_assets.ranking import assets as ranking
+from recsys_assets.ranking import list_assets as shown_lists
 from recsys_assets.ranking.recipe import check_models
 from recsys_assets.retrieval import assets as retrieval
 from recsys_assets.staging import assets as staging
@@ -36,6 +37,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *retrieval.ASSETS,
         *onboarding.ASSETS,
         *ranking.ASSETS,
+        *shown_lists.ASSETS,
         *measured_lists.ASSETS,
         *evaluation.ASSETS,
         *cold_items.ASSETS,

@@ -34,8 +34,8 @@ from recsys_assets.evaluation.reading import (
     tasks_of,
 )
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
-from recsys_assets.ranking import rules
 from recsys_assets.ranking.features import retrievers_of
+from recsys_assets.ranking.lists import apply_rules
 from recsys_assets.ranking.placements import (
     PLACEMENT_OF_TASK,
     competing,
@@ -389,7 +389,7 @@ def evaluation_lists(
                 variants = [("ranker" if replaced else "ours", nobody)]
             for name, standing in variants:
                 order = published(scored, placement, standing)
-                shown = rules.apply_rules(
+                shown = apply_rules(
                     order, catalogue, own, as_of=as_of, taken=taken, vectors=vectors
                 )
                 raw, ruled = (

@@ -1,33 +1,24 @@
-"""Ranking assets: labels, feature groups, rankers, scores, and the lists that are served."""
+"""Ranking assets up to the scores: labels, feature groups, rankers, scored candidates."""
 
-import hashlib
 from collections.abc import Iterator
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.collaborative.popularity import popular_items
-from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.blocks import rows_of, tables_of, user_blocks
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
-    at_cutoff,
     by_cutoff,
-    cutoff_of,
     cutoff_units,
     cutoffs_of,
     rows_digest,
-    serving_cutoff,
-    taken_pairs,
-    visits_as_of,
 )
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
-from recsys_assets.ranking import features, gates, ranker, reasons, rules, stated, tables, training
-from recsys_assets.ranking.placements import placements, published, rules_of
+from recsys_assets.ranking import features, gates, ranker, tables, training
 from recsys_assets.ranking.recipe import Recipe, tasks_of
 from recsys_assets.ranking.scoring import (
     candidate_history,
@@ -44,12 +35,6 @@ CURVE_USERS = 300
 
 SCORED_TOGETHER = 2_000_000
 """How many candidates are in memory with what is known about their users, at most."""
-
-FALLBACK = 1_000
-"""How many popular items stand ready for lists that the candidates cannot fill."""
-
-ROOMY = 50
-"""From so many times a list's length on, a catalogue can fill every list under every rule."""
 
 
 def _horizon(cutoffs: Snapshot, as_of: pd.Timestamp) -> pd.Timestamp:
@@ -464,232 +449,6 @@ def _show_scores(report: Report, scores: pa.Table) -> None:
     report.plot("score distribution", picture)
 
 
-def _lists_keep_the_rules(
-    candidate: Snapshot,
-    items: Snapshot,
-    users: Snapshot,
-    interactions: Snapshot,
-    cutoffs: Snapshot,
-    shop: Shop,
-) -> Iterator[Failure]:
-    as_of = cutoff_of(cutoffs, "live")
-    assert as_of is not None
-    catalogue, lists = items.to_pandas(), candidate.to_pandas()
-    everyone = users.to_pandas(["user_id"])["user_id"]
-    taken = taken_pairs(interactions, as_of)
-    for placement in placements(shop):
-        complete = placement != "buy_again"
-        own = rules_of(shop, placement)
-        roomy = complete and len(catalogue) >= ROOMY * own.length
-        for violation in rules.check_lists(
-            lists[lists["placement"] == placement],
-            catalogue,
-            own,
-            as_of=as_of,
-            taken=taken,
-            users=everyone if complete else None,
-            allowed_short=0.0 if roomy else 1.0,
-        ):
-            yield Failure(f"{placement}: {violation.rule}: {violation.detail}", "", violation.count)
-
-
-def _build_id(shop: Shop, *inputs: Snapshot) -> str:
-    text = shop.section_hash("rules", "placements", "ranker", "retrieval", "seed")
-    return hashlib.sha256("".join([text, *(s.content_id for s in inputs)]).encode()).hexdigest()[
-        :12
-    ]
-
-
-@table_asset(
-    tables.RECOMMENDATIONS,
-    group=GROUP,
-    kinds=["python", "parquet"],
-    config=(
-        "rules",
-        "placements",
-        "ranker",
-        "retrieval",
-        "repeats",
-        "wording",
-        "seed",
-        "onboarding",
-    ),
-    rules=[_lists_keep_the_rules],
-)
-def recommendations(
-    scored_candidates: Snapshot,
-    stand_ins: Snapshot,
-    stated_preferences: Snapshot,
-    stated_candidates: Snapshot,
-    interactions: Snapshot,
-    items: Snapshot,
-    users: Snapshot,
-    cutoffs: Snapshot,
-    bought_together: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
-    shop: Shop,
-    report: Report,
-) -> pd.DataFrame:
-    """What to show, per placement and user, each row with a reason that is true of the data.
-
-    `for_you`: anything they are likely to take next. `discover`: nothing they took before, one
-    variant per product. `buy_again`: what they took before and are likely to take again within
-    days. Users without history get what is popular. Where something simpler beat the ranker on the
-    tune target, its order is shown (`stand_ins`).
-    Users who said what they like and have done little yet get what both speak for, and nobody is
-    shown anything new that they ruled out.
-    """
-    as_of = serving_cutoff(cutoffs, shop)
-    scored = scored_candidates.to_pandas(part=part_name(as_of))
-    catalogue = items.to_pandas()
-    known = visits_as_of(interactions, as_of)
-    everyone = users.to_pandas(["user_id"])["user_id"]
-    taken = taken_pairs(interactions, as_of)
-    fallback = fallback_items(known, catalogue, as_of, shop)
-    vectors = item_vectors(items, item_texts, text_embeddings)
-    instead = at_cutoff(stand_ins, as_of)
-    replaced = set(instead["placement"])
-    said = stated.Stated.build(
-        stated_preferences.to_pandas(), stated_candidates.to_pandas(), known, catalogue, shop
-    )
-    lists = []
-    for placement in placements(shop):
-        rows = published(scored, placement, instead)
-        open_to_words = placement != "buy_again"
-        if open_to_words:
-            rows = said.weighed(rows, taken)
-        parts = []
-        # Nothing popular fills up the lists of users with bans: it might be what they ruled out.
-        for users_, spare in ((said.without_bans(everyone), fallback), (said.with_bans, None)):
-            if len(users_) or not len(said.with_bans):
-                parts.append(
-                    rules.apply_rules(
-                        rows[rows["user_id"].isin(users_)],
-                        catalogue,
-                        rules_of(shop, placement),
-                        as_of=as_of,
-                        taken=taken,
-                        vectors=vectors,
-                        fallback=spare if open_to_words else None,
-                        users=users_ if open_to_words else None,
-                    )
-                )
-        made = pd.concat(parts, ignore_index=True)
-        if placement in replaced:
-            made["policy"] = made["policy"].replace(rules.RANKER, rules.STAND_IN)
-        if open_to_words:
-            made["policy"] = said.policy(made)
-        lists.append(made.assign(placement=placement))
-        report.numbers[f"{placement} users"] = int(made["user_id"].nunique())
-        report.numbers[f"{placement} fallback share"] = float((made["policy"] == "fallback").mean())
-    shown = pd.concat(lists, ignore_index=True)
-    shown = shown.merge(
-        scored[["user_id", "item_id", "retrievers"]], on=["user_id", "item_id"], how="left"
-    )
-    shown["retrievers"] = said.found_by(shown)
-    why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
-    why = said.say(shown, why)
-    build = _build_id(
-        shop, scored_candidates, stand_ins, stated_preferences, stated_candidates, items,
-        bought_together,
-    )  # fmt: skip
-    report.texts["build"] = build
-    codes = why["reason_code"].value_counts(normalize=True)
-    report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}
-    return shown.assign(
-        reason=why["reason"].to_numpy(),
-        reason_code=why["reason_code"].to_numpy(),
-        reason_evidence=why["reason_evidence"].to_numpy(),
-        build_id=build,
-        as_of=as_of,
-    ).sort_values(["placement", "user_id", "rank"], ignore_index=True)
-
-
-def fallback_items(
-    known: pd.DataFrame, catalogue: pd.DataFrame, as_of: pd.Timestamp, shop: Shop
-) -> pd.DataFrame:
-    """item_id, score: of what may be shown, the most taken items of the last 28 days, then others,
-    1,000 at most."""
-    counts = popular_items(known, as_of=as_of, days=28)
-    on_offer = catalogue[rules.eligible(catalogue, rules_of(shop, "for_you"), as_of)]["item_id"]
-    counts = counts[counts.index.isin(on_offer)]
-    rest = on_offer[~on_offer.isin(counts.index)]
-    ids = [*counts.index, *rest][:FALLBACK]
-    return pd.DataFrame(
-        {"item_id": ids, "score": counts.reindex(ids).fillna(0).to_numpy(dtype="float32")}
-    )
-
-
-def explain(
-    shown: pd.DataFrame,
-    known: pd.DataFrame,
-    catalogue: pd.DataFrame,
-    as_of: pd.Timestamp,
-    together: pd.DataFrame,
-    shop: Shop,
-) -> pd.DataFrame:
-    """One reason per row of `shown`, in its order."""
-    evidence = reasons.gather_evidence(
-        shown[["user_id", "item_id"]],
-        known,
-        catalogue,
-        as_of=as_of,
-        together=together,
-        sensitive=frozenset(shop.rules.sensitive_categories),
-    )
-    return reasons.write_reasons(evidence, shop.wording)
-
-
-@table_asset(
-    tables.POPULAR_RECOMMENDATIONS,
-    group=GROUP,
-    kinds=["python", "parquet"],
-    config=("rules", "placements", "repeats", "wording", "seed"),
-)
-def popular_recommendations(
-    interactions: Snapshot,
-    items: Snapshot,
-    cutoffs: Snapshot,
-    recommendations: Snapshot,
-    bought_together: Snapshot,
-    shop: Shop,
-) -> pd.DataFrame:
-    """What to show to somebody nobody knows: popular lately, under the same rules."""
-    as_of = serving_cutoff(cutoffs, shop)
-    known = visits_as_of(interactions, as_of)
-    catalogue = items.to_pandas()
-    fallback = fallback_items(known, catalogue, as_of, shop)
-    nobody = pd.Series([""], name="user_id")
-    nothing = pd.DataFrame({"user_id": [], "item_id": [], "score": []}).astype(
-        {"user_id": "str", "item_id": "str", "score": "float32"}
-    )
-    lists = [
-        rules.apply_rules(
-            nothing,
-            catalogue,
-            rules_of(shop, p),
-            as_of=as_of,
-            taken=nothing[["user_id", "item_id"]],
-            fallback=fallback,
-            users=nobody,
-        ).assign(placement=p)
-        for p in placements(shop)
-        if p != "buy_again"
-    ]
-    shown = pd.concat(lists, ignore_index=True)
-    why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
-    build = recommendations.to_arrow(["build_id"])["build_id"][0].as_py()
-    return shown.assign(
-        retrievers="",
-        reason=why["reason"].to_numpy(),
-        reason_code=why["reason_code"].to_numpy(),
-        reason_evidence=why["reason_evidence"].to_numpy(),
-        build_id=build,
-        as_of=as_of,
-    ).drop(columns="user_id")
-
-
 ASSETS: list[GatedAsset] = [
     labels,
     user_item_days,
@@ -697,6 +456,4 @@ ASSETS: list[GatedAsset] = [
     training_rows,
     rankers,
     scored_candidates,
-    recommendations,
-    popular_recommendations,
 ]

@@ -18,7 +18,7 @@ from recsys_assets.onboarding import reading
 from recsys_assets.onboarding.answers import catalogue_terms, query_vectors, unnamed_stems
 from recsys_assets.onboarding.diets import known_diets
 from recsys_assets.onboarding.shelf import shelf_of
-from recsys_assets.ranking import rules
+from recsys_assets.ranking.lists import apply_rules
 from recsys_assets.ranking.placements import DISCOVER, rules_of
 from recsys_assets.ranking.reranking import rerank
 
@@ -68,7 +68,7 @@ def first_list(
     found = shelf.candidates(list(wishes.queries), list(vectors), wishes.avoid)
     catalogue = items.to_pandas()
     nobody = pd.DataFrame({"user_id": [], "item_id": []}).astype("str")
-    lists = rules.apply_rules(
+    lists = apply_rules(
         found.assign(user_id="", score=1.0 / found["place"])[["user_id", "item_id", "score"]],
         catalogue,
         replace(

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.core.vectors import ItemVectors
-from recsys_assets.ranking.rules import Rules, apply_rules, check_lists
+from recsys_assets.ranking.lists import apply_rules
+from recsys_assets.ranking.rules import Rules, check_lists
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
 
