@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.config import FilesSource
 from recsys_assets.core.erasures import FOLDER, Erased, Erasures
 from recsys_assets.core.lake import LakeError
+from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.erasure import texts
 from recsys_assets.erasure.names import Names
 from recsys_assets.erasure.retained import Moved, Retained

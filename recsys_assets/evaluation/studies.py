@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys_assets.core.config import Cutoffs
 from recsys_assets.core.metrics import per_user_metrics, seeded_uniform
+from recsys_assets.core.settings.calendar import Cutoffs
 from recsys_assets.core.warehouse import Relation, Warehouse
 from recsys_assets.evaluation.held_out import top
 from recsys_assets.ranking import features, ranker, training

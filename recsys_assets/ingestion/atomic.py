@@ -7,7 +7,8 @@ headers (ids are texts, whatever a header says) and RecBole itself, which is nev
 from importlib.util import find_spec
 from pathlib import Path
 
-from recsys_assets.core.config import AtomicSource, Shop
+from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.sources import AtomicSource
 from recsys_assets.ingestion.contract import ItemRules, UserRules
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.parsing import TimeFormat

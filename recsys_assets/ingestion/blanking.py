@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_assets.core.config import FilesSource, Shop
+from recsys_assets.core.config import Shop
 from recsys_assets.core.erasures import FOLDER as ERASURES
 from recsys_assets.core.erasures import Erased, Erasures
+from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.ingestion.arrivals import Blank
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.files import files_source

@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.core.config import CompleteJourneySource, Shop
+from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.sources import CompleteJourneySource
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ingestion import columnar
 from recsys_assets.ingestion.contract import (

@@ -31,7 +31,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.core.config import EventType, Plausible, Rating, Shop
+from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.calendar import Plausible
+from recsys_assets.core.settings.sources import EventType, Rating
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ingestion.parsing import (
     ERASED,
@@ -151,7 +153,7 @@ _ARROW = {_STR: _TEXT, _FLOAT: pa.float64(), _INT: pa.int64(), _TIME: _UTC_TIME}
 
 @dataclass(frozen=True)
 class InteractionRules:
-    """What an interactions table's columns mean. See `core.config.InteractionTable`."""
+    """What an interactions table's columns mean. See `core.settings.sources`."""
 
     event_types: Mapping[str, EventType]
     plausible: Plausible = field(default_factory=Plausible)

@@ -1,12 +1,13 @@
 """A shop of one's own: CSV or Parquet files with a column mapping from the shop's YAML file.
 
-Belongs here: translating `core.config.FilesSource` into tables. Does not belong here: reading.
+Belongs here: translating `FilesSource` into tables. Does not belong here: reading.
 """
 
 from pathlib import Path
 from typing import get_args
 
-from recsys_assets.core.config import (
+from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.sources import (
     AnswerColumn,
     AnswerTable,
     ExposureColumn,
@@ -18,7 +19,6 @@ from recsys_assets.core.config import (
     ItemTable,
     PromotionColumn,
     PromotionTable,
-    Shop,
     UserColumn,
     UserTable,
 )

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.core.config import MovieLensSource, Shop
+from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.sources import MovieLensSource
 from recsys_assets.ingestion.contract import ATTRIBUTE, ItemRules, UserRules
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.parsing import TimeFormat, joined, texts

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from recsys_assets.core.config import PLACEMENTS, Shop
+from recsys_assets.core.config import Shop
+from recsys_assets.core.settings.lists import PLACEMENTS
 from recsys_assets.ranking.rules import Rules
 
 PlacementName = Literal["for_you", "discover", "buy_again"]

@@ -20,7 +20,7 @@ import pandas as pd
 
 from recsys_assets.content.categories import in_categories
 from recsys_assets.core.arrays import first_of_each
-from recsys_assets.core.config import Wording
+from recsys_assets.core.settings.lists import Wording
 
 MAX_LENGTH = 160
 """No reason is longer."""

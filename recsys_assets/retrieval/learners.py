@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from recsys_assets.core.config import Cutoffs, Shop
+from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoffs_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import seeded_uniform
+from recsys_assets.core.settings.calendar import Cutoffs
 
 
 def learners(

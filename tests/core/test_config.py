@@ -7,13 +7,11 @@ import pytest
 
 from recsys_assets.core.config import (
     ConfigError,
-    ExposureColumn,
-    InteractionColumn,
-    ItemColumn,
     Shop,
     load_shop,
     packaged_shop,
 )
+from recsys_assets.core.settings.sources import ExposureColumn, InteractionColumn, ItemColumn
 from recsys_assets.ingestion.contract import EXPOSURES, ITEMS, LANDED
 
 MINIMAL = """

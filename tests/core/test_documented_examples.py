@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from recsys_assets.core.config import EVENT_TYPES, Shop, load_shop
+from recsys_assets.core.config import Shop, load_shop
+from recsys_assets.core.settings.sources import EVENT_TYPES
 from recsys_assets.ranking.recipe import check_models
 
 ROOT = Path(__file__).parents[2]

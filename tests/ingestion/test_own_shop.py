@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from recsys_assets.core.assets import Project
-from recsys_assets.core.config import FilesSource, Shop, load_shop
+from recsys_assets.core.config import Shop, load_shop
+from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.ingestion.assets import landed_rows
 from recsys_assets.ingestion.contract import complete_interactions
 from recsys_assets.ingestion.files import files_source, inboxes_of, ledger_of

@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_assets.core.config import Cutoffs
+from recsys_assets.core.settings.calendar import Cutoffs
 from recsys_assets.retrieval.learners import learners
 
 USERS = [f"u{n}" for n in range(10)]
