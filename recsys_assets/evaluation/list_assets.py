@@ -5,7 +5,7 @@ report: a new table on a page must not make lists anew.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pandas as pd
 import pyarrow as pa
@@ -35,7 +35,7 @@ from recsys_assets.evaluation.reading import (
 )
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking.features import retrievers_of
-from recsys_assets.ranking.lists import apply_rules
+from recsys_assets.ranking.lists import lists_to_depth
 from recsys_assets.ranking.placements import (
     PLACEMENT_OF_TASK,
     competing,
@@ -380,8 +380,6 @@ def evaluation_lists(
         scored = table.to_pandas()
         for task in ranked:
             placement = PLACEMENT_OF_TASK[task]
-            own = rules_of(shop, placement)
-            own = replace(own, length=DEPTH, pool=2 * DEPTH)
             replaced = placement in set(instead["placement"])
             if replaced and seed == shop.seed:
                 variants = [("ours", instead), ("ranker", nobody)]
@@ -389,9 +387,10 @@ def evaluation_lists(
                 variants = [("ranker" if replaced else "ours", nobody)]
             for name, standing in variants:
                 order = published(scored, placement, standing)
-                shown = apply_rules(
-                    order, catalogue, own, as_of=as_of, taken=taken, vectors=vectors
-                )
+                shown = lists_to_depth(
+                    order, catalogue, rules_of(shop, placement), DEPTH,
+                    as_of=as_of, taken=taken, vectors=vectors,
+                )  # fmt: skip
                 raw, ruled = (
                     ("ours_no_rules", "ours") if name == "ours" else ("ranker", "ranker_with_rules")
                 )

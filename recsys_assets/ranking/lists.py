@@ -10,8 +10,9 @@ under "one per group", "at most n per category" and, if on, maximal marginal rel
 lists from the fallback -> exploration slot. Ties: higher score first, then smaller item_id.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,28 @@ def apply_rules(
             "propensity": chosen.propensity.astype(np.float32),
         }
     )
+
+
+def lists_to_depth(
+    candidates: pd.DataFrame, items: pd.DataFrame, rules: Rules, depth: int, **inputs: Any
+) -> pd.DataFrame:
+    """`apply_rules`, and behind each list what the same rules would let follow, up to `depth` rows.
+
+    For measuring: the first `rules.length` rows are those that people would see, whose choice may
+    depend on where the list ends (exploration) and on how many candidates compete (diversity).
+    """
+    length = max(depth, rules.length)
+    longer = replace(rules, length=length, pool=max(rules.pool, 2 * length))
+    deep = apply_rules(candidates, items, longer, **inputs)
+    if rules.mmr_lambda == 1.0 and rules.exploration_rate == 0.0:
+        # position by position the best that is left: a longer list begins the same
+        return deep[deep["rank"] <= depth].reset_index(drop=True)
+    served = apply_rules(candidates, items, rules, **inputs)
+    both = pd.concat([served, deep], ignore_index=True)
+    both = both[~both.duplicated(["user_id", "item_id"])]
+    both = both.sort_values("user_id", kind="stable", ignore_index=True)
+    rank = both.groupby("user_id").cumcount().to_numpy(dtype=np.int32) + 1
+    return both.assign(rank=rank)[rank <= depth].reset_index(drop=True)
 
 
 @dataclass(frozen=True, eq=False)

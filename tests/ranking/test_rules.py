@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.core.vectors import ItemVectors
-from recsys_assets.ranking.lists import apply_rules
+from recsys_assets.ranking.lists import apply_rules, lists_to_depth
 from recsys_assets.ranking.rules import Rules, check_lists
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
@@ -184,6 +184,36 @@ def test_exploration_draws_evenly_for_its_share_of_users_and_logs_that_chance() 
     # Inverse propensities estimate the number of eligible items, which is what makes them useful.
     assert (1 / slot["propensity"]).mean() == pytest.approx(8, rel=0.25)
     assert slot.loc[~own, "item_id"].nunique() == 7
+
+
+def test_what_is_measured_deeper_begins_with_what_is_shown() -> None:
+    """Of a pool of two, diversity can only take i0 and its double i1; of four, the third would be
+    taken before the double. Behind what is shown follows what a longer list would hold."""
+    ids = np.array([f"i{k}" for k in range(4)], dtype=object)
+    axes = np.eye(3, dtype=np.float32)
+    near = ItemVectors(ids, axes[[0, 0, 1, 2]])
+    candidates = scored({u: {"i0": 1.0, "i1": 0.9, "i2": 0.8, "i3": 0.0} for u in ("u", "v")})
+    rules = Rules(length=2, pool=2, mmr_lambda=0.5)
+    deep = lists_to_depth(candidates, catalogue(), rules, 4, as_of=AS_OF, vectors=near)
+    assert deep.groupby("user_id")["item_id"].agg(list).to_dict() == {
+        "u": ["i0", "i1", "i2", "i3"], "v": ["i0", "i1", "i2", "i3"],
+    }  # fmt: skip
+    assert deep["rank"].tolist() == [1, 2, 3, 4] * 2
+    at_once = apply_rules(
+        candidates, catalogue(), replace(rules, length=4, pool=4), as_of=AS_OF, vectors=near
+    )
+    assert at_once["item_id"].tolist()[:2] == ["i0", "i2"]
+
+    exploring = Rules(length=3, exploration_rate=1.0, seed=5)
+    served = apply_rules(FALLING, catalogue(), exploring, as_of=AS_OF)["item_id"].tolist()
+    deep = lists_to_depth(FALLING, catalogue(), exploring, 6, as_of=AS_OF)["item_id"].tolist()
+    assert deep[:3] == served and len(set(deep)) == 6
+
+    plain = Rules(length=3, max_per_category=1)
+    assert lists_to_depth(FALLING, catalogue(), plain, 6, as_of=AS_OF)["item_id"].tolist() == [
+        f"i{k}" for k in range(6)
+    ]
+    assert len(lists_to_depth(FALLING, catalogue(), plain, 2, as_of=AS_OF)) == 2
 
 
 def test_without_exploration_every_row_is_certain() -> None:
