@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from recsys_assets.core.settings.arrival import Arrival
+from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.core.settings.automation import Automation
 from recsys_assets.core.settings.base import Part
 from recsys_assets.core.settings.benchmark import Benchmark
@@ -35,9 +35,9 @@ from recsys_assets.core.settings.enrichment import EnrichmentSettings
 from recsys_assets.core.settings.examples import Examples
 from recsys_assets.core.settings.index import Index
 from recsys_assets.core.settings.language_model import LanguageModelSettings
-from recsys_assets.core.settings.lists import PLACEMENTS, Placement, Rules, Wording
+from recsys_assets.core.settings.lists import PLACEMENTS, Placement, RuleSettings, Wording
 from recsys_assets.core.settings.onboarding import Onboarding
-from recsys_assets.core.settings.releases import Releases
+from recsys_assets.core.settings.releases import ReleaseSettings
 from recsys_assets.core.settings.retention import Retention
 from recsys_assets.core.settings.sources import (
     EVENT_TYPES,
@@ -53,7 +53,7 @@ class ConfigError(ValueError):
     """A shop file that cannot be used; the text names the file, the key and what to do."""
 
 
-class Retriever(Part):
+class RetrieverSettings(Part):
     """One retriever: its kind (default: its name), how many candidates it brings, its settings."""
 
     enabled: bool = True
@@ -90,7 +90,7 @@ class Shop(Part):
     timestamps_are: str | None = None
     """IANA zone of timestamps that carry no offset; null = `time_zone`."""
     partitions: Partitions
-    arrival: Arrival | None = None
+    arrival: ArrivalSettings | None = None
     automation: Automation = Automation()
     event_types: dict[str, EventType] = Field(default={}, validate_default=True)
     last_day_complete: bool = False
@@ -103,8 +103,8 @@ class Shop(Part):
     benchmark: Benchmark | None = None
     """A per-user split instead of a split in time. Nothing made with it is ever served."""
     placements: dict[Literal["for_you", "discover", "buy_again"], Placement] = {}
-    rules: Rules = Rules()
-    retrieval: dict[str, Retriever] = {}
+    rules: RuleSettings = RuleSettings()
+    retrieval: dict[str, RetrieverSettings] = {}
     ranker: dict[str, Any] = {}
     """`negative_share`, and rankers' settings: `all`, `new`, `again` (see ranking/recipe.py)."""
     wording: Wording = Wording()
@@ -116,7 +116,7 @@ class Shop(Part):
     enrichment: EnrichmentSettings = EnrichmentSettings()
     language_model: LanguageModelSettings = LanguageModelSettings()
     index: Index = Index()
-    releases: Releases = Releases()
+    releases: ReleaseSettings = ReleaseSettings()
     retention: Retention = Retention()
     seed: int = 7
 
@@ -195,9 +195,9 @@ class Shop(Part):
         """A path of the configuration, which is relative to the YAML file, as an absolute one."""
         return (self._file.parent / Path(path).expanduser()).absolute()
 
-    def retriever(self, name: str) -> Retriever:
+    def retriever(self, name: str) -> RetrieverSettings:
         """The settings of one retriever, defaults if the file does not name it."""
-        return self.retrieval.get(name, Retriever())
+        return self.retrieval.get(name, RetrieverSettings())
 
     def section_hash(self, *sections: str) -> str:
         """sha256 (hex) of the canonical JSON of the named top-level keys, defaults included."""

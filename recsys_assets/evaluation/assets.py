@@ -33,7 +33,7 @@ from recsys_assets.evaluation.reading import (
     people_of,
     relevant_at,
 )
-from recsys_assets.evaluation.scoreboard import Surroundings, Task, history_slices
+from recsys_assets.evaluation.scoreboard import MeasuredTask, Surroundings, history_slices
 from recsys_assets.evaluation.scoreboard import scoreboard as measure
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.retrieval.candidates import retriever_recall as recall_of
@@ -164,7 +164,7 @@ def scoreboard(
             continue
         known = visits_as_of(interactions, as_of)
         found = {
-            task: Task(pairs, first_places(source, task, k))
+            task: MeasuredTask(pairs, first_places(source, task, k))
             for task, pairs in relevant_at(labels, interactions, as_of).items()
         }
         models = {str(m) for task in found.values() for m in task.lists["model"].unique()}

@@ -22,8 +22,8 @@ from recsys_assets.evaluation.cold_items import (
     EVERYTHING,
     TWINS,
     ColdSet,
-    Enrichment,
-    Verdict,
+    EnrichmentUses,
+    UseVerdict,
 )
 from recsys_assets.evaluation.reading import first_places, measured_cutoff, no_rows
 from recsys_assets.retrieval.content import Content
@@ -68,7 +68,7 @@ def enrichment_lift(
     enrichment = item_enrichment.to_pandas().merge(texts, on="text_hash")
     catalogue, people, stored = items.to_pandas(), users.to_pandas(), items.to_arrow()
     content = Content(item_vectors(items, item_texts, text_embeddings).matrix)
-    decided: list[Verdict] | None = None
+    decided: list[UseVerdict] | None = None
     frames: list[pd.DataFrame] = []
     for target, lists in (("tune", tune_lists), ("evaluate", evaluation_lists)):
         as_of = measured_cutoff(cutoffs, labels, target)
@@ -80,7 +80,9 @@ def enrichment_lift(
         where = ColdSet.of(log, later)
         if where.relevant.empty:
             continue
-        given = Enrichment.of(log, catalogue, enrichment, at_cutoff(type_relations, as_of), people)
+        given = EnrichmentUses.of(
+            log, catalogue, enrichment, at_cutoff(type_relations, as_of), people
+        )
         newcomers, uses = Newcomers().fit(log), given.fit(log)
         if target == "tune":
             tried, _ = cold_items.measure(where, newcomers, uses, cold_items.grid(), depths=(20,))
@@ -101,7 +103,7 @@ def enrichment_lift(
             rows = own_sessions(known.select(VISITS)).to_pandas()
             rows = rows[~rows["item_id"].isin(gone)]
             relations = relations_of(rows, catalogue, people, type_level(catalogue))
-            given = Enrichment.of(less, catalogue, enrichment, relations, people)
+            given = EnrichmentUses.of(less, catalogue, enrichment, relations, people)
             found, _ = cold_items.measure(
                 hidden, Newcomers().fit(less), given.fit(less), mixes, content.fit(less)
             )
@@ -154,7 +156,7 @@ def _summed(found: Frames, cold_set: str, *, shop: Shop, target: str) -> list[pd
     ]
 
 
-def _show(report: Report, table: pd.DataFrame, decided: list[Verdict]) -> None:
+def _show(report: Report, table: pd.DataFrame, decided: list[UseVerdict]) -> None:
     own = table[(table["baseline"] == "") & (table["metric"] == cold_items.DECIDES)]
     own = own[own["cold_set"] == cold_items.NO_HISTORY]
     for row in own[own["model"].isin([CONTENT, TWINS, EVERYTHING])].to_dict("records"):

@@ -81,7 +81,7 @@ class ColdSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Enrichment:
+class EnrichmentUses:
     """What is known about catalogue items beyond their history, by item code: uses as facets.
 
     `user_traits` [users + 1, traits] and `type_traits` [items, traits] (mean log lift) are the
@@ -100,7 +100,7 @@ class Enrichment:
         enrichment: pd.DataFrame,
         relations: pd.DataFrame,
         users: pd.DataFrame,
-    ) -> "Enrichment":
+    ) -> "EnrichmentUses":
         """From `item_enrichment` with a column `text`, and the `type_relations` of the cutoff."""
         texts = items.set_index("item_id")["text"].reindex(log.items)
         row = pd.Index(enrichment["text"]).get_indexer(pd.Index(texts))
@@ -255,7 +255,7 @@ def grid() -> dict[str, dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class UseVerdict:
     """One use: the weight that found most on tune, and whether that is more than noise."""
 
     use: str
@@ -276,7 +276,7 @@ class Verdict:
         )
 
 
-def conclusion(decided: Sequence[Verdict]) -> str:
+def conclusion(decided: Sequence[UseVerdict]) -> str:
     """What follows for the lists, in one sentence."""
     good = [v.use.replace("_", " ") for v in decided if v.helps]
     if not good:
@@ -298,7 +298,7 @@ def rivals(found: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     return {**uses, TWINS: CONTENT, **slots, slot_name(EVERYTHING): slot_name(TWINS)}
 
 
-def verdicts(per_user: Mapping[str, pd.DataFrame], draws: int, seed: int) -> list[Verdict]:
+def verdicts(per_user: Mapping[str, pd.DataFrame], draws: int, seed: int) -> list[UseVerdict]:
     """The verdict on every use from the grid on tune: `DECIDES`, paired by user.
 
     Intervals hold for all comparisons together (Bonferroni over the grid), since the best of
@@ -313,11 +313,13 @@ def verdicts(per_user: Mapping[str, pd.DataFrame], draws: int, seed: int) -> lis
             per_user[f"{use}@{weight}"][[DECIDES]], base[[DECIDES]],
             draws=max(draws, 2000), level=level, seed=seed,
         ).iloc[0]  # fmt: skip
-        out.append(Verdict(use, weight, float(row["value"]), float(row["low"]), float(row["high"])))
+        out.append(
+            UseVerdict(use, weight, float(row["value"]), float(row["low"]), float(row["high"]))
+        )
     return out
 
 
-def chosen_mixes(decided: Iterable[Verdict]) -> dict[str, dict[str, float]]:
+def chosen_mixes(decided: Iterable[UseVerdict]) -> dict[str, dict[str, float]]:
     """The uses at the weights chosen on tune, each alone and all together."""
     weights = {v.use: v.weight for v in decided}
     return {use_name(u): {u: w} for u, w in weights.items()} | {EVERYTHING: weights}

@@ -58,7 +58,7 @@ _HEAD_SHARE, _MID_SHARE = 0.5, 0.8
 
 
 @dataclass(frozen=True)
-class Task:
+class MeasuredTask:
     """What is to be found and who tries.
 
     `relevant` is `user_id, item_id`; `lists` is `model, seed, user_id, item_id, rank`, all made for
@@ -149,7 +149,7 @@ def user_metrics(relevant: pd.DataFrame, lists: pd.DataFrame, k: int = 10) -> pd
 
 def scoreboard(
     target: str,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, MeasuredTask],
     surroundings: Surroundings,
     *,
     rivals: Mapping[str, Sequence[str]] | None = None,

@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from recsys_assets.core.settings.arrival import Arrival as Settings
+from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion.source import Role, SourceError, SourceFile, name_of
 
 _PIECE = 1 << 20
@@ -101,7 +101,7 @@ class LocalInbox:
 
     root: Path
     watched: tuple[Watched, ...]
-    settings: Settings
+    settings: ArrivalSettings
     _refused: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -160,7 +160,7 @@ class LocalInbox:
         return Listed(watched.role, name, changed, status.st_size, _stamp(status))
 
 
-def is_temporary(path: Path, watched: Watched, settings: Settings) -> bool:
+def is_temporary(path: Path, watched: Watched, settings: ArrivalSettings) -> bool:
     """Whether a path's name says that it is an upload under way, or a marker."""
     if settings.marker is not None and path.name.endswith(settings.marker):
         return True
@@ -168,7 +168,7 @@ def is_temporary(path: Path, watched: Watched, settings: Settings) -> bool:
     return any(fnmatchcase(n, pattern) for n in names for pattern in settings.ignore)
 
 
-def too_large(size: int, settings: Settings) -> str:
+def too_large(size: int, settings: ArrivalSettings) -> str:
     """Why a file of so many bytes is refused."""
     return (
         f"has {size / 1e6:,.0f} MB, more than arrival.max_megabytes "
@@ -216,7 +216,7 @@ class Look:
         self.refused |= other.refused
 
 
-class Ledger:
+class ArrivalLedger:
     """The append-only record of arrivals below `folder`, and the archive of their contents."""
 
     def __init__(self, folder: Path) -> None:

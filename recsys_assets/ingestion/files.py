@@ -22,7 +22,7 @@ from recsys_assets.core.settings.sources import (
     UserColumn,
     UserTable,
 )
-from recsys_assets.ingestion.arrivals import Inbox, Ledger, LocalInbox
+from recsys_assets.ingestion.arrivals import ArrivalLedger, Inbox, LocalInbox
 from recsys_assets.ingestion.contract import (
     AnswerRules,
     ExposureRules,
@@ -34,7 +34,7 @@ from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.object_store import StoreInbox, is_stored
 from recsys_assets.ingestion.parsing import NumberFormat, TimeFormat
 from recsys_assets.ingestion.source import Role
-from recsys_assets.ingestion.tabular import Rules, TableSpec, TabularSource, interaction_rules
+from recsys_assets.ingestion.tabular import RowRules, TableSpec, TabularSource, interaction_rules
 
 Table = InteractionTable | ItemTable | UserTable | ExposureTable | PromotionTable | AnswerTable
 
@@ -47,9 +47,9 @@ def files_source(shop: Shop, config: FilesSource, home: Path | None = None) -> T
     return TabularSource(tables, ledger_of(home).source_files())
 
 
-def ledger_of(home: Path) -> Ledger:
+def ledger_of(home: Path) -> ArrivalLedger:
     """The record of arrivals below a home."""
-    return Ledger(home / "arrivals")
+    return ArrivalLedger(home / "arrivals")
 
 
 def inboxes_of(shop: Shop) -> list[Inbox]:
@@ -83,7 +83,7 @@ def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
     numbers = NumberFormat(table.decimal, table.thousands, nulls)
     times = TimeFormat(table.time_format, shop.naive_zone, nulls)
     attributes: tuple[str, ...] = ()
-    rules: Rules
+    rules: RowRules
     if isinstance(table, InteractionTable):
         names = get_args(InteractionColumn)
         rules = interaction_rules(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from recsys_assets.core.settings.arrival import Arrival as Settings
+from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion.arrivals import Listed, Watched, is_temporary, too_large
 from recsys_assets.ingestion.source import SourceError
 
@@ -55,7 +55,7 @@ class StoreInbox:
     """Prefixes of buckets; see `arrivals.Inbox`. Names are whole addresses, `s3://bucket/key`."""
 
     watched: tuple[Watched, ...]
-    settings: Settings
+    settings: ArrivalSettings
     _refused: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -52,7 +52,7 @@ from recsys_assets.ingestion.source import (
 )
 
 Columns = Mapping[str, pa.Array]
-Rules = InteractionRules | ItemRules | UserRules | ExposureRules | PromotionRules | AnswerRules
+RowRules = InteractionRules | ItemRules | UserRules | ExposureRules | PromotionRules | AnswerRules
 
 REQUIRED: Mapping[Role, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id", "event_time"),
@@ -80,7 +80,7 @@ class TableSpec:
     role: Role
     root: Path
     pattern: Path
-    rules: Rules
+    rules: RowRules
     columns: Mapping[str, str | Sequence[str]]
     same_name: frozenset[str] = frozenset()
     dialect: Dialect = field(default_factory=Dialect)

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.language_model.answer import Answer, no_answer, read_message
-from recsys_assets.language_model.ledger import BudgetError, Caps, Ledger
+from recsys_assets.language_model.ledger import BudgetError, Caps, CostLedger
 from recsys_assets.language_model.prices import Prices, Usage
 from recsys_assets.language_model.request import Payload, Request, Task, build
 from recsys_assets.language_model.service import Service, ServiceError, key_from_environment
@@ -201,9 +201,9 @@ class LanguageModel:
         return max(backoff, asked or 0.0)
 
 
-def ledger(home: Path, settings: LanguageModelSettings, clock: Clock | None = None) -> Ledger:
+def ledger(home: Path, settings: LanguageModelSettings, clock: Clock | None = None) -> CostLedger:
     """The books kept below `home`; reading them needs no key."""
-    return Ledger(
+    return CostLedger(
         home / FOLDER / "ledger.jsonl",
         Prices.load(settings.prices),
         Caps(settings.dollars_per_run, settings.dollars_per_month),

@@ -50,7 +50,7 @@ class Spending:
     dollars: float
 
 
-class Ledger:
+class CostLedger:
     """The ledger in one file, shared by every process that works on the same home."""
 
     def __init__(self, path: Path, prices: Prices, caps: Caps, now: Callable[[], datetime]) -> None:

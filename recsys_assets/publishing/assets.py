@@ -19,7 +19,7 @@ from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.publishing import gate, manifest, tables, watch
 from recsys_assets.publishing.alias import follow
-from recsys_assets.publishing.evidence import Evidence
+from recsys_assets.publishing.evidence import ReleaseEvidence
 from recsys_assets.publishing.refit import refit
 from recsys_assets.publishing.releases import (
     SHORT,
@@ -144,7 +144,7 @@ def _verdict(upstream: Sequence[GatedAsset]) -> GatedAsset:
         goes on."""
         releases, release_id = Releases(project.lake), named["release"].versions[0].id
         before = incumbent_of(releases.state(), release_id)
-        incumbent = Evidence(releases, releases.manifest(before)) if before else None
+        incumbent = ReleaseEvidence(releases, releases.manifest(before)) if before else None
 
         def fit_back() -> Snapshot:
             assert incumbent is not None
@@ -152,7 +152,7 @@ def _verdict(upstream: Sequence[GatedAsset]) -> GatedAsset:
 
         shop = project.shop
         promising = [p for p in placements(shop) if p != "buy_again"]
-        challenger = Evidence(releases, releases.manifest(release_id))
+        challenger = ReleaseEvidence(releases, releases.manifest(release_id))
         criteria = judge(challenger, incumbent, shop, promising, fit_back)
         reasons = gate.blocking(criteria)
         report.texts["verdict"] = "; ".join(reasons) or "may be served"

@@ -23,7 +23,7 @@ from recsys_assets.ranking.ranker import RankerModel, spec_faults
 TASKS: tuple[Task, ...] = ("all", "new")
 
 
-class Evidence:
+class ReleaseEvidence:
     """The tables of one release. `replaced`: tables to read instead (a refit's lists)."""
 
     def __init__(

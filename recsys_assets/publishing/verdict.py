@@ -12,7 +12,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.settings.releases import Task
 from recsys_assets.publishing import gate
-from recsys_assets.publishing.evidence import TASKS, Evidence
+from recsys_assets.publishing.evidence import TASKS, ReleaseEvidence
 from recsys_assets.publishing.gate import Criterion, Measured
 from recsys_assets.publishing.refit import RefitError
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
@@ -24,8 +24,8 @@ RECIPE = "recipe beside what is served"
 
 
 def judge(
-    challenger: Evidence,
-    incumbent: Evidence | None,
+    challenger: ReleaseEvidence,
+    incumbent: ReleaseEvidence | None,
     shop: Shop,
     placements: Sequence[str],
     refit: Callable[[], Snapshot],
@@ -84,7 +84,7 @@ def _published_instead(lists: pd.DataFrame) -> frozenset[Task]:
 
 
 def _plausible(
-    challenger: Evidence, measured: Mapping[Task, Measured], shop: Shop
+    challenger: ReleaseEvidence, measured: Mapping[Task, Measured], shop: Shop
 ) -> list[Criterion]:
     """What holds for every release, the first one too: nothing looks as if it knew the future."""
     rules, found = shop.releases.gate, []
@@ -99,8 +99,8 @@ def _plausible(
 
 
 def _beside(
-    challenger: Evidence,
-    incumbent: Evidence,
+    challenger: ReleaseEvidence,
+    incumbent: ReleaseEvidence,
     measured: Mapping[Task, Measured],
     shop: Shop,
     changed: bool,
@@ -135,7 +135,9 @@ def _beside(
     return found
 
 
-def _lift(measured: Mapping[Task, Measured], incumbent: Evidence, shop: Shop) -> list[Criterion]:
+def _lift(
+    measured: Mapping[Task, Measured], incumbent: ReleaseEvidence, shop: Shop
+) -> list[Criterion]:
     """What the same recipe adds to the best single retriever, beside what it added before."""
     models = frozenset({"ours", gate.BEST_RETRIEVER})
     before = incumbent.measured(incumbent.table(LISTS), models, shop.evaluation.k)

@@ -8,7 +8,7 @@ import pytest
 
 from recsys_assets.evaluation import cold_items
 from recsys_assets.evaluation import report as page
-from recsys_assets.evaluation.cold_items import ColdSet, Enrichment, Verdict
+from recsys_assets.evaluation.cold_items import ColdSet, EnrichmentUses, UseVerdict
 from recsys_assets.retrieval.contract import EventLog, hidden_items
 from recsys_assets.retrieval.newcomers import Newcomers
 
@@ -77,7 +77,7 @@ USERS = pd.DataFrame({"user_id": ["u00", "u01"], "attributes": ['{"pets": "yes"}
 @pytest.fixture(scope="module")
 def found() -> dict[str, pd.DataFrame]:
     past = log()
-    given = Enrichment.of(past, items(), enrichment(), RELATIONS, USERS)
+    given = EnrichmentUses.of(past, items(), enrichment(), RELATIONS, USERS)
     where = ColdSet.of(past, later())
     return cold_items.measure(
         where, Newcomers().fit(past), given.fit(past), cold_items.grid(), depths=(20,)
@@ -96,14 +96,14 @@ def test_a_use_helps_only_where_it_finds_more_beyond_noise(found: dict[str, pd.D
 
 def test_the_audience_speaks_to_users_with_the_trait_alone() -> None:
     past = log()
-    given = Enrichment.of(past, items(), enrichment(), RELATIONS, USERS).fit(past)
+    given = EnrichmentUses.of(past, items(), enrichment(), RELATIONS, USERS).fit(past)
     moved = given["audience"].scores(past.user_codes(["u00", "u01"]))
     assert moved[0] == pytest.approx(np.log(2.0)) and not moved[1].any()
 
 
 def test_a_shop_that_knows_no_relations_is_measured_without_them() -> None:
     past = log()
-    given = Enrichment.of(past, items(), enrichment(), RELATIONS[:0], USERS).fit(past)
+    given = EnrichmentUses.of(past, items(), enrichment(), RELATIONS[:0], USERS).fit(past)
     users = past.user_codes(["u00"])
     assert not given["audience"].scores(users).any()
     assert not given["complements"].scores(users).any()
@@ -122,7 +122,7 @@ def test_hidden_items_are_measured_among_themselves() -> None:
     less = EventLog.from_frames(rows, full, AS_OF, gone)
     where = ColdSet.of(less, bought, gone)
     assert set(where.relevant["item_id"]) == set(gone[:2])
-    given = Enrichment.of(less, full, enrichment(), RELATIONS, USERS)
+    given = EnrichmentUses.of(less, full, enrichment(), RELATIONS, USERS)
     _, lists = cold_items.measure(where, Newcomers().fit(less), given.fit(less), {})
     assert set(lists[cold_items.TWINS]["item_id"]) == set(gone)
 
@@ -148,5 +148,5 @@ def test_the_page_shows_each_difference_beside_its_value() -> None:
 
 
 def test_a_verdict_says_what_it_rests_on() -> None:
-    said = Verdict("keywords", 0.3, 0.01, -0.001, 0.02).sentence
+    said = UseVerdict("keywords", 0.3, 0.01, -0.001, 0.02).sentence
     assert said.startswith("no gain beyond noise: recall@20 +0.0100 (-0.0010 to +0.0200) on tune")

@@ -7,9 +7,9 @@ import pytest
 from recsys_assets.evaluation.scoreboard import (
     DIFFERENCE_COLUMNS,
     METRIC_COLUMNS,
+    MeasuredTask,
     Scoreboard,
     Surroundings,
-    Task,
     history_slices,
     popularity_slices,
     scoreboard,
@@ -43,7 +43,7 @@ def board() -> Scoreboard:
         lists("ours", {"u": "ca", "v": "ab", "w": "ba", "x": "ab"}, seed=8),
         lists("retriever: r", {"u": "c"}),
     ]
-    task = Task(pairs("uc", "vf", "wb", "xa", "xb"), pd.concat(found))
+    task = MeasuredTask(pairs("uc", "vf", "wb", "xa", "xb"), pd.concat(found))
     slices = pd.Series(["none", "1-5", "1-5", "over 20"], index=users)
     around = Surroundings(POPULARITY, ITEMS, pairs("ua", "wa"), slices)
     rivals = {"baselines": ["popular"], "retrievers": ["retriever: r"]}
@@ -94,7 +94,7 @@ def test_novelty_counts_what_the_user_never_took() -> None:
 
 
 def test_a_variant_of_something_taken_is_a_new_item_but_not_a_new_product() -> None:
-    task = Task(pairs("uc", "vd"), lists("ours", {"u": "ab", "v": "cd"}))
+    task = MeasuredTask(pairs("uc", "vd"), lists("ours", {"u": "ab", "v": "cd"}))
     items = ITEMS.assign(group_id=["g", "g", "h", "h", "i", "i"])
     slices = pd.Series(["1-5", "1-5"], index=list("uv"))
     around = Surroundings(POPULARITY, items, pairs("ua", "vc"), slices)
@@ -165,7 +165,7 @@ def test_half_of_all_events_are_head_and_what_nobody_took_is_cold() -> None:
 
 
 def test_a_board_without_baselines_has_no_differences() -> None:
-    task = Task(pairs("ua"), lists("ours", {"u": "a"}))
+    task = MeasuredTask(pairs("ua"), lists("ours", {"u": "a"}))
     around = Surroundings(POPULARITY, ITEMS, pairs(), pd.Series({"u": "none"}))
     result = scoreboard("tune", {"all": task}, around, draws=10)
     assert result.differences.empty and tuple(result.differences.columns) == DIFFERENCE_COLUMNS

@@ -80,6 +80,6 @@ def test_a_sabotage_whose_guard_is_taken_away_would_be_noticed(
     assert by_its_guard(shop, "shuffled labels", shop.sabotaged("shuffled labels", 0))
     monkeypatch.setattr(gate, "against_incumbent", nothing_worse)
     assert not by_its_guard(shop, "shuffled labels", shop.sabotaged("shuffled labels", 0))
-    monkeypatch.setattr(evidence.Evidence, "strongest_feature", nothing_strong)
+    monkeypatch.setattr(evidence.ReleaseEvidence, "strongest_feature", nothing_strong)
     held = "a feature past the proof"
     assert not by_its_guard(shop, held, shop.sabotaged(held, 0))

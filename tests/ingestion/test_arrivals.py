@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.core.config import ConfigError, Shop, load_shop
-from recsys_assets.core.settings.arrival import Arrival as Settings
-from recsys_assets.ingestion.arrivals import Ledger, LedgerError, LocalInbox, Look, watch
+from recsys_assets.core.settings.arrival import ArrivalSettings
+from recsys_assets.ingestion.arrivals import ArrivalLedger, LedgerError, LocalInbox, Look, watch
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.source import SourceError, open_source
 from tests.conftest import MINIMAL_SHOP
@@ -27,11 +27,11 @@ class Place:
     def __init__(self, root: Path, **options: object) -> None:
         self.root, self.folder = root, root / "inbox"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.settings = Settings.model_validate(options)
+        self.settings = ArrivalSettings.model_validate(options)
         self.inbox = LocalInbox(
             root, (watch("interactions", self.folder / "*.csv", (".csv",)),), self.settings
         )
-        self.ledger = Ledger(root / "home" / "arrivals")
+        self.ledger = ArrivalLedger(root / "home" / "arrivals")
 
     def put(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -115,7 +115,7 @@ def test_a_folder_that_is_a_link_to_elsewhere_is_not_entered(tmp_path: Path) -> 
     inbox.mkdir()
     (inbox / "way-out").symlink_to(outside)
     watched = watch("interactions", inbox, (".csv",))
-    local = LocalInbox(tmp_path, (watched,), Settings())
+    local = LocalInbox(tmp_path, (watched,), ArrivalSettings())
     assert list(local.listing()) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.erasures import Erasures
-from recsys_assets.ingestion.arrivals import Ledger
+from recsys_assets.ingestion.arrivals import ArrivalLedger
 from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.source import open_source, sha256_of
@@ -59,7 +59,7 @@ def shop(tmp_path: Path) -> Shop:
     return load_shop(tmp_path / "shop.yaml")
 
 
-def take(shop: Shop, home: Path) -> Ledger:
+def take(shop: Shop, home: Path) -> ArrivalLedger:
     (inbox,) = inboxes_of(shop)
     ledger = ledger_of(home)
     ledger.accept(inbox, NOW, blank=blanker(shop, home))

@@ -17,9 +17,9 @@ from pyarrow import fs
 from dagster_project import sensors
 from recsys_assets.core.assets import Project
 from recsys_assets.core.config import ConfigError, load_shop
-from recsys_assets.core.settings.arrival import Arrival as Settings
+from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion import object_store
-from recsys_assets.ingestion.arrivals import Inbox, Ledger, LocalInbox, watch
+from recsys_assets.ingestion.arrivals import ArrivalLedger, Inbox, LocalInbox, watch
 from recsys_assets.ingestion.assets import assets
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import RACE, StoreInbox, UnreachableError
@@ -52,7 +52,7 @@ class Place(Protocol):
     """Where files are put, an inbox that watches it (*.csv directly, or everything below), and the
     ledger that takes from it."""
 
-    ledger: Ledger
+    ledger: ArrivalLedger
 
     def put(self, name: str, text: str) -> None: ...
 
@@ -65,7 +65,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root / "inbox"
         self.folder.mkdir()
-        self.ledger = Ledger(root / "home")
+        self.ledger = ArrivalLedger(root / "home")
 
     def put(self, name: str, text: str) -> None:
         (self.folder / name).parent.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ class Folder:
 
     def inbox(self, pattern: str = "*.csv", **settings: Any) -> Inbox:
         watched = watch("interactions", self.folder / pattern, (".csv",))
-        return LocalInbox(self.root, (watched,), Settings.model_validate(settings))
+        return LocalInbox(self.root, (watched,), ArrivalSettings.model_validate(settings))
 
 
 class Store:
@@ -88,7 +88,7 @@ class Store:
         )  # fmt: skip
         self.client.create_dir(BUCKET)
         self.client.delete_dir_contents(BUCKET)
-        self.ledger = Ledger(root / "home")
+        self.ledger = ArrivalLedger(root / "home")
 
     def put(self, name: str, text: str) -> None:
         with self.client.open_output_stream(f"{BUCKET}/in/{name}") as stream:
@@ -99,7 +99,7 @@ class Store:
 
     def inbox(self, pattern: str = "*.csv", **settings: Any) -> StoreInbox:
         watched = watch("interactions", Path(f"s3://{BUCKET}/in/{pattern}"), (".csv",))
-        given = Settings.model_validate({"endpoint": f"http://{self.server}", **settings})
+        given = ArrivalSettings.model_validate({"endpoint": f"http://{self.server}", **settings})
         return StoreInbox((watched,), given)
 
 
@@ -252,7 +252,7 @@ def told(inbox: StoreInbox) -> tuple[str, str, float]:
 
 def test_a_bucket_that_is_not_there_is_named_with_the_remedy(store: Store) -> None:
     watched = watch("interactions", Path("s3://nobodys-bucket/in"), (".csv",))
-    inbox = StoreInbox((watched,), Settings(endpoint=f"http://{store.server}"))
+    inbox = StoreInbox((watched,), ArrivalSettings(endpoint=f"http://{store.server}"))
     place, why, _ = told(inbox)
     assert place == "s3://nobodys-bucket"
     assert "is no bucket of this store: correct the path" in why

@@ -10,7 +10,7 @@ from recsys_assets.core.journal import Journal, JournalError
 from recsys_assets.core.settings.language_model import LanguageModelSettings, Price
 from recsys_assets.language_model.bulk import answer_all
 from recsys_assets.language_model.client import LanguageModel
-from recsys_assets.language_model.ledger import BudgetError, Caps, Ledger
+from recsys_assets.language_model.ledger import BudgetError, Caps, CostLedger
 from recsys_assets.language_model.prices import Prices, Usage
 from tests.language_model.conftest import TASK, FakeTime
 from tests.language_model.server import FakeAnthropic
@@ -20,9 +20,9 @@ Model = Callable[..., LanguageModel]
 MODEL = "claude-haiku-5-5"
 
 
-def books(folder: Path, run: float = 1.0, month: float = 1.0, day: int = 1) -> Ledger:
+def books(folder: Path, run: float = 1.0, month: float = 1.0, day: int = 1) -> CostLedger:
     now = datetime(2026, 11, day, tzinfo=UTC)
-    return Ledger(folder / "ledger.jsonl", Prices.load(), Caps(run, month), lambda: now)
+    return CostLedger(folder / "ledger.jsonl", Prices.load(), Caps(run, month), lambda: now)
 
 
 def test_a_reservation_counts_in_full_until_it_is_settled_by_what_was_used(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_month_is_shared_by_all_runs_and_a_new_month_starts_at_nothing(tmp_p
     books(tmp_path, month=1.0).reserve("r1", "a", MODEL, 0.7)
     with pytest.raises(BudgetError, match=r"dollars_per_month is 1\.0000: 0\.7000"):
         books(tmp_path, month=1.0).reserve("r2", "b", MODEL, 0.4)
-    december = Ledger(
+    december = CostLedger(
         tmp_path / "ledger.jsonl",
         Prices.load(),
         Caps(1, 1),

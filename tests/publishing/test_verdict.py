@@ -10,7 +10,7 @@ import pytest
 from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
 from recsys_assets.publishing import gate, manifest
-from recsys_assets.publishing.evidence import Evidence
+from recsys_assets.publishing.evidence import ReleaseEvidence
 from recsys_assets.publishing.refit import RefitError
 from recsys_assets.publishing.releases import RELEASE, Releases
 from recsys_assets.publishing.verdict import RECIPE, judge
@@ -54,7 +54,7 @@ class Made:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return self.lake.of_version(self.lake.store(asset, [(part, table)], KEY))
 
-    def release(self, as_of: pd.Timestamp | None, hits: int, recipe: str) -> Evidence:
+    def release(self, as_of: pd.Timestamp | None, hits: int, recipe: str) -> ReleaseEvidence:
         pairs = pd.DataFrame({"user_id": USERS, "item_id": "right", "is_new": False})
         events = pd.DataFrame(
             {
@@ -85,10 +85,13 @@ class Made:
         rows += [manifest.row("fact", name, "", value) for name, value in facts.items()]
         version = self.lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY)
         releases = Releases(self.lake)
-        return Evidence(releases, releases.manifest(version.id))
+        return ReleaseEvidence(releases, releases.manifest(version.id))
 
     def verdict(
-        self, new: Evidence, served: Evidence | None, refit: Callable[[], Snapshot] = never
+        self,
+        new: ReleaseEvidence,
+        served: ReleaseEvidence | None,
+        refit: Callable[[], Snapshot] = never,
     ) -> tuple[list[str], dict[str, str]]:
         found = judge(new, served, self.shop, ["for_you", "discover"], refit)
         return gate.blocking(found), {c.name: c.text for c in found if c.subject == "all"}
@@ -165,5 +168,5 @@ def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(mad
         RELEASE, [("", pa.Table.from_pylist(manifest.table_rows({s.asset: s for s in named})))], KEY
     )
     releases = Releases(made.lake)
-    found = Evidence(releases, releases.manifest(version.id)).strongest_feature()
+    found = ReleaseEvidence(releases, releases.manifest(version.id)).strongest_feature()
     assert found == ("ui_days", 1.0, 1)

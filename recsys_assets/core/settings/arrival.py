@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from recsys_assets.core.settings.base import Part
 
 
-class Arrival(Part):
+class ArrivalSettings(Part):
     """Present (also as `{}`) = the paths of a `files` source are watched.
 
     A complete file is then copied into the home once and read from there for ever after, so what

@@ -31,7 +31,7 @@ class Exploration(Part):
     position: int = Field(default=10, ge=1)
 
 
-class Rules(Part):
+class RuleSettings(Part):
     """Business rules. A category matches at any level of an item's path."""
 
     exclude_items: list[str] = []

@@ -74,7 +74,7 @@ class Health(Part):
     """Share of a placement's rows that only fill up what the candidates could not."""
 
 
-class Releases(Part):
+class ReleaseSettings(Part):
     keep: int = Field(default=5, ge=1)
     """How many of the newest releases keep their tables. What is served and what was served before
     it are kept beyond that."""
