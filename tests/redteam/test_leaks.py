@@ -13,13 +13,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import yaml
 
 from recsys_assets.core import warehouse
 from recsys_assets.core.cutoffs import cutoff_of
+from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.indexing import assets as indexing
 from recsys_assets.ranking import assets as ranking
+from recsys_assets.ranking import gates
 from recsys_assets.retrieval import assets as retrieval
 from recsys_assets.staging import assets as staging
+from recsys_assets.staging.benchmark import on_benchmark_clock
+from recsys_assets.staging.tables import INTERACTIONS, USERS
 from tests.redteam.plants import (
     dropped,
     in_front_of_training,
@@ -30,7 +35,7 @@ from tests.redteam.plants import (
     put,
     reordered,
 )
-from tests.redteam.shop import CHAIN, RETRIEVERS, RedShop, as_interactions, events
+from tests.redteam.shop import CHAIN, RETRIEVERS, SHOP, RedShop, as_interactions, events
 
 UNTRAINED = tuple(n for n in CHAIN if n not in ("training_rows", "rankers", "scored_candidates"))
 
@@ -132,6 +137,29 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     assert "constant at serving" in reasons
     accused = {reason.split(":")[0] for reason in reasons.split("; ")}
     assert accused == {"item_discount_share_14", "discount_match"}, "and what is made of it"
+
+    steps = ("item_features", "training_rows", "rankers", "scored_candidates")
+    monkeypatch.setattr(gates, "ENOUGH", 100)
+    assert again(*steps, home="few") == "", (
+        "one value among 60 users may be chance, were 100 enough"
+    )
+
+
+def test_a_benchmark_is_accused_of_nothing(tmp_path: Path) -> None:
+    """On its calendar a day is one taking: everybody came on seven of the last seven days at the
+    last target, and at every label window only those with a longer history."""
+    settings = yaml.safe_load(SHOP)
+    settings |= {"repeats": False, "benchmark": {"split": "leave_last"}}
+    settings["cutoffs"] = {"windows": 1}
+    del settings["placements"]["buy_again"]
+    log = events().drop_duplicates(["user_id", "item_id"]).assign(session_id=None)
+    short = log["user_id"].str[1:].astype(int) % 3 > 0
+    log = log[~short | (log.groupby("user_id").cumcount() < 7)]
+    benchmark = Benchmark.model_validate(settings["benchmark"])
+    clocked = on_benchmark_clock(INTERACTIONS.conform(log), benchmark).to_pandas()
+    shop = RedShop.build(tmp_path / "home", log=clocked, shop=yaml.safe_dump(settings))
+    shop.store(USERS, pd.DataFrame({"user_id": sorted(set(log["user_id"])), "attributes": "{}"}))
+    assert shop.refusal(*CHAIN) == ""
 
 
 @pytest.mark.parametrize("table", RETRIEVERS)
