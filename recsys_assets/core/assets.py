@@ -201,7 +201,7 @@ def table_asset(
 
 @dataclass(frozen=True)
 class Produced:
-    """A candidate version, whether it is the current one, and what changed since that was made:
+    """A candidate version, whether it was made before, and what changed since the current one was:
     names of inputs, `code`, `settings` (or files outside), `libraries`, and how many of its pieces
     had to be computed, where it has pieces. '' for a first version."""
 
@@ -374,7 +374,8 @@ class _Producer:
         return found
 
     def produce(self, project: Project, run_id: str) -> Produced:
-        """Compute and store the next candidate, or reuse the current version of the same key."""
+        """Compute and store the next candidate, or reuse a version of the same key: the current
+        one, or a candidate that nobody has judged."""
         lake, name = project.lake, self.table.name
         snapshots = self._read(project, self.inputs)
         named = self._read(project, self.names)
@@ -382,11 +383,14 @@ class _Producer:
         entry = lake.entries(name).get("")
         before = entry.current if entry else None
         always = self.always(project.shop) if callable(self.always) else self.always
-        if before is not None and not always:
-            current = lake.version(before)
-            if current.key == key:
-                lake.propose([current], run_id)
-                return Produced(current, reused=True)
+        # A run that ended before its gate, or in it, left a candidate that can still be judged.
+        left = entry.candidate if entry and entry.verdict in ("pending", "broken") else None
+        for known in (before, left):
+            if known is not None and not always:
+                version = lake.version(known)
+                if version.key == key:
+                    lake.propose([version], run_id)
+                    return Produced(version, reused=True)
         last = lake.version(before) if before else None
         because = _changes(last.key, key) if last else []
         report = Report()

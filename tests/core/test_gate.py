@@ -228,6 +228,20 @@ def test_an_unchanged_input_is_reused_and_a_changed_one_is_not(graph: Graph) -> 
     assert said_of(graph, "doubled") == (False, "numbers")
 
 
+def test_what_a_run_left_behind_before_its_gate_is_judged_and_not_made_again(graph: Graph) -> None:
+    assert graph.run("numbers", checks=False), "a run that ended before its gate"
+    left = graph.lake.entries("numbers")[""]
+    assert (left.current, left.verdict) == (None, "pending")
+    assert graph.run("numbers")
+    assert graph.lake.entries("numbers")[""].current == left.candidate
+    assert said_of(graph, "numbers") == (True, "")
+    graph.write(numbers=[3.0])
+    assert graph.run("numbers", checks=False)
+    graph.write(numbers=[4.0])
+    assert graph.run("numbers")
+    assert graph.values("numbers") == [4.0], "what is left of other inputs is not"
+
+
 def said_of(graph: Graph, asset: str) -> tuple[object, object]:
     """Whether the newest version was reused, and what it was made again because of."""
     records = graph.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
