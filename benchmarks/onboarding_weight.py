@@ -87,7 +87,7 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
     del log, fitted, chosen, vectors
     print("generated", flush=True)
     tables = features.build_feature_tables(
-        warehouse, kept, items.paths(), lake.served("users").paths(), as_of
+        warehouse, kept, items.paths(), lake.served("users").to_arrow(), as_of
     )
     print("features", flush=True)
     models = lake.served("rankers").to_pandas()

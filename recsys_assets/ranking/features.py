@@ -43,6 +43,10 @@ FEATURE_TABLES: dict[str, tuple[str, ...]] = {
 }
 """Name of a grain table (and of its file in `sql/ranking/`) -> its key."""
 
+_HISTORIES = ("user_item_features", "user_category_features")
+USERS_TOGETHER = 5_000
+"""So many users' histories are made at once."""
+
 _ITEM = {
     "item_days_7": "user-days with the item in the last 7 days",
     "item_days_28": "user-days with the item in the last 28 days",
@@ -210,7 +214,7 @@ def build_feature_tables(
     warehouse: Warehouse,
     interactions: Relation,
     items: Relation,
-    users: Relation,
+    users: pa.Table,
     as_of: datetime,
     *,
     promotions: Relation = NO_PROMOTIONS,
@@ -258,12 +262,16 @@ def feature_table(
     user_item_days: Relation,
     interactions: Relation,
     items: Relation,
-    users: Relation,
+    users: pa.Table,
     promotions: Relation,
     as_of: datetime,
     horizon_days: int = 28,
 ) -> pa.Table:
-    """One grain table of `FEATURE_TABLES` at one cutoff, sorted by its key."""
+    """One grain table of `FEATURE_TABLES` at one cutoff, sorted by its key.
+
+    Histories, which do not look at each other, are made some users at a time: DuckDB cannot spill
+    every aggregate to disk.
+    """
     inputs: dict[str, Relation] = {"user_item_days": user_item_days, "items": items, "users": users}
     params: dict[str, object] = {"as_of": as_of}
     if name == "item_features":
@@ -271,7 +279,16 @@ def feature_table(
     if name == "user_item_features":
         inputs["interactions"] = interactions
         params["horizon_days"] = horizon_days
-    return warehouse.query(f"ranking/{name}", inputs, params)
+    if name not in _HISTORIES:
+        return warehouse.query(f"ranking/{name}", inputs, params)
+    people = users.select(["user_id"]).sort_by("user_id")
+    blocks = [
+        warehouse.query(
+            f"ranking/{name}", inputs | {"users": people.slice(first, USERS_TOGETHER)}, params
+        )
+        for first in range(0, max(people.num_rows, 1), USERS_TOGETHER)
+    ]
+    return pa.concat_tables(blocks)
 
 
 def known_promotions(promotions: pa.Table, as_of: datetime) -> pa.Table:

@@ -60,7 +60,7 @@ signals AS (
         sum(signal) FILTER (WHERE days_ago < 28) AS signal_28,
         sum(signal) AS signal
     FROM user_item_days
-    WHERE NOT taken
+    WHERE NOT taken AND user_id IN (SELECT user_id FROM users)
     GROUP BY user_id, item_id
 ),
 

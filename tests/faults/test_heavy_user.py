@@ -62,7 +62,7 @@ def test_a_user_with_a_million_events_is_handled_in_bounded_memory(tmp_path: Pat
         Warehouse(),
         pa.Table.from_pandas(interactions),
         catalogue,
-        pd.DataFrame({"user_id": ["robot", "somebody"], "attributes": "{}"}),
+        pa.table({"user_id": ["robot", "somebody"], "attributes": ["{}", "{}"]}),
         AS_OF,
     )
     assert tables["user_features"].num_rows == 2

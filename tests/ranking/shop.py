@@ -6,6 +6,7 @@ Belongs here: frames under the staged contracts. Does not belong here: assertion
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
+import pyarrow as pa
 
 AS_OF = datetime(2020, 3, 2, tzinfo=UTC)
 
@@ -67,5 +68,5 @@ def items(*ids: str, price: float | None = None) -> pd.DataFrame:
     return frame.astype({"price": "float64"})
 
 
-def users(*ids: str) -> pd.DataFrame:
-    return pd.DataFrame({"user_id": list(ids), "attributes": "{}"})
+def users(*ids: str) -> pa.Table:
+    return pa.table({"user_id": list(ids), "attributes": ["{}"] * len(ids)})

@@ -51,6 +51,14 @@ def row(table: pa.Table, **key: str) -> dict[str, object]:
     return frame.iloc[0].to_dict()
 
 
+def test_users_at_once_or_one_after_the_other_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
+    together = tables()
+    monkeypatch.setattr(features, "USERS_TOGETHER", 1)
+    for name, table in tables().items():
+        assert table.equals(together[name]), name
+    assert len(together["user_item_features"].column("user_id").unique()) > 1
+
+
 def test_what_happens_after_the_cutoff_changes_no_byte_of_any_feature():
     known = LOG[LOG["event_time"] < AS_OF]
     assert len(known) < len(LOG)
