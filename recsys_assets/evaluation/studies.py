@@ -57,7 +57,7 @@ class World:
     warehouse: Warehouse
     interactions: Relation
     items: Relation
-    users: pd.DataFrame
+    users: pa.Table
     promotions: Relation
     catalogue: pa.Table
     known_at: Callable[[pd.Timestamp], pa.Table]
@@ -68,7 +68,7 @@ class World:
 
     @property
     def everybody(self) -> list[str]:
-        return self.users["user_id"].tolist()
+        return self.users["user_id"].to_pylist()
 
     def candidates(self, as_of: pd.Timestamp, users: Sequence[str]) -> tuple[EventLog, pa.Table]:
         log = EventLog.from_frames(self.known_at(as_of), self.catalogue, as_of)

@@ -104,7 +104,7 @@ def scoreboard_cutoffs(
         warehouse=warehouse,
         interactions=interactions.paths(),
         items=items.paths(),
-        users=users.to_pandas(),
+        users=users.to_arrow(),
         promotions=raw_promotions.paths(),
         catalogue=items.to_arrow(),
         known_at=lambda moment: interactions_as_of(interactions, moment),
