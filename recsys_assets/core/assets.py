@@ -385,12 +385,10 @@ class _Producer:
         always = self.always(project.shop) if callable(self.always) else self.always
         # A run that ended before its gate, or in it, left a candidate that can still be judged.
         left = entry.candidate if entry and entry.verdict in ("pending", "broken") else None
-        for known in (before, left):
-            if known is not None and not always:
-                version = lake.version(known)
-                if version.key == key:
-                    lake.propose([version], run_id)
-                    return Produced(version, reused=True)
+        for version in map(lake.version, filter(None, (before, left))):
+            if version.key == key and not always:
+                lake.propose([version], run_id)
+                return Produced(version, reused=True)
         last = lake.version(before) if before else None
         because = _changes(last.key, key) if last else []
         report = Report()

@@ -1,7 +1,7 @@
 """From scores to lists: which candidates compete for which placement, and under which rules.
 
 Belongs here: the meaning of `for_you`, `discover` and `buy_again`. Does not belong here: applying
-rules (`rules.py`), wording (`reasons.py`), models.
+rules (`lists.py`), wording (`reasons.py`), models.
 """
 
 from dataclasses import replace
