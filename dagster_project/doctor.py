@@ -1,8 +1,8 @@
 """What is wrong with this home, and what to do about each thing.
 
-Needs no daemon, no webserver and no run: it reads files, and Dagster's storage as far as that can
-be read. A cron line or a systemd timer outside of Dagster runs it, because an alert that depends on
-the daemon cannot say that the daemon is dead.
+Needs no daemon, no webserver and no run: it reads files, Dagster's storage as far as that can be
+read, and lists what the shop watches. A cron line or a systemd timer outside of Dagster runs it,
+because an alert that depends on the daemon cannot say that the daemon is dead.
 
 Belongs here: looking and saying. The one thing it changes: runs whose process is gone are marked as
 failed, as the living daemon does. Does not belong here: repairing data.
@@ -24,7 +24,8 @@ from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
 from recsys_assets.core.lake import Lake, LakeError
-from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.ingestion.files import inboxes_of, ledger_of
+from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.language_model.client import ledger
 from recsys_assets.publishing.releases import SERVED, SHORT, Releases
 
@@ -68,6 +69,7 @@ def examine(
         lambda: gates(lake),
         lambda: served(project, now),
         lambda: release(project, deep),
+        lambda: deliveries(project),
         lambda: arrivals(home),
         lambda: erasures(project),
         lambda: spend(project, now),
@@ -180,6 +182,18 @@ def release(project: Project, deep: bool) -> Iterator[Finding]:
             yield Finding(
                 "warning", f"no new release is served: {held}", f"`recsys {lift}` lifts it"
             )
+
+
+def deliveries(project: Project) -> Iterator[Finding]:
+    """Whether every place that the shop watches can be looked at, and what is refused there."""
+    for inbox in inboxes_of(project.shop):
+        try:
+            for _ in inbox.listing():
+                pass
+        except UnreachableError as error:
+            yield Finding("error", f"{error.place} {error}", "Until then nothing arrives from it")
+        for name, why in sorted(inbox.refused().items()):
+            yield Finding("warning", f"{name} {why}", "Until then it is not read")
 
 
 def arrivals(home: Path) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """The doctor sees every kind of damage, names it and its remedy, and never dies of it."""
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,30 @@ def test_a_flipped_bit_in_a_table_that_is_not_served_needs_the_deep_look(
     assert "numbers" in only(look(project, instance, deep=True)).what
     path.write_bytes(good[:-1])
     assert "missing or cut" in only(look(project, instance)).what
+
+
+def test_a_store_that_cannot_be_reached_and_a_delivery_that_is_refused_are_named(
+    project: Project, home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, sold = Path(project.shop_file), "s3://shop-inbox/sales"
+    watched = shop.read_text().replace("path: interactions.csv", f"path: {sold}")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        shop.write_text(watched + f"arrival: {{endpoint: '{endpoint}'}}\n")
+        (shop.parent / "items.csv").symlink_to("elsewhere.csv")
+        no_key, link = look(project, instance)
+        assert no_key.level == "error"
+        assert f"{endpoint} cannot be read without keys: set AWS_ACCESS_KEY_ID" in no_key.what
+        assert (link.level, link.what.partition(":")[0]) == (
+            "warning", "items.csv is not a regular file (a link, pipe or device)"
+        )  # fmt: skip
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+        away, _ = look(project, instance)
+        assert f"s3://shop-inbox cannot be reached at {endpoint}" in away.what
+    assert "a-secret" not in f"{no_key} {away} {link}"
 
 
 def test_a_pointer_that_is_no_json_is_named(
