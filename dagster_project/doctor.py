@@ -24,6 +24,7 @@ from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
 from recsys_assets.core.lake import Lake, LakeError
+from recsys_assets.ingestion.arrivals import LocalInbox
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.language_model.client import ledger
@@ -187,6 +188,11 @@ def release(project: Project, deep: bool) -> Iterator[Finding]:
 def deliveries(project: Project) -> Iterator[Finding]:
     """Whether every place that the shop watches can be looked at, and what is refused there."""
     for inbox in inboxes_of(project.shop):
+        folders = {w.folder for w in inbox.watched} if isinstance(inbox, LocalInbox) else set()
+        for folder in sorted(folder for folder in folders if not folder.is_dir()):
+            yield Finding(
+                "warning", f"{folder} is not there", "Mount or make it, or correct the shop file"
+            )
         try:
             for _ in inbox.listing():
                 pass

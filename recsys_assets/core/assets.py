@@ -374,22 +374,24 @@ class _Producer:
         return found
 
     def produce(self, project: Project, run_id: str) -> Produced:
-        """Compute and store the next candidate, or reuse a version of the same key: the current
-        one, or a candidate that nobody has judged."""
+        """Compute and store the next candidate, or reuse a version of the same key that is whole:
+        the current one, or a candidate that nobody has judged."""
         lake, name = project.lake, self.table.name
         snapshots = self._read(project, self.inputs)
         named = self._read(project, self.names)
         key = self.key(project, snapshots, named)
         entry = lake.entries(name).get("")
         before = entry.current if entry else None
+        last = lake.intact(before) if before else None
+        # A run that ended before its gate left a candidate that can still be judged. One whose gate
+        # ended in an error may be the cause of that, and is made again.
+        waits = entry is not None and entry.verdict == "pending"
+        left = lake.intact(entry.candidate) if entry and waits else None
         always = self.always(project.shop) if callable(self.always) else self.always
-        # A run that ended before its gate, or in it, left a candidate that can still be judged.
-        left = entry.candidate if entry and entry.verdict in ("pending", "broken") else None
-        for version in map(lake.version, filter(None, (before, left))):
-            if version.key == key and not always:
+        for version in (last, left):
+            if version is not None and version.key == key and not always:
                 lake.propose([version], run_id)
                 return Produced(version, reused=True)
-        last = lake.version(before) if before else None
         because = _changes(last.key, key) if last else []
         report = Report()
         columns_of = {i: s.columns for i, s in snapshots.items()}
@@ -430,11 +432,11 @@ class _Producer:
         keys = self._partition_keys(project, snapshots, partitions)
         entries = lake.entries(name)
         current = {
-            p: lake.version(e.current)
+            p: lake.intact(e.current)
             for p in partitions
             if (e := entries.get(p)) is not None and e.current is not None
         }
-        kept = {p: v for p, v in current.items() if v.key == keys[p]}
+        kept = {p: v for p, v in current.items() if v is not None and v.key == keys[p]}
         versions = list(kept.values())
         missing = [p for p in partitions if p not in kept]
         if missing:

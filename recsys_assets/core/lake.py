@@ -383,6 +383,16 @@ class Lake:
             raise CorruptFileError(f"manifest {path} was altered: its hash is not its name")
         return Version.from_json(data)
 
+    def intact(self, version_id: str) -> Version | None:
+        """A version whose manifest and files are there, each file as long as it was; None if they
+        are not. What a file holds is seen where it is read."""
+        try:
+            version = self.version(version_id)
+        except LakeError:
+            return None
+        found = all(self.object_size(f.sha256, "parquet") == f.bytes for f in version.files)
+        return version if found and self.object_size(version.report, "json") is not None else None
+
     def candidates(self, asset: str) -> list[Version]:
         """The newest version of each partition, approved or not."""
         return [self.version(e.candidate) for _, e in sorted(self.entries(asset).items())]

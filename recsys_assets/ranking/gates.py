@@ -7,7 +7,8 @@ table is made.
 Proofs are made at one cutoff (`core.cutoffs.proof_cutoff`): the code is the same at all of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.core.assets import proved_before
-from recsys_assets.core.blocks import rows_of, tables_of
+from recsys_assets.core.blocks import rows_of, tables_of, user_blocks
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
     SAW_THE_FUTURE,
@@ -38,6 +39,8 @@ PROOF_USERS = 200
 """So many users' rows are made again."""
 ENOUGH = 50
 """So many users and items have one value of a feature by more than chance."""
+BLOCK_ROWS = 500_000
+"""So many candidates are looked at at once where everybody is."""
 TWICE = 0.01
 """Share of a horizon's events that may stand before its cutoff too."""
 _SAME_BASKET = 0.9
@@ -327,11 +330,18 @@ def features_vary_when_served(
     moments = {part_name(m) for m in cutoffs_of(cutoffs, targets=True)} - set(learned)
     for part in sorted(moments):
         some = _spread(candidates.to_arrow(["user_id"], part)["user_id"], PROOF_USERS)
-        rows, tables_at = rows_of(candidates, part, some), tables_of(grains, part, some)
-        if min(len(pc.unique(rows[key])) for key in ("user_id", "item_id")) < ENOUGH:
+        few = rows_of(candidates, part, some)
+        if min(len(pc.unique(few[key])) for key in ("user_id", "item_id")) < ENOUGH:
             return
-        served = features.join_features(warehouse, rows, items.paths(), tables_at)
-        flat &= {n for n in flat if n in served.column_names and _one_value(_floats(served, n))}
+
+        def served(people: Sequence[str], part: str = part) -> pa.Table:
+            rows, own = rows_of(candidates, part, people), tables_of(grains, part, people)
+            return features.join_features(warehouse, rows, items.paths(), own)
+
+        # what varies among a few users varies; what does not may only be rare
+        flat = one_valued(
+            flat, map(served, chain([some], user_blocks(candidates, part, BLOCK_ROWS)))
+        )
         if not flat:
             return
     for name in sorted(flat) if moments else ():
@@ -341,6 +351,17 @@ def features_vary_when_served(
         )  # fmt: skip
 
 
-def _one_value(values: np.ndarray) -> bool:
-    known = values[~np.isnan(values)]
-    return len(known) == 0 or (len(known) == len(values) and known.min() == known.max())
+def one_valued(names: Collection[str], tables: Iterable[pa.Table]) -> set[str]:
+    """Which of the columns have one value, or none, in all rows of all tables; as many tables are
+    looked at as it takes to see that all vary."""
+    values = {name: np.empty(0, np.float32) for name in names}
+    for table in tables:
+        for name in list(values):
+            if name in table.column_names:
+                found = np.append(values[name], _floats(table, name))
+                values[name] = np.unique(found)[:2]  # all that is null counts as one value
+            if name not in table.column_names or len(values[name]) > 1:
+                del values[name]
+        if not values:
+            break
+    return set(values)

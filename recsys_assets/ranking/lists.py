@@ -109,9 +109,12 @@ def lists_to_depth(
 
     For measuring: the first `rules.length` rows are those that people would see, whose choice may
     depend on where the list ends (exploration) and on how many candidates compete (diversity).
+    What follows is not explored. Limits per category hold in the list and in what follows, not over
+    both together.
     """
     length = max(depth, rules.length)
-    longer = replace(rules, length=length, pool=max(rules.pool, 2 * length))
+    pool = max(rules.pool, 2 * length)
+    longer = replace(rules, length=length, pool=pool, exploration_rate=0.0)
     deep = apply_rules(candidates, items, longer, **inputs)
     if rules.mmr_lambda == 1.0 and rules.exploration_rate == 0.0:
         # position by position the best that is left: a longer list begins the same

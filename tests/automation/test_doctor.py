@@ -137,9 +137,21 @@ def test_a_store_that_cannot_be_reached_and_a_delivery_that_is_refused_are_named
             "warning", "items.csv is not a regular file (a link, pipe or device)"
         )  # fmt: skip
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
-        away, _ = look(project, instance)
+        away, *_ = look(project, instance)
         assert f"s3://shop-inbox cannot be reached at {endpoint}" in away.what
     assert "a-secret" not in f"{no_key} {away} {link}"
+
+
+def test_a_watched_folder_that_is_not_there_is_named(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    shop, gone = Path(project.shop_file), "share/sales_*.csv"
+    text = shop.read_text().replace("path: interactions.csv", f"path: {gone}")
+    shop.write_text(text + "arrival: {}\n")
+    found = only(look(project, instance))
+    assert (found.level, found.what) == ("warning", f"{shop.parent / 'share'} is not there")
+    (shop.parent / "share").mkdir()
+    assert look(project, instance) == []
 
 
 def test_a_pointer_that_is_no_json_is_named(

@@ -242,6 +242,36 @@ def test_what_a_run_left_behind_before_its_gate_is_judged_and_not_made_again(gra
     assert graph.values("numbers") == [4.0], "what is left of other inputs is not"
 
 
+@pytest.mark.parametrize("approved", [False, True])
+@pytest.mark.parametrize("lost", ["file", "manifest", "report"])
+def test_what_is_damaged_is_made_again_and_not_judged_for_ever(
+    graph: Graph, lost: str, approved: bool
+) -> None:
+    assert graph.run("numbers", checks=approved)
+    version = graph.lake.candidates("numbers")[0]
+    path = {
+        "file": graph.lake.object_path(version.files[0].sha256, "parquet"),
+        "manifest": graph.lake.root / "manifests" / f"{version.id}.json",
+        "report": graph.lake.object_path(version.report, "json"),
+    }[lost]
+    path.unlink()
+    assert graph.run("numbers")
+    assert path.is_file()
+    assert graph.values("numbers") == [1.0, 2.0]
+
+
+def test_a_candidate_that_its_gate_could_not_read_is_made_again(graph: Graph) -> None:
+    assert graph.run("numbers", checks=False)
+    version = graph.lake.candidates("numbers")[0]
+    path = graph.lake.object_path(version.files[0].sha256, "parquet")
+    path.write_bytes(path.read_bytes()[::-1])
+    assert not graph.run("numbers"), "as long as it was: only its gate sees it"
+    assert graph.lake.entries("numbers")[""].verdict == "broken"
+    path.unlink()
+    assert graph.run("numbers")
+    assert graph.values("numbers") == [1.0, 2.0]
+
+
 def said_of(graph: Graph, asset: str) -> tuple[object, object]:
     """Whether the newest version was reused, and what it was made again because of."""
     records = graph.instance.fetch_materializations(dg.AssetKey(asset), limit=1).records

@@ -207,7 +207,8 @@ def test_what_is_measured_deeper_begins_with_what_is_shown() -> None:
     exploring = Rules(length=3, exploration_rate=1.0, seed=5)
     served = apply_rules(FALLING, catalogue(), exploring, as_of=AS_OF)["item_id"].tolist()
     deep = lists_to_depth(FALLING, catalogue(), exploring, 6, as_of=AS_OF)["item_id"].tolist()
-    assert deep[:3] == served and len(set(deep)) == 6
+    assert deep[:3] == served
+    assert deep[3:] == [i for i in (f"i{k}" for k in range(8)) if i not in served][:3]
 
     plain = Rules(length=3, max_per_category=1)
     assert lists_to_depth(FALLING, catalogue(), plain, 6, as_of=AS_OF)["item_id"].tolist() == [

@@ -4,7 +4,7 @@ Every plant changes a function of the product, and the table goes through its ow
 The control is the same path without the plant: `base` is made by it, and every gate passed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,30 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     assert again(*steps, home="few") == "", (
         "one value among 60 users may be chance, were 100 enough"
     )
+
+
+def test_one_value_among_a_few_may_be_rare_and_is_asked_of_everybody() -> None:
+    """`gap` is null for the few looked at first and known of one of the others, `month` is 12 for
+    all, `never` is known of nobody; `made_elsewhere` is in no table."""
+    few = pa.table(
+        {"varies": [1.0, 2.0], "gap": [None, None], "month": [12, 12], "never": [None] * 2}
+    )
+    rest = pa.table({"varies": [3.0], "gap": [7.0], "month": [12], "never": [None]})
+    rest, few = (
+        t.cast(pa.schema([(n, pa.float32()) for n in t.column_names])) for t in (rest, few)
+    )
+    read = []
+
+    def tables() -> Iterator[pa.Table]:
+        for table in (few, rest, rest):
+            read.append(table)
+            yield table
+
+    names = ["varies", "gap", "month", "never", "made_elsewhere"]
+    assert gates.one_valued(names, tables()) == {"month", "never"}
+    read.clear()
+    assert gates.one_valued(["varies", "gap"], tables()) == set()
+    assert len(read) == 2, "nobody more is asked once all vary"
 
 
 def test_a_benchmark_is_accused_of_nothing(tmp_path: Path) -> None:
