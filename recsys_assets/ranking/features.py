@@ -93,6 +93,8 @@ _ITEM = {
     "type_items_28": "items of the type that were taken in the last 28 days",
     "item_share_of_type_28": "the item's share of its type's takings in the last 28 days",
 }
+PROMOTIONS = tuple(name for name in _ITEM if name.startswith("promo_"))
+"""What is known of promotions; null for all items while a shop promotes and plans nothing."""
 _USER = {
     "user_trips_7": "trips in the last 7 days",
     "user_trips_28": "trips in the last 28 days",

@@ -304,8 +304,9 @@ def features_vary_when_served(
     is known of the past and has one value (or none) when lists are made teaches what cannot be
     asked.
 
-    One value among a few users or items is chance and proves nothing. In a benchmark nothing is
-    served, and a calendar of one event per user and slot makes some counts equal by itself.
+    One value among a few users or items is chance and proves nothing, and a shop may promote and
+    plan nothing for a while. In a benchmark nothing is served, and a calendar of one event per user
+    and slot makes some counts equal by itself.
     """
     if shop.benchmark is not None:
         return
@@ -313,7 +314,7 @@ def features_vary_when_served(
     varied = [
         name
         for name in training_rows.columns
-        if name not in NOT_FEATURES
+        if name not in (*NOT_FEATURES, *features.PROMOTIONS)
         and learned
         and all((r := own[name]) is not None and r[0] < r[1] for own in learned.values())
     ]

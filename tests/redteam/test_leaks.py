@@ -145,6 +145,22 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     )
 
 
+def test_a_shop_between_two_campaigns_is_not_held(
+    again: Callable[..., str], base: RedShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = cutoff_of(base.project.lake.read("cutoffs"), "live")
+
+    def planned(table: pa.Table, given: dict[str, Any]) -> pa.Table:
+        days = np.random.default_rng(1).integers(0, 7, table.num_rows)
+        none = np.full(table.num_rows, np.nan)
+        for name in ("promo_feature_days_next_28", "promo_display_days_7"):
+            table = put(table, name, none if given["as_of"] == live else days)
+        return table
+
+    in_group(monkeypatch, "item_features", planned)
+    assert again("item_features", "training_rows", "rankers", "scored_candidates") == ""
+
+
 def test_one_value_among_a_few_may_be_rare_and_is_asked_of_everybody() -> None:
     """`gap` is null for the few looked at first and known of one of the others, `month` is 12 for
     all, `never` is known of nobody; `made_elsewhere` is in no table."""
