@@ -369,7 +369,8 @@ class _Producer:
         for partition, key in wanted.items():
             entry = entries.get(partition)
             approved = entry is not None and entry.verdict == "approved"
-            if entry is None or not approved or lake.version(entry.candidate).key != key:
+            version = lake.intact(entry.candidate) if entry and approved else None
+            if version is None or version.key != key:
                 found.append(partition)
         return found
 
@@ -591,7 +592,8 @@ def approved_files(lake: Lake, asset: str) -> frozenset[File]:
     entry = lake.entries(asset).get("")
     if entry is None or entry.current is None:
         return frozenset()
-    return frozenset(f for f in lake.version(entry.current).files if f.key)
+    before = lake.intact(entry.current)
+    return frozenset(f for f in before.files if f.key) if before else frozenset()
 
 
 def proved_before(candidate: Snapshot, part: str) -> bool:
