@@ -330,19 +330,17 @@ def features_vary_when_served(
     flat = set(varied)
     moments = {part_name(m) for m in cutoffs_of(cutoffs, targets=True)} - set(learned)
     for part in sorted(moments):
-        some = _spread(candidates.to_arrow(["user_id"], part)["user_id"], PROOF_USERS)
-        few = rows_of(candidates, part, some)
-        if min(len(pc.unique(few[key])) for key in ("user_id", "item_id")) < ENOUGH:
-            return
 
         def served(people: Sequence[str], part: str = part) -> pa.Table:
             rows, own = rows_of(candidates, part, people), tables_of(grains, part, people)
             return features.join_features(warehouse, rows, items.paths(), own)
 
+        few = served(_spread(candidates.to_arrow(["user_id"], part)["user_id"], PROOF_USERS))
+        if min(len(pc.unique(few[key])) for key in ("user_id", "item_id")) < ENOUGH:
+            return
         # what varies among a few users varies; what does not may only be rare
-        flat = one_valued(
-            flat, map(served, chain([some], user_blocks(candidates, part, BLOCK_ROWS)))
-        )
+        everybody = map(served, user_blocks(candidates, part, BLOCK_ROWS))
+        flat = one_valued(flat, chain([few], everybody))
         if not flat:
             return
     for name in sorted(flat) if moments else ():
@@ -357,12 +355,10 @@ def one_valued(names: Collection[str], tables: Iterable[pa.Table]) -> set[str]:
     looked at as it takes to see that all vary."""
     values = {name: np.empty(0, np.float32) for name in names}
     for table in tables:
-        for name in list(values):
-            if name in table.column_names:
-                found = np.append(values[name], _floats(table, name))
-                values[name] = np.unique(found)[:2]  # all that is null counts as one value
-            if name not in table.column_names or len(values[name]) > 1:
-                del values[name]
+        for name in values.keys() & set(table.column_names):
+            found = np.append(values[name], _floats(table, name))
+            values[name] = np.unique(found)[:2]  # all that is null counts as one value
+        values = {name: found for name, found in values.items() if len(found) == 1}
         if not values:
             break
     return set(values)
