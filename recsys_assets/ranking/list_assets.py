@@ -36,6 +36,7 @@ def _lists_keep_the_rules(
     items: Snapshot,
     users: Snapshot,
     interactions: Snapshot,
+    stated_preferences: Snapshot,
     cutoffs: Snapshot,
     shop: Shop,
 ) -> Iterator[Failure]:
@@ -43,6 +44,8 @@ def _lists_keep_the_rules(
     assert as_of is not None
     catalogue, lists = items.to_pandas(), candidate.to_pandas()
     everyone = users.to_pandas(["user_id"])["user_id"]
+    # What somebody rules out may be everything: nobody who does is owed a list.
+    owed = everyone[~everyone.isin(stated.bans(stated_preferences.to_pandas()))]
     taken = taken_pairs(interactions, as_of)
     for placement in placements(shop):
         complete = placement != "buy_again"
@@ -54,7 +57,7 @@ def _lists_keep_the_rules(
             own,
             as_of=as_of,
             taken=taken,
-            users=everyone if complete else None,
+            users=owed if complete else None,
             allowed_short=0.0 if roomy else 1.0,
         ):
             yield Failure(f"{placement}: {violation.rule}: {violation.detail}", "", violation.count)

@@ -158,6 +158,7 @@ def check_lists(
             found.append(Violation(rule, int(count), detail))
 
     sizes = lists.groupby("user_id").size()
+    report("not_longer", int((sizes > rules.length).sum()), f"lists over {rules.length} items")
     if users is not None:
         sizes = sizes.reindex(pd.Index(users).unique(), fill_value=0)
     if rules.exclude_taken and taken is not None:
@@ -171,7 +172,6 @@ def check_lists(
         f"of {len(sizes)} users have fewer than {rules.length} items, "
         f"{allowed_short:.1%} of them may",
     )
-    report("not_longer", int((sizes > rules.length).sum()), f"lists over {rules.length} items")
     ranks = lists.sort_values(["user_id", "rank"])
     expected = ranks.groupby("user_id").cumcount() + 1
     report("rank_contiguous", int((ranks["rank"] != expected).sum()), "ranks run 1, 2, 3, ...")

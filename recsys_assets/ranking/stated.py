@@ -53,12 +53,7 @@ class Stated:
         shop: Shop,
     ) -> "Stated":
         """From the tables `stated_preferences` and `stated_candidates`, and the events `known`."""
-        firsts = preferences.drop_duplicates("user_id")
-        avoid = {
-            str(user): words
-            for user, text in zip(firsts["user_id"], firsts["avoid"], strict=True)
-            if (words := frozenset(json.loads(text)))
-        }
+        avoid = bans(preferences)
         users = pd.Series(candidates["user_id"].unique(), dtype="str")
         weight = behaviour_weight(visits(known, users), shop.onboarding.k)
         return cls(candidates, weight, avoid, Words.build(catalogue) if avoid else None)
@@ -128,6 +123,16 @@ class Stated:
             own = (avoid == words).to_numpy()
             out[own] = self.words.ruled_out(words)[position[own]]
         return out
+
+
+def bans(preferences: pd.DataFrame) -> dict[str, frozenset[str]]:
+    """The stems that each user of the table `stated_preferences` rules out, if any."""
+    firsts = preferences.drop_duplicates("user_id")
+    return {
+        str(user): words
+        for user, text in zip(firsts["user_id"], firsts["avoid"], strict=True)
+        if (words := frozenset(json.loads(text)))
+    }
 
 
 def behaviour_weight(visits: pd.Series, k: float) -> pd.Series:

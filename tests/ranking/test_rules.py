@@ -356,6 +356,16 @@ def test_only_who_took_everything_on_offer_may_be_without_a_list() -> None:
     assert "of 2 users" in found[1].detail, "i9 was left for `most`"
 
 
+def test_who_is_owed_no_list_may_have_a_short_one_but_none_that_is_too_long() -> None:
+    rules = Rules(length=2)
+    lists = apply_rules(FALLING, catalogue(), rules, as_of=AS_OF)
+    more = {"items": catalogue(), "as_of": AS_OF, "users": pd.Index([])}
+    assert check_lists(lists, rules=rules, **more) == []
+    assert check_lists(lists[:1], rules=rules, **more) == []
+    found = check_lists(lists, rules=Rules(length=1), **more)
+    assert [(v.rule, v.count) for v in found] == [("not_longer", 1)]
+
+
 def test_good_lists_pass_the_check() -> None:
     rules = Rules(length=2, max_per_category=1)
     assert check_lists(GOOD, catalogue(), rules, as_of=AS_OF, users=pd.Index(["u"])) == []

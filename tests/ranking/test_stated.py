@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from recsys_assets.core.config import Shop
-from recsys_assets.ranking.stated import Stated, behaviour_weight, blend
+from recsys_assets.ranking.stated import Stated, bans, behaviour_weight, blend
 
 ITEMS = pd.DataFrame(
     {
@@ -51,6 +51,11 @@ def stated(avoid: list[str], visits: int = 0) -> Stated:
         }
     )
     return Stated.build(preferences, candidates, known, ITEMS, SHOP)
+
+
+def test_bans_are_by_user_and_only_of_those_who_named_any() -> None:
+    said = pd.DataFrame({"user_id": ["u", "u", "v"], "avoid": ['["meat"]', '["meat"]', "[]"]})
+    assert bans(said) == {"u": frozenset({"meat"})}
 
 
 def test_behaviour_starts_at_half_and_takes_over() -> None:
