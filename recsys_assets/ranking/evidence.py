@@ -244,7 +244,7 @@ def recompute(
             "made it. Run the job again to explain what it serves"
         )
     served = factors(models, own, task, seen, place)
-    table = ranker.contributions(served, frame.slice(place, 1), top=len(served[0][0].features))
+    table = ranker.contributions(served, frame, place, top=len(served[0][0].features))
     return [
         Contribution(r["feature"], meaning(r["feature"]), r["value"], r["contribution"])
         for r in table.to_pylist()

@@ -369,35 +369,53 @@ def _of_users(tables: Mapping[str, pa.Table], rows: pa.Table) -> dict[str, pa.Ta
 
 
 def contributions(
-    models: Sequence[tuple[RankerModel, float]], frame: pa.Table, top: int = 5
+    models: Sequence[tuple[RankerModel, float]], frame: pa.Table, place: int, top: int = 5
 ) -> pa.Table:
-    """What moved each row's score most: user_id, item_id, place (1 = largest), feature, value,
-    contribution. `models` read the same features; each counts with its factor. Contributions are
-    LightGBM's exact tree SHAP values in units of the raw margin, averaged over the members, times
-    the factor; a null value means that the feature was missing."""
+    """What moved the score of one candidate most: feature, value, contribution, largest first.
+
+    `frame` are all candidates of its user, `place` is its own. `models` read the same features;
+    each counts with its factor. Contributions are LightGBM's exact tree SHAP values and the terms
+    of the straight line, in units of `score`: over all features they are what the factors make of
+    the scores, but for a constant. A null value means that the feature was missing."""
     features = np.array(models[0][0].features)
-    x = to_matrix(frame, models[0][0].features)
-    shap = np.sum([factor * _shap(model, x) for model, factor in models], axis=0)
-    top = min(top, len(features))
-    best = np.argsort(-np.abs(shap), axis=1, kind="stable")[:, :top]
-    rows = np.repeat(np.arange(frame.num_rows), top)
-    columns = best.ravel()
+    seen = frame["ui_seen"].to_numpy() > 0
+    moved = np.zeros(len(features))
+    for model, factor in models:
+        rows = np.flatnonzero(in_task(seen, model.task))
+        moved += factor * _moved(
+            model, frame.take(pa.array(rows)), int(np.searchsorted(rows, place))
+        )
+    best = np.argsort(-np.abs(moved), kind="stable")[:top]
+    values = to_matrix(frame.slice(place, 1), models[0][0].features)[0, best]
     return pa.table(
         {
-            "user_id": frame["user_id"].take(pa.array(rows)),
-            "item_id": frame["item_id"].take(pa.array(rows)),
-            "place": pa.array(np.tile(np.arange(1, top + 1, dtype=np.int32), frame.num_rows)),
-            "feature": pa.array(features[columns], pa.string()),
-            "value": pa.array(x[rows, columns], from_pandas=True),
-            "contribution": pa.array(shap[rows, columns].astype(np.float32)),
+            "feature": pa.array(features[best], pa.string()),
+            "value": pa.array(values, from_pandas=True),
+            "contribution": pa.array(moved[best].astype(np.float32)),
         }
     )
 
 
-def _shap(model: RankerModel, matrix: np.ndarray) -> np.ndarray:
-    """Rows x features, averaged over the members of a model."""
-    members = [f.booster.predict(matrix, pred_contrib=True, num_threads=1) for f in _forests(model)]
-    return np.asarray(np.mean(members, axis=0))[:, :-1]
+def _moved(model: RankerModel, frame: pa.Table, place: int) -> np.ndarray:
+    """By how much each feature moved `score` of the row at `place`; see `_score`, which this takes
+    apart. `frame` holds the rows of one user that the model scores."""
+    matrix, forests = to_matrix(frame, model.features), _forests(model)
+    one = matrix[place : place + 1]
+    trees = [f.booster.predict(one, pred_contrib=True, num_threads=1)[0, :-1] for f in forests]
+    if len(trees) == 1 and not model.weights:
+        return np.asarray(trees[0])
+    spread = [float(f.margins(matrix, 1).astype(np.float64).std()) for f in forests]
+    grown = [t / s if s > 1e-12 else 0 * t for t, s in zip(trees, spread, strict=True)]
+    moved = np.mean(grown, axis=0)
+    if model.weights:
+        share, query = float(model.settings["blend"]), _queries(frame)
+        moved *= 1.0 - share
+        spread_of_line = blended(model.weights, query, frame).std()
+        for name, weight in model.weights.items():
+            term = weight * standardized(query, frame[name].to_numpy())[place]
+            if spread_of_line > 1e-12:
+                moved[model.features.index(name)] += share * term / spread_of_line
+    return np.asarray(moved)
 
 
 def to_matrix(

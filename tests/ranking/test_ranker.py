@@ -1,8 +1,10 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from recsys_assets.core.warehouse import Warehouse
@@ -195,15 +197,28 @@ def test_too_few_rows_for_a_single_split_are_nothing_to_learn_from():
         ranker.train(frame(), replace(SMALL, min_data_in_leaf=200))
 
 
-def test_contributions_add_up_to_the_margin():
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"objectives": ("binary", "lambdarank"), "seeds": 2},
+        {"blend": 1.0},
+        {"blend": 0.4, "objectives": ("binary", "lambdarank")},
+    ],
+)
+def test_contributions_add_up_to_the_score(more: dict[str, Any]):
     data = frame()
-    model = ranker.train(data, SMALL)
-    parts = ranker.contributions([(model, 1.0)], data.slice(0, 5), top=3).to_pandas()
-    assert parts.groupby(["user_id", "item_id"]).size().tolist() == [3] * 5
-    assert parts.loc[parts["place"] == 1, "feature"].tolist() == ["score_r"] * 5
-    total = parts.groupby("item_id")["contribution"].sum().to_numpy()
-    margin = ranker.score(model, data.slice(0, 5))
-    assert np.allclose(total - total[0], margin - margin[0], atol=1e-5)
+    model = ranker.train(data, replace(SMALL, **more))
+    mine = data.filter(pc.equal(data["user_id"], data["user_id"][0]))
+    scores = ranker.score(model, mine)
+    total = []
+    for place in range(mine.num_rows):
+        parts = ranker.contributions([(model, 2.0)], mine, place, top=99).to_pandas()
+        assert sorted(parts["feature"]) == sorted(model.features)
+        assert parts["contribution"].abs().is_monotonic_decreasing
+        total.append(float(parts["contribution"].sum()))
+    assert np.ptp(scores) > 0.1
+    assert np.allclose(np.subtract(total, total[0]), 2 * (scores - scores[0]), atol=1e-4)
 
 
 def test_more_than_ten_thousand_rows_of_one_user_are_refused():
