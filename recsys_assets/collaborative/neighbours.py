@@ -220,7 +220,7 @@ def transitions(
     """
     order = np.lexsort((column, step, user))
     user, step, column, weight = user[order], step[order], column[order], weight[order]
-    new_step = np.r_[True, (user[1:] != user[:-1]) | (step[1:] != step[:-1])]
+    new_step = np.r_[True, (user[1:] != user[:-1]) | (step[1:] != step[:-1])][: len(user)]
     row = np.cumsum(new_step) - 1
     owner = user[new_step]
     n_steps = len(owner)

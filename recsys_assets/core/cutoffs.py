@@ -24,7 +24,7 @@ from recsys_assets.core.threads import side_by_side
 Result = TypeVar("Result")
 
 VISITS = ["user_id", "item_id", "event_time", "session_id", "counts_as_taken"]
-"""What lists and reasons are counted from; a log has many more columns."""
+"""What lists and reasons are counted from (`visits_of`); a log has many more columns."""
 
 SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
 """Why a table is refused that differs when it is made again from a log that was cut (`cut_off`)."""
@@ -72,9 +72,15 @@ def proof_cutoff(cutoffs: Snapshot) -> pd.Timestamp | None:
 
 
 def visits_as_of(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The columns `VISITS` of the events before `as_of`: who took what, when and on which visit.
+    """`visits_of` the events before `as_of`."""
+    return visits_of(interactions_as_of(interactions, as_of, [*VISITS, "polarity"]))
+
+
+def visits_of(events: pa.Table) -> pd.DataFrame:
+    """The columns `VISITS` of the events that speak for an item: who took what, when and on which
+    visit. What was rejected or left neutral counts neither as popular nor as liked.
     No two users share a `session_id` here (`own_sessions`)."""
-    return own_sessions(interactions_as_of(interactions, as_of, VISITS)).to_pandas()
+    return own_sessions(events.filter(pc.greater(events["polarity"], 0)).select(VISITS)).to_pandas()
 
 
 def own_sessions(events: pa.Table) -> pa.Table:
@@ -100,13 +106,12 @@ def own_sessions(events: pa.Table) -> pa.Table:
 def horizon_events(
     interactions: Snapshot, as_of: pd.Timestamp, horizon_end: pd.Timestamp
 ) -> pd.DataFrame:
-    """The columns `VISITS` of what happened in [as_of, horizon_end): to measure with, never to
-    learn from. No two users share a `session_id` here (`own_sessions`)."""
-    table = interactions.to_arrow(VISITS)
+    """`visits_of` what happened in [as_of, horizon_end): to measure with, never to learn from."""
+    table = interactions.to_arrow([*VISITS, "polarity"])
     inside = pc.and_(
         pc.greater_equal(table["event_time"], as_of), pc.less(table["event_time"], horizon_end)
     )
-    return own_sessions(table.filter(inside)).to_pandas()
+    return visits_of(table.filter(inside))
 
 
 def taken_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:

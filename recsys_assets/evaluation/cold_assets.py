@@ -11,7 +11,7 @@ import pandas as pd
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import VISITS, at_cutoff, interactions_as_of, own_sessions
+from recsys_assets.core.cutoffs import at_cutoff, interactions_as_of, visits_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.enrichment.relations import type_relations as relations_of
@@ -100,7 +100,7 @@ def enrichment_lift(
         less = EventLog.from_frames(known, stored, as_of, gone)
         hidden = ColdSet.of(less, later[later["is_new"]], gone)
         if len(hidden.relevant):
-            rows = own_sessions(known.select(VISITS)).to_pandas()
+            rows = visits_of(known)
             rows = rows[~rows["item_id"].isin(gone)]
             relations = relations_of(rows, catalogue, people, type_level(catalogue))
             given = EnrichmentUses.of(less, catalogue, enrichment, relations, people)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from recsys_assets.content import embed
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import interactions_as_of, serving_cutoff
+from recsys_assets.core.cutoffs import serving_cutoff, visits_as_of
 from recsys_assets.core.lake import Lake
 from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.onboarding import reading
@@ -54,8 +54,7 @@ def first_list(
     """
     as_of = serving_cutoff(lake.served("cutoffs"), shop)
     items = lake.served("items")
-    columns = ["item_id", "event_time", "counts_as_taken"]
-    known = interactions_as_of(lake.served("interactions"), as_of, columns).to_pandas()
+    known = visits_as_of(lake.served("interactions"), as_of)
     shelf = shelf_of(
         items, lake.served("item_texts"), lake.served("text_embeddings"), known, as_of, shop
     )

@@ -74,7 +74,8 @@ def ensembled(
     those of `all` and of `again`: two models that err differently, one with more rows to learn from
     and one with its own labels. Their scores are compared standardized among these rows of the
     user. A share `ensemble` (of `RankerSettings`) of the other goes into a score; those of `all`
-    keep their mean and spread there, so that what is new and what is not stay comparable.
+    keep their mean there, so that what is new and what is not stay comparable, and as much of their
+    spread as the two agree on (dividing by the rest changes no list to speak of).
 
     `scores` are the rankers' own, by name, NaN where a task has none; `user` codes that rise from
     row to row. Of several seeds per task the first goes with the first, and so on.

@@ -23,8 +23,9 @@ class Content:
     `vectors`: float32 [catalogue, d] by item code (rows of zeros: no text). They are centred on the
     catalogue's mean and scaled to length 1. A profile is the mean over the user's items weighted by
     (fading counts) ** flatten * log(1 + users / (1 + support)) ** idf.
-    A warm item adds `popularity` * log(1 + its users of the last 28 days); a cold item adds `prior`
-    * log of how many takings per cold item its category_3 gave to items new in the last 56 days.
+    A warm item adds `popularity` * log(1 + its takings of the last 28 days); a cold item adds
+    `prior` * log of how many takings per cold item its category_3 gave to items new in the last 56
+    days.
     """
 
     vectors: npt.NDArray[np.float32] = field(repr=False)
@@ -75,7 +76,7 @@ class Content:
         return unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9), code
 
     def _item_prior(self, log: EventLog) -> npt.NDArray[np.float64]:
-        rows = np.flatnonzero(log.positive)
+        rows = np.flatnonzero(log.liked)
         column = log.column[rows]
         recent = np.bincount(column[log.day[rows] <= 28.0], minlength=log.n_warm)
         first_day = np.zeros(log.n_warm)

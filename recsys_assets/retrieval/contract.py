@@ -187,8 +187,13 @@ class EventLog:
 
     @cached_property
     def positive(self) -> BoolArray:
-        """Events that speak for the item."""
+        """Events that speak for the item, a look at it among them."""
         return self.polarity > 0
+
+    @cached_property
+    def liked(self) -> BoolArray:
+        """Takings that speak for the item: a look or a full cart is none, nor is a bad grade."""
+        return self.taken & self.positive
 
     def matrix(
         self,
@@ -207,10 +212,12 @@ class EventLog:
         "relative": all events, whose weights then say how much higher or lower the user graded the
         item than both usually are (`relative_weight`).
         `value`: "count" sums event weights, "quantity" multiplies them by the quantity, "baskets"
-        counts an item once per basket (see `step`), "binary" is 1 where any event is.
+        counts an item once per basket (see `step`), by the event of most weight, "binary" is 1
+        where any event is.
         """
         rows = np.flatnonzero(self.of_signal(signal))
         if value == "baskets":
+            rows = rows[np.argsort(-self.weight[rows], kind="stable")]
             key = self.step[rows].astype(np.int64) * len(self.items) + self.column[rows]
             rows = rows[np.sort(first_of_each(key))]
         given = self.relative_weight if signal == "relative" else self.weight
@@ -388,7 +395,7 @@ def kind_brand(levels: Mapping[str, IntArray]) -> IntArray:
 
 def recent_share(log: EventLog, window: float = 28.0) -> Scores:
     """Share of users who took each warm item in the last `window` days."""
-    rows = np.flatnonzero(log.positive & (log.day <= window))
+    rows = np.flatnonzero(log.liked & (log.day <= window))
     key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
     column = distinct(key) % log.n_warm
     counts = np.bincount(column, minlength=log.n_warm)

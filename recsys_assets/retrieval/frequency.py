@@ -50,8 +50,10 @@ class RepeatInterval:
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedHistory":
         """First day, last day and number of days per pair, then the rate."""
-        rows = np.flatnonzero(log.positive)
+        rows = np.flatnonzero(log.liked)
         width = log.n_warm
+        if not len(rows):
+            return FittedHistory(sparse.csr_matrix((log.n_users + 1, width), dtype=np.float32))
         pair = log.user[rows].astype(np.int64) * width + log.column[rows]
         order = np.lexsort((log.day[rows], pair))
         pair, day = pair[order], log.day[rows][order]

@@ -173,7 +173,9 @@ class NextItem:
         user, column = log.user[rows], log.column[rows]
         step = rows if single else log.step[rows]
         ago = (log.events_ago if single else log.steps_ago)[rows]
-        grade = (log.weight[rows] / log.weight[rows].max()).astype(np.float64) ** self.grade_power
+        grade = (log.weight[rows] / log.weight[rows].max(initial=0.0)).astype(
+            np.float64
+        ) ** self.grade_power
         found = transitions(
             user,
             step,

@@ -80,7 +80,7 @@ class Newcomers:
     def _rate(self, log: EventLog) -> npt.NDArray[np.float64]:
         """Expected takers of each catalogue item if it were new."""
         n = len(log.items)
-        rows = np.flatnonzero(log.positive)
+        rows = np.flatnonzero(log.liked)
         first = np.zeros(n)
         np.maximum.at(first, log.item, log.day)
         newly = (first > 0) & (first <= self.window)

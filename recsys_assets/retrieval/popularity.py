@@ -30,7 +30,7 @@ class Popularity:
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedPopularity":
         """Count distinct users per item."""
-        rows = np.flatnonzero(log.positive)
+        rows = np.flatnonzero(log.liked)
         key = log.user[rows].astype(np.int64) * len(log.items) + log.column[rows]
         if self.first_only:
             chosen = first_of_each(key)
@@ -60,8 +60,8 @@ class StorePopularity:
     """Popularity in the stores (or markets, channels) a user visits, weighted by visits.
 
     score(u, i) = sum over stores s of share(u, s) * rate(s, i), where share is the user's fading
-    share of events in s and rate the fading number of distinct (user, day) takings of i per event
-    of s, shrunk towards the overall rate by `shrink` events. A user without a store gets the
+    share of takings in s and rate the fading number of takings of i per taking in s, shrunk towards
+    the overall rate by `shrink` takings. A user without a store gets the
     overall rate.
     """
 
@@ -71,7 +71,7 @@ class StorePopularity:
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedGroupPopularity":
         """Fading counts per store and item, and per user and store."""
-        rows = np.flatnonzero(log.positive)
+        rows = np.flatnonzero(log.liked)
         n_stores = int(log.store.max(initial=-1)) + 1
         store = log.store[rows]
         known = store >= 0

@@ -43,7 +43,7 @@ class Taxonomy:
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedTaxonomy":
         """Affinities of users, shares of items."""
-        rows = np.flatnonzero(log.positive)
+        rows = np.flatnonzero(log.liked)
         key = log.user[rows].astype(np.int64) * log.n_warm + log.column[rows]
         first = np.zeros(len(rows), dtype=bool)
         first[first_of_each(key)] = True

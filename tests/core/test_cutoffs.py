@@ -14,6 +14,7 @@ from recsys_assets.core.cutoffs import (
     horizon_events,
     serving_cutoff,
     visits_as_of,
+    visits_of,
 )
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
 
@@ -94,6 +95,7 @@ def test_two_users_are_never_on_one_visit(tmp_path: Path) -> None:
             "event_time": pa.array([pd.Timestamp(row[2], tz="UTC") for row in rows], kind),
             "session_id": pa.array([row[3] for row in rows], pa.string()),
             "counts_as_taken": [True] * len(rows),
+            "polarity": pa.array([1] * len(rows), pa.int8()),
         }
     )
     key = VersionKey(code="", config="", libraries="", inputs={})
@@ -110,6 +112,22 @@ def test_two_users_are_never_on_one_visit(tmp_path: Path) -> None:
     assert set(known["session_id"].dropna()) >= {"2"}, "one user's alone: as it came"
     assert list(horizon_events(events, cutoff, end)["session_id"]) == ["3"], "v's is later"
     assert horizon_events(events, cutoff, MOMENTS[8])["session_id"].nunique() == 2
+
+
+def test_what_was_rejected_or_left_neutral_is_no_visit() -> None:
+    """A dislike counts as taken: the film leaves `discover`. Nobody likes it the more for that."""
+    rows = [("film", True, -1), ("show", True, 0), ("song", True, 1), ("page", False, 1)]
+    events = pa.table(
+        {
+            "user_id": ["u"] * 4,
+            "item_id": [item for item, _, _ in rows],
+            "event_time": pa.array([MOMENTS[0]] * 4, pa.timestamp("us", tz="UTC")),
+            "session_id": pa.array([None] * 4, pa.string()),
+            "counts_as_taken": [taken for _, taken, _ in rows],
+            "polarity": pa.array([polarity for _, _, polarity in rows], pa.int8()),
+        }
+    )
+    assert list(visits_of(events)["item_id"]) == ["song", "page"]
 
 
 def _digests(folder: Path, rows: list[tuple[str, str]], moments: list[str]) -> dict[str, str]:

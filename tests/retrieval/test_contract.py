@@ -333,3 +333,48 @@ def test_order_is_read_basket_by_basket_or_event_by_event() -> None:
 
     assert follows("events") == ["0>1", "1>2"]
     assert follows("baskets") == ["0>2", "1>2"]
+
+
+def visits_and_purchases() -> EventLog:
+    """u looks at i00 in four baskets before buying it, and buys i01 without a look; ten others
+    only ever look at i02."""
+    looks = [("u", "i00", day + 0.1, f"b{day}", False) for day in (1, 8, 15, 22)]
+    buys = [("u", item, day, f"b{day}", True) for day in (1, 8, 15, 22) for item in ("i00", "i01")]
+    others = [(f"v{n}", "i02", 2.0, f"v{n}", False) for n in range(10)]
+    rows = [*looks, *buys, *others]
+    return log_of(
+        pd.DataFrame(
+            {
+                "user_id": [row[0] for row in rows],
+                "item_id": [row[1] for row in rows],
+                "event_time": [(AS_OF - pd.Timedelta(days=row[2])).floor("s") for row in rows],
+                "quantity": 1.0,
+                "weight": np.where([row[4] for row in rows], 1.0, 0.1).astype(np.float32),
+                "polarity": np.int8(1),
+                "counts_as_taken": [row[4] for row in rows],
+                "session_id": [row[3] for row in rows],
+                "store_id": "x",
+            }
+        )
+    )
+
+
+def test_a_basket_counts_by_its_strongest_event() -> None:
+    log = visits_and_purchases()
+    row, columns = log.user_codes(["u"])[0], log.column_of_item[:2]
+    assert log.matrix(None, "baskets").toarray()[row, columns].tolist() == [4.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", ["popularity", "store_popularity", "repeat_interval"])
+def test_what_was_only_looked_at_was_not_taken(kind: str) -> None:
+    log = visits_and_purchases()
+    users = log.user_codes(["u", "v0"])
+    bought, other, looked_at = fitted(kind, log).scores(users)[:, log.column_of_item[:3]].T
+    assert bought[0] > 0 and bought[0] == other[0]
+    assert looked_at.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_log_in_which_nobody_liked_anything_is_no_error(kind: str) -> None:
+    log = log_of(shop_events().assign(polarity=np.int8(-1), counts_as_taken=True))
+    assert np.isfinite(fitted(kind, log).scores(everybody(log))).all()
