@@ -74,8 +74,11 @@ def profile(
             wishes, source = read(answer)
             avoid |= wishes.avoid
             queries += [(q, source, wishes.contexts.get(q, "")) for q in wishes.queries]
-    wanted = {q[0]: q for q in reversed(queries) if q[0] and not set(stems(q[0])) <= avoid}
-    return Profile(tuple(reversed(wanted.values()))[:MAX_PROFILE], frozenset(avoid))
+    wanted: dict[str, tuple[str, str, str]] = {}
+    for query in queries:
+        if query[0] and not set(stems(query[0])) <= avoid:
+            wanted.setdefault(query[0], query)
+    return Profile(tuple(wanted.values())[:MAX_PROFILE], frozenset(avoid))
 
 
 def as_frame(

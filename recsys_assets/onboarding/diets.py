@@ -27,8 +27,8 @@ _DAIRY = """
 """.split()
 _EGGS = ["egg", "mayonnaise", "mayo", "omelet", "quiche"]
 _GLUTEN = """
-    wheat bread bun roll bagel pasta spaghetti macaroni noodle flour cracker cookie cake pastry
-    barley rye beer ale pretzel pizza waffle pancake muffin doughnut donut croissant biscuit
+    gluten wheat bread bun roll bagel pasta spaghetti macaroni noodle flour cracker cookie cake
+    pastry barley rye beer ale pretzel pizza waffle pancake muffin doughnut donut croissant biscuit
     tortilla stuffing crouton breading crumb
 """.split()
 _NUTS = ["nut", "peanut", "almond", "cashew", "walnut", "pecan", "hazelnut", "pistachio", "praline"]
@@ -76,6 +76,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "pork": ("pork", "ham", "bacon", "lard"),
 }
 """A thing somebody says they avoid -> all the words that name it."""
+
+CARRIERS: Mapping[str, tuple[str, ...]] = {"gluten": tuple(_GLUTEN), "sugar": tuple(_SUGAR)}
+"""What is only ruled out since it usually contains a thing: "gluten-free bread" is bread that may
+be shown to whom gluten is the trouble. Meat is not in a sausage in this sense."""
 
 LIFTED = frozenset(
     """

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from recsys_assets.onboarding.diets import DIETS, GROUPS, LIFTED
+from recsys_assets.onboarding.diets import CARRIERS, DIETS, GROUPS, LIFTED
 from recsys_assets.onboarding.ordinary import NEGATIONS, ORDINARY, SUBJECTS, WITHIN
 
 MAX_QUERIES = 8
@@ -111,12 +111,16 @@ def read_words(
 def avoided(words: Collection[str], avoid: Collection[str]) -> bool:
     """Whether an item with these stems is ruled out by the stems of `avoid`.
 
-    "meat-free" and "non-dairy" lift the ban on that word, a word of `diets.LIFTED` lifts all.
+    "meat-free" and "non-dairy" lift the ban on that word, "gluten-free" also that on what usually
+    contains gluten (`diets.CARRIERS`), a word of `diets.LIFTED` lifts all.
     """
-    has = set(words)
+    has, out = set(words), set(avoid)
     if has & _LIFTED:
         return False
-    return any(not {f"{w}-free", f"non-{w}", f"{w}frei"} & has for w in has & set(avoid))
+    for thing, carriers in _CARRIERS.items():
+        if thing in out and {f"{thing}-free", f"{thing}frei"} & has:
+            out -= carriers
+    return any(not {f"{w}-free", f"non-{w}", f"{w}frei"} & has for w in has & out)
 
 
 def bans(word: str, diets: Mapping[str, Iterable[str]] = DIETS) -> frozenset[str]:
@@ -129,6 +133,7 @@ def bans(word: str, diets: Mapping[str, Iterable[str]] = DIETS) -> frozenset[str
 
 
 _LIFTED = frozenset(stem(word) for word in LIFTED)
+_CARRIERS = {thing: frozenset(map(stem, words)) for thing, words in CARRIERS.items()}
 
 
 def _clauses(sentence: str) -> Iterator[tuple[list[str], list[str]]]:

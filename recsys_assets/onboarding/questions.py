@@ -7,6 +7,7 @@ A category is a good option if about half of the users would say yes to it, and 
 chosen says the same. Options of one top-level category make one question.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 
@@ -86,15 +87,15 @@ def derive(
     avoid = _bans(words, diets, settings.options)
     room = settings.questions - 1 - bool(avoid)
     rows: list[tuple[object, ...]] = []
+    ids: list[str] = []
     for place, (top, options) in enumerate(chosen[:room], start=1):
+        ids.append(_question_id(top, ids))
         names = [path.split(SEPARATOR)[-1] for path in options]
         text = f"Which of these do you {shop.wording.present} often?"
         for nth, (path, name) in enumerate(zip(options, names, strict=True), start=1):
             known = float(share[path]) if table is not None else None
-            rows.append(
-                (f"{LIKES}_{_slug(top)}", place, LIKES, text, name, nth, known, int(sizes[path]))
-            )
-    place = len({row[0] for row in rows})
+            rows.append((ids[-1], place, LIKES, text, name, nth, known, int(sizes[path])))
+    place = len(ids)
     if avoid:
         place += 1
         text = "Is there anything you would rather not see?"
@@ -163,5 +164,9 @@ def _bans(words: Words, diets: Mapping[str, Collection[str]], n: int) -> list[tu
     return [(name, int(out.sum())) for name, out in found[:n]]
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") or "general"
+def _question_id(top: str, others: Collection[str]) -> str:
+    """An id of its own for the question about a top-level category, in any script."""
+    slug = re.sub(r"\W+", "_", top.casefold()).strip("_") or "general"
+    plain = f"{LIKES}_{slug}"
+    tries = (plain if n == 1 else f"{plain}_{n}" for n in itertools.count(1))
+    return next(name for name in tries if name not in others)

@@ -190,6 +190,12 @@ def test_answers_mean_the_same_whatever_is_asked_today() -> None:
     assert {"milk", "nut", "beef"} <= found.avoid
 
 
+def test_wishes_stand_in_the_order_in_which_they_were_first_said() -> None:
+    said = [("likes_a", "tea"), ("likes_b", "soup"), ("likes_c", "tea")]
+    found = answers.profile(said, lambda text: (Preferences(()), "key_terms"))
+    assert [query for query, _, _ in found.queries] == ["tea", "soup"]
+
+
 def test_a_word_of_a_sensitive_category_is_never_a_term() -> None:
     words = Words.build(ITEMS)
     assert answers.catalogue_terms("green tea gin", words, frozenset({"gin"})) == "green tea"
@@ -240,6 +246,25 @@ def test_questions_split_users_and_do_not_repeat_each_other() -> None:
     assert likes["share"].tolist() == [0.5, 0.5]
     assert asked["kind"].tolist()[-1] == "words"
     assert asked["place"].is_monotonic_increasing
+
+
+def test_every_question_has_an_id_of_its_own_in_any_script() -> None:
+    tops = ["Food & Drink", "Food, Drink", "Овощи", "***"]
+    kinds = [f"{top} {n}" for top in tops for n in range(3)]
+    items = pd.DataFrame(
+        {
+            "item_id": kinds, "title": kinds, "category_1": [top for top in tops for _ in range(3)],
+            "category_2": ["Other", "b", "c"] * 4, "category_3": "", "text": kinds,
+            "status": "active", "group_id": kinds,
+        }
+    )  # fmt: skip
+    nobody = pd.DataFrame({"user_id": [], "item_id": [], "session_id": []}).astype("str")
+    asked = questions.derive(items, nobody, shop(questions=5), Words.build(items))
+    assert not asked.duplicated(["question_id", "answer"]).any()
+    places = asked.drop_duplicates("question_id").set_index("question_id")["place"]
+    assert list(places) == list(range(1, len(places) + 1))
+    likes = {q for q in places.index if q.startswith("likes")}
+    assert likes == {"likes_food_drink", "likes_food_drink_2", "likes_овощи", "likes_general"}
 
 
 def test_without_users_the_catalogue_alone_decides_and_nothing_sensitive_is_asked() -> None:
