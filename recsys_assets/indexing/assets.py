@@ -26,7 +26,7 @@ QUERIES = 100
 KNOWN_ITEMS = 20
 """Items whose own text must find them (or a twin with the same text)."""
 
-_EVENTS = ["user_id", "item_id", "event_time", "counts_as_taken", "price"]
+_EVENTS = ["user_id", "item_id", "event_time", "counts_as_taken", "polarity", "price"]
 
 
 def _store(project: Project) -> str:
@@ -60,6 +60,7 @@ class _Contents:
         self.catalogue = items.to_pandas().sort_values("item_id", ignore_index=True)
         vectors = item_vectors(items, item_texts, text_embeddings)
         known = interactions_as_of(interactions, as_of, _EVENTS).to_pandas()
+        known["counts_as_taken"] &= known["polarity"] > 0  # a dislike makes nothing popular
         self.model = str(text_embeddings.report()["texts"]["model"])
         self.objects = catalogue_objects(self.catalogue, vectors, known, as_of)
         inputs = (items, text_embeddings, interactions, cutoffs)

@@ -66,7 +66,6 @@ def gather_evidence(
     as_of: datetime | pd.Timestamp,
     together: pd.DataFrame | None = None,
     sensitive: frozenset[str] = frozenset(),
-    category_level: int = 2,
     thresholds: Thresholds | None = None,
 ) -> pd.DataFrame:
     """Count what is known of each pair `user_id, item_id`, in the order of `pairs`.
@@ -80,9 +79,10 @@ def gather_evidence(
       not sensitive
     - `neighbour_item_id`, `neighbour_title`, `neighbour_n_taken`, `neighbour_support`: of the items
       in the same baskets as this one that the user took often, the one met most above chance
-    - `category` (name at `category_level`, '' if none), `category_n_taken`, `category_share`: the
-      user's sessions with something of it that is not sensitive, and their share of the user's
-      sessions; `category_is_new`: the user took nothing of it, sensitive or not
+    - `category` (name at the second level or, without one, the first; '' if none),
+      `category_n_taken`, `category_share`: the user's sessions with something of it that is not
+      sensitive, and their share of the user's sessions; `category_is_new`: the user took nothing of
+      it, sensitive or not
     - `week_users`, `week_rank`: users who took it in the 7 days before `as_of`, rank in category
     - `user_sessions`: sessions of the user;  `sensitive`: the item lies in a sensitive category
     """
@@ -90,7 +90,7 @@ def gather_evidence(
     as_of = pd.Timestamp(as_of)
     if len(interactions) and interactions["event_time"].max() >= as_of:
         raise ValueError(f"interactions must end before {as_of}")
-    facts = _Facts.build(items, sensitive, category_level)
+    facts = _Facts.build(items, sensitive)
     user_index = pd.Index(pairs["user_id"]).unique()
     asked = pd.DataFrame(
         {
@@ -310,12 +310,10 @@ class _Facts:
     sensitive: npt.NDArray[np.bool_]
 
     @classmethod
-    def build(cls, items: pd.DataFrame, sensitive: frozenset[str], category_level: int) -> "_Facts":
-        names = [f"category_{n}" for n in range(1, category_level + 1)]
-        category = items[names[-1]].fillna("").astype(str)
-        key = items[names[0]].fillna("").astype(str)
-        for name in names[1:]:
-            key = key + "\x1f" + items[name].fillna("").astype(str)
+    def build(cls, items: pd.DataFrame, sensitive: frozenset[str]) -> "_Facts":
+        top, below = (items[f"category_{n}"].fillna("").astype(str) for n in (1, 2))
+        category = below.where(below != "", top)
+        key = top + "\x1f" + below
         group = items["group_id"].fillna("").astype(str)
         group = group.where(group != "", "\x1f" + items["item_id"].astype(str))
         path = pd.factorize(key)[0]

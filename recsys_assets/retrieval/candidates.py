@@ -130,25 +130,25 @@ def _list(
     """Rows and columns of one retriever's lists, unordered; `scores` is left as it was found."""
     seen_value = scores[seen_row, seen_column]
     scores[seen_row, seen_column] = -np.inf
-    warm, cold = scores[:, :n_warm], scores[:, n_warm:]
-    row, column = top_k(warm, member.k_unseen, codes[:n_warm], floor)
-    if member.k_cold and cold.shape[1]:
-        more, place = top_k(cold, member.k_cold, codes[n_warm : scores.shape[1]], floor)
-        row, column = np.concatenate([row, more]), np.concatenate([column, place + n_warm])
+    parts = []
+    for first, last, k in ((0, n_warm, member.k_unseen), (n_warm, scores.shape[1], member.k_cold)):
+        part = scores[:, first:last]
+        row, column = top_k(part, k, codes[first:last], floor)
+        if floor == -np.inf:  # a user without history: equal scores everywhere say nothing
+            blank = np.flatnonzero(np.bincount(seen_row, minlength=len(scores)) == 0)
+            says = np.ones(len(scores), dtype=bool)
+            says[blank] = part[blank].max(axis=1, initial=-np.inf) > part[blank].min(
+                axis=1, initial=np.inf
+            )
+            row, column = row[says[row]], column[says[row]]
+        parts.append((row, column + first))
     scores[seen_row, seen_column] = seen_value
     order = np.lexsort((codes[seen_column], -seen_value, seen_row))
     order = order[seen_value[order] > floor]
     order = order[position_in_run(seen_row[order]) < member.k_seen]
-    row = np.concatenate([row, seen_row[order]])
-    column = np.concatenate([column, seen_column[order]])
-    if floor == -np.inf:  # a user without history: equal scores everywhere say nothing
-        blank = np.flatnonzero(np.bincount(seen_row, minlength=len(scores)) == 0)
-        says = np.ones(len(scores), dtype=bool)
-        says[blank] = warm[blank].max(axis=1, initial=-np.inf) > warm[blank].min(
-            axis=1, initial=np.inf
-        )
-        row, column = row[says[row]], column[says[row]]
-    return row, column
+    parts.append((seen_row[order], seen_column[order]))
+    rows, columns = zip(*parts, strict=True)
+    return np.concatenate(rows), np.concatenate(columns)
 
 
 def _table(

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.retrieval import candidates, registry
+from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EventLog, hidden_items
+from recsys_assets.retrieval.newcomers import Newcomers
 from recsys_assets.retrieval.tables import CANDIDATES
 
 SHARE = 0.05
@@ -38,11 +40,11 @@ def propose(
 
     `known` are the events before `as_of`, of which those of hidden items are not looked at. Only
     members with a quota for items without history (`k_cold`) can bring them; without such a member
-    there are no rows and no columns but the keys.
+    there are no rows and no columns but the keys. Others that score such items score these too.
     """
-    able = {name: member for name, member in chosen.items() if member.k_cold}
-    if not able:
+    if not any(member.k_cold for member in chosen.values()):
         return CANDIDATES.arrow_schema(list(CANDIDATES.key)).empty_table()
+    able = {n: m for n, m in chosen.items() if isinstance(m.retriever, Content | Newcomers)}
     away = hidden_at(items["item_id"].to_pylist(), as_of, seed)
     if pc.all(pc.is_in(known["item_id"], value_set=pa.array(away, pa.string()))).as_py():
         away = away[:0]  # so few items that nothing would be left to learn from

@@ -136,8 +136,9 @@ def fit_facet(
     nothing = np.log(least / (crowd + least))
     gain = np.log1p(share.data / least[share.indices])
     if facet.cap is not None:
-        nothing = np.maximum(nothing, -facet.cap)
-        gain = np.minimum(gain, facet.cap - nothing[share.indices])
+        kept = np.maximum(nothing, -facet.cap)
+        lift = np.clip(nothing[share.indices] + gain, -facet.cap, facet.cap)
+        nothing, gain = kept, lift - kept[share.indices]
     share.data = facet.weight * gain
     offered = facet.offered[log.columns[log.n_warm :]]
     return FittedFacet(

@@ -78,6 +78,14 @@ def test_a_user_nobody_knows_gets_what_is_popular() -> None:
     assert stranger["rank_frequency"].isna().all()
 
 
+def test_a_user_nobody_knows_gets_items_nobody_took_where_those_differ() -> None:
+    log = log_of(shop_events())
+    chosen = registry.members({"newcomers": {"k_cold": 3}, "ease": {}})
+    found = candidates.generate(log, registry.fit(log, chosen), chosen, ["stranger"]).to_pandas()
+    assert set(found["rank_newcomers"]) == {1, 2, 3}
+    assert (found["item_id"] >= "i36").all()
+
+
 def test_company_and_batches_do_not_change_a_users_rows() -> None:
     whole = made(USERS, user_batch=8)
     some = ["u02", "u11", "u17"]

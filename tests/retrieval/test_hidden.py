@@ -32,6 +32,16 @@ def test_only_hidden_items_come_and_only_from_those_that_need_no_history() -> No
     assert {n for n in found.column_names if n.startswith("rank_")} == {"rank_content"}
 
 
+def test_whoever_scores_items_without_history_scores_hidden_ones_too() -> None:
+    """As at serving, where every retriever scores every candidate that it can."""
+    config = {"content": {"k_unseen": 2}, "newcomers": {"k_cold": 6}, "ease": {}}
+    found = proposed(shop_events(), config)
+    assert found.num_rows
+    assert found["score_content"].null_count == 0
+    assert found["rank_content"].null_count == found.num_rows
+    assert "score_ease" not in found.column_names
+
+
 def test_what_was_done_with_a_hidden_item_changes_nothing() -> None:
     events = shop_events()
     assert events["item_id"].isin(away()).any()

@@ -79,6 +79,21 @@ def test_a_capped_facet_moves_a_score_by_its_weight_times_the_cap_at_most() -> N
     assert np.abs(moved).max() == pytest.approx(0.05, abs=1e-6)
 
 
+@pytest.mark.parametrize("cap", [None, 1.5, 0.2])
+def test_a_cap_only_cuts_what_lies_beyond_it(cap: float | None) -> None:
+    log = log_of([*EVENTS, *[(f"n{n}", "old nut", 5) for n in range(3)]], ITEMS)
+    kind = sparse.csr_matrix((log.levels["category_3"][:, None] == np.arange(2)).astype(float))
+    ann = fit_facet(log, Facet(kind, kind, weight=1.0, cap=cap)).scores(log.user_codes(["ann"]))[0]
+    cold = {
+        str(log.items[c]): float(s) for c, s in zip(log.columns[log.n_warm :], ann, strict=True)
+    }
+    # all of ann's is tea, that of two in six people; the doubt is a fiftieth of the crowd's share
+    for item, own, crowd in (("cold tea", 1.0, 2 / 6), ("cold nut", 0.0, 4 / 6)):
+        lift = np.log((own + 0.02 * crowd + 1e-6) / (crowd + 0.02 * crowd + 1e-6))
+        lift = lift if cap is None else np.clip(lift, -cap, cap)
+        assert cold[item] == pytest.approx(lift, abs=1e-5)
+
+
 def test_somebody_without_history_gets_what_others_took_up() -> None:
     log = log_of(EVENTS, ITEMS)
     found = scores(Newcomers(), log, "nobody")
