@@ -49,8 +49,9 @@ def fit_als(
 ) -> Factors:
     """Implicit-feedback ALS (Hu, Koren, Volinsky 2008) of a users x items matrix of strengths.
 
-    Confidence is 1 + alpha * strength in the `implicit` package's sense. One thread, conjugate
-    gradient, seeded: the same input gives the same bits. Rows and columns without entries get
+    Confidence is alpha * strength where there is an entry and 1 elsewhere, as the `implicit`
+    package counts it. One thread, conjugate gradient, seeded: the same input gives the same bits.
+    Rows and columns without entries get
     zero vectors.
     """
     from implicit.als import AlternatingLeastSquares

@@ -74,8 +74,8 @@ def fit_ease(
     categories, brands and stores of a user (collective EASE, Jeunen et al. 2020). The primal form
     leaves it out.
 
-    Takes the dual form if there are at most `max_rows` users or fewer users than items it would
-    fit otherwise, else the primal form on the `max_items` items most users took (ties by column).
+    Takes the dual form if there are at most `max_rows` users and no more than items, else the
+    primal form on the `max_items` items most users took (ties by column), which knows no `side`.
     """
     n_users, n_items = x.shape[0] - 1, x.shape[1]
     if n_users <= max_rows and n_users <= max(n_items, 1):

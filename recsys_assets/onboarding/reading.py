@@ -66,18 +66,21 @@ def read(
     answer = answer_all(model, TASK, [Wish(text)])[0]
     if not isinstance(answer.content, Reading):
         return by_words, "key_terms"
-    checked = accepted(answer.content, by_words.avoid)
+    checked = accepted(answer.content, by_words.avoid, diets)
     if not checked.queries and not checked.avoid:
         return by_words, "key_terms"
     return checked, "claude"
 
 
-def accepted(reading: Reading, avoid: frozenset[str]) -> Preferences:
-    """What of a model's reading may be used: short plain queries that no ban rules out."""
+def accepted(
+    reading: Reading, avoid: frozenset[str], diets: Mapping[str, Iterable[str]] = DIETS
+) -> Preferences:
+    """What of a model's reading may be used: short plain queries that no ban rules out. `diets` as
+    in `read_words`."""
     found = set(avoid)
     for word in reading.avoid[:50]:
         if len(word) <= LONGEST and len(stems(word)) == 1:
-            found |= bans(word)
+            found |= bans(word, diets)
     queries = []
     for query in reading.queries[:MAX_QUERIES]:
         words = stems(query)

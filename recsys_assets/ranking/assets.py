@@ -351,8 +351,9 @@ def _show_learning_curve(report: Report, task: str, model: ranker.RankerModel) -
 
 def _scores_vary(candidate: Snapshot) -> Iterator[Failure]:
     for part in candidate.parts:
-        scores = candidate.to_arrow(["score_all"], part)["score_all"]
-        if len(scores) > 1 and pc.min(scores).as_py() == pc.max(scores).as_py():
+        rows = candidate.to_arrow(["item_id", "score_all"], part)
+        scores, several = rows["score_all"], pc.count_distinct(rows["item_id"]).as_py() > 1
+        if several and pc.min(scores).as_py() == pc.max(scores).as_py():
             yield Failure("every candidate has the same score", "score_all", len(scores), part)
 
 

@@ -29,7 +29,7 @@ from recsys_assets.ranking import ranker, reasons
 from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning, query_codes
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
 from recsys_assets.ranking.placements import first_listed
-from recsys_assets.ranking.rules import FALLBACK, STAND_IN
+from recsys_assets.ranking.rules import EXPLORE, FALLBACK, STAND_IN
 from recsys_assets.ranking.scoring import ensembled, factors, own_scores
 
 RETRIEVERS = {
@@ -76,6 +76,7 @@ _THEMES = {
 _NOT_RANKED = {
     FALLBACK: "the item fills up a list that has too few candidates",
     STAND_IN: "on this list something simpler beat the ranker and gives the order",
+    EXPLORE: "the item was drawn by lot among those that may stand there, to learn from it",
 }
 _TASKS: dict[str, ranker.Task] = {"discover": "new", "buy_again": "again"}
 """The ranker behind a placement; all others are ordered by the one for anything."""
@@ -189,7 +190,7 @@ def collect(
     as_of = pd.Timestamp(row["as_of"])
     if not sensitive:
         found = replace(found, facts=_facts(read, shop, catalogue, user_id, item_id, as_of))
-    if found.policy in (FALLBACK, STAND_IN):
+    if found.policy in _NOT_RANKED:
         return replace(found, note=_NOT_RANKED[found.policy])
     try:
         shap = recompute(read, warehouse, user_id, item_id, as_of, found.placement)

@@ -26,6 +26,8 @@ from recsys_assets.ranking.rules import EXPLORE, FALLBACK, POLICIES, RANKER, Rul
 
 _CELLS_PER_BLOCK = 12_000_000
 _BEHIND = 1e6
+_REFILLED = 1_000
+"""Users whose short lists are filled up at a time: each may take any row of the fallback."""
 
 _Codes = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -81,14 +83,18 @@ def apply_rules(
     chosen = _choose(rows, everyone, rules, catalogue, draws, rules.pool)
 
     short = everyone[np.bincount(chosen.user, minlength=len(everyone)) < rules.length]
-    if len(short):
-        all_rows = rows.take(np.isin(rows.user, short))
+    refilled = chosen.take(~np.isin(chosen.user, short))
+    for first in range(0, len(short), _REFILLED):
+        some = short[first : first + _REFILLED]
+        between = slice(*np.searchsorted(rows.user, [some[0], some[-1] + 1]))
+        all_rows = rows.take(np.arange(len(rows.user))[between])
+        all_rows = all_rows.take(np.isin(all_rows.user, some))
         if fallback is not None:
             all_rows = all_rows.extended(
-                _fallback_rows(fallback, short, all_rows, catalogue, taken_keys)
+                _fallback_rows(fallback, some, all_rows, catalogue, taken_keys)
             )
-        refilled = _choose(all_rows, short, rules, catalogue, draws, None)
-        chosen = chosen.take(~np.isin(chosen.user, short)).extended(refilled)
+        refilled = refilled.extended(_choose(all_rows, some, rules, catalogue, draws, None))
+    chosen = refilled
     chosen = chosen.take(np.lexsort((chosen.rank, chosen.user)))
     return pd.DataFrame(
         {

@@ -39,15 +39,16 @@ def propose(
     """The candidates of `users` among what is hidden, as `candidates.generate` gives them.
 
     `known` are the events before `as_of`, of which those of hidden items are not looked at. Only
-    members with a quota for items without history (`k_cold`) can bring them; without such a member
-    there are no rows and no columns but the keys. Others that score such items score these too.
+    members with a quota for items without history (`k_cold`) can bring them; without such a member,
+    or with so few items that none would be left to learn from, there are no rows and no columns but
+    the keys. Others that score such items score these too.
     """
     if not any(member.k_cold for member in chosen.values()):
         return CANDIDATES.arrow_schema(list(CANDIDATES.key)).empty_table()
     able = {n: m for n, m in chosen.items() if isinstance(m.retriever, Content | Newcomers)}
     away = hidden_at(items["item_id"].to_pylist(), as_of, seed)
     if pc.all(pc.is_in(known["item_id"], value_set=pa.array(away, pa.string()))).as_py():
-        away = away[:0]  # so few items that nothing would be left to learn from
+        return CANDIDATES.arrow_schema(list(CANDIDATES.key)).empty_table()  # nothing would be left
     log = EventLog.from_frames(known, items, as_of, away)
     found = candidates.generate(log, registry.fit(log, able, seed), able, users)
     return found.filter(pc.is_in(found["item_id"], value_set=pa.array(away, pa.string())))

@@ -120,6 +120,8 @@ def check(config: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ValueError naming an unknown key or kind, or a parameter that its kind cannot use."""
     known = {"enabled", "kind", "k_seen", "k_unseen", "k_cold", "params", "through_index"}
     for name, entry in config.items():
+        if name == "best":
+            raise ValueError("retrieval.best: the name is taken, call the retriever otherwise")
         if unknown := set(entry) - known:
             raise ValueError(f"retrieval.{name}: unknown keys {sorted(unknown)}")
         kind = str(entry.get("kind", name))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.core.vectors import ItemVectors
+from recsys_assets.ranking import lists
 from recsys_assets.ranking.lists import apply_rules, lists_to_depth
 from recsys_assets.ranking.rules import Rules, check_lists
 
@@ -129,6 +130,26 @@ def test_unknown_users_get_the_fallback_in_its_order_and_it_never_outranks_candi
         ["stranger", "i1", "fallback"],
         ["stranger", "i5", "fallback"],
     ]
+
+
+def test_short_lists_are_filled_some_users_at_a_time_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    candidates = scored({f"u{n}": {f"i{n % 4}": 2.0, "i8": 1.0} for n in range(1, 6)})
+    fallback = pd.DataFrame({"item_id": [f"i{k}" for k in range(8)], "score": range(8, 0, -1)})
+    taken = pd.DataFrame({"user_id": ["u0", "u2", "u6"], "item_id": ["i0", "i1", "i2"]})
+
+    def made() -> pd.DataFrame:
+        return apply_rules(
+            candidates, catalogue(category_2=["C"] * 3), as_of=AS_OF, taken=taken,
+            fallback=fallback, users=pd.Index([f"u{n}" for n in range(7)]),
+            rules=Rules(length=5, exclude_taken=True, max_per_category=1, exploration_rate=0.5),
+        )  # fmt: skip
+
+    whole = made()
+    monkeypatch.setattr(lists, "_REFILLED", 2)
+    pd.testing.assert_frame_equal(made(), whole, check_exact=True)
+    assert (whole.groupby("user_id").size() == 5).all()
 
 
 def test_marginal_relevance_prefers_a_different_item_to_a_slightly_better_double() -> None:

@@ -99,6 +99,8 @@ def test_a_misspelt_parameter_is_refused() -> None:
         registry.members({"esae": {}})
     with pytest.raises(ValueError, match="ease"):
         registry.members({"ease": {"params": {"lamda": 1}}})
+    with pytest.raises(ValueError, match="the name is taken"):
+        registry.members({"best": {"kind": "ease"}})
     with pytest.raises(ValueError, match="unknown keys"):
         registry.members({"ease": {"depth": 1}})
 

@@ -54,6 +54,12 @@ def test_without_a_quota_for_items_without_history_there_is_nothing() -> None:
     assert found.column_names == ["as_of", "user_id", "item_id"]
 
 
+def test_nothing_is_hidden_where_nothing_else_would_be_left() -> None:
+    events = shop_events()
+    found = proposed(events[events["item_id"].isin(away())])
+    assert (found.num_rows, found.column_names) == (0, ["as_of", "user_id", "item_id"])
+
+
 def test_every_window_hides_others() -> None:
     items = [f"i{n:04d}" for n in range(2_000)]
     first = hidden.hidden_at(items, AS_OF, SEED)
