@@ -1,9 +1,14 @@
 """The scoreboard on four users and six items."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
+from recsys_assets.evaluation.assets import _is_measured
 from recsys_assets.evaluation.scoreboard import (
     DIFFERENCE_COLUMNS,
     METRIC_COLUMNS,
@@ -170,3 +175,32 @@ def test_a_board_without_baselines_has_no_differences() -> None:
     result = scoreboard("tune", {"all": task}, around, draws=10)
     assert result.differences.empty and tuple(result.differences.columns) == DIFFERENCE_COLUMNS
     assert np.isnan(value(result.metrics, model="ours", slice="all", metric="diversity@10"))
+
+
+def test_only_a_perfect_list_for_everybody_is_a_leak_and_not_one_of_a_slice(tmp_path: Path) -> None:
+    """Where one product is the whole head, everybody who took of the head took that product."""
+    lake, as_of = Lake(tmp_path), pd.Timestamp("2024-02-05", tz="UTC")
+
+    def stored(name: str, frame: pd.DataFrame, part: str = "") -> Snapshot:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return lake.of_version(lake.store(name, [(part, table)], VersionKey("", "", "", {})))
+
+    cutoffs = stored("cutoffs", pd.DataFrame({"as_of": [as_of], "target": "evaluate"}))
+    labels = stored("labels", pd.DataFrame({"user_id": ["u"]}), part_name(as_of))
+
+    def faults(of_everybody: float, of_head: float) -> list[str]:
+        rows = [
+            (model, where, value)
+            for model in ("ours", "popularity_all")
+            for where, value in (("all", of_everybody), ("items:head", of_head))
+        ]
+        frame = pd.DataFrame(rows, columns=["model", "slice", "value"]).assign(
+            target="evaluate", baseline="", task="all", metric="ndcg@10", n_users=120
+        )
+        board = stored("scoreboard", frame)
+        return [f.rule for f in _is_measured(board, labels, cutoffs)]
+
+    assert faults(of_everybody=0.6, of_head=0.99) == []
+    assert faults(of_everybody=0.96, of_head=0.5) == [
+        "an NDCG above .95 is a leak until proven otherwise"
+    ]
