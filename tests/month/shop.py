@@ -54,7 +54,8 @@ studies: {{cutoffs: 1, users: 20, trials: 1}}
 placements: {{for_you: {{length: 10}}, discover: {{length: 10}}, buy_again: {{length: 10}}}}
 releases:
   gate: {{min_users: 30, margin: {{all: 0.05, new: 0.05}}, must_beat: [popularity_7d],
-         implausible_gain: 2.0, min_coverage: 0.3, min_overlap: 0.02, max_score_shift: 20.0}}
+         implausible_gain: 2.0, implausible_lead: 2.0, min_coverage: 0.3, min_overlap: 0.02,
+         max_score_shift: 20.0}}
   health: {{psi: 2.0, volume: 0.6, concentration: 0.2, unseen: 0.05}}
 """
 GOOD_RETRIEVAL = """

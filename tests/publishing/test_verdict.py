@@ -37,12 +37,14 @@ class Made:
 
     def __init__(self, root: Path, shop: Shop) -> None:
         self.lake, self.shop = Lake(root), shop
+        self.simpler = {"popularity_7d": 0}
+        """Models that are simpler, and for how many users they find the right item."""
 
     def lists(self, as_of: pd.Timestamp, hits: int) -> Snapshot:
-        """Lists that find the right item for the first `hits` users, and popularity for none."""
+        """Lists of ours that find the right item for the first `hits` users."""
         rows = [
-            ("all", model, 7, user, 1, "right" if n < hits and model == "ours" else "wrong")
-            for model in ("ours", "popularity_7d")
+            ("all", model, 7, user, 1, "right" if n < found else "wrong")
+            for model, found in {"ours": hits, **self.simpler}.items()
             for n, user in enumerate(USERS)
         ]
         frame = pd.DataFrame(
@@ -106,6 +108,24 @@ def test_a_first_release_that_beats_the_baseline_may_be_served(made: Made) -> No
     reasons, texts = made.verdict(made.release(EARLY, hits=30, recipe="r"), None)
     assert reasons == []
     assert "nothing is served yet" in texts["first release"]
+
+
+@pytest.mark.parametrize("yardstick", ["personal_frequency", "retriever: ease"])
+def test_a_lead_too_good_to_be_true_is_held_whatever_the_shop_wants_beaten(
+    made: Made, yardstick: str
+) -> None:
+    made.shop = made.shop.model_copy(update={"repeats": True})
+    made.simpler |= {yardstick: 12}
+    (reason,) = made.verdict(made.release(EARLY, hits=60, recipe="r"), None)[0]
+    assert f"+400.0% against {yardstick}" in reason
+    assert made.verdict(made.release(EARLY, hits=18, recipe="r"), None)[0] == []
+
+
+def test_the_same_recipe_may_not_suddenly_lead_by_much_more(made: Made) -> None:
+    made.simpler |= {"retriever: ease": 40}
+    served = made.release(EARLY, hits=40, recipe="r")
+    (reason,) = made.verdict(made.release(LATE, hits=56, recipe="r"), served)[0]
+    assert "+40.0% against its own lead over the best retriever before" in reason
 
 
 def test_at_the_same_cutoff_the_lists_of_both_releases_meet(made: Made) -> None:
