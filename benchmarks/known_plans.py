@@ -108,8 +108,9 @@ class Finished:
         scores = score_or_fuse(self.warehouse, models, proposed, self.items, tables, seen)
         pairs = proposed.select(["user_id", "item_id"]).to_pandas()
         relevant = relevant_pairs(
-            self.table("labels", self.as_of).to_pandas(), self.as_of, pd.Index([])
-        )
+            self.table("labels", self.as_of).to_pandas(), self.as_of, pd.Index([]),
+            repeats=self.shop.repeats,
+        )  # fmt: skip
         found = {}
         for task in tasks:
             columns = [n for n in scores if n == f"score_{task}" or n.startswith(f"score_{task}_")]

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.steps import newest_steps
 from dagster_project import resources
+from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import interactions_as_of
 from recsys_assets.core.lake import Lake, NotApprovedError
 from recsys_assets.core.metrics import per_user_metrics
@@ -53,7 +54,7 @@ MODELS = ("implicit ALS", "RecTools two-stage")
 SCRIPT = Path(__file__).parent / "peer_models.py"
 
 
-def hand_over(lake: Lake, folder: Path) -> dict[str, dict[str, pd.DataFrame]]:
+def hand_over(lake: Lake, shop: Shop, folder: Path) -> dict[str, dict[str, pd.DataFrame]]:
     """Write what the peers read; target -> task -> what users then took."""
     interactions, cutoffs, labels = map(lake.served, ("interactions", "cutoffs", "labels"))
     relevant = {}
@@ -61,7 +62,7 @@ def hand_over(lake: Lake, folder: Path) -> dict[str, dict[str, pd.DataFrame]]:
         as_of = measured_cutoff(cutoffs, labels, target)
         if as_of is None:
             raise SystemExit(f"the data are too short for the target {target}: nothing to compare")
-        relevant[target] = relevant_at(labels, interactions, as_of)
+        relevant[target] = relevant_at(labels, interactions, as_of, shop)
         columns = ["user_id", "item_id", "event_time", "counts_as_taken", "polarity"]
         events = interactions_as_of(interactions, as_of, columns).to_pandas()
         events = events[events["counts_as_taken"] & (events["polarity"] > 0)]
@@ -188,10 +189,11 @@ def main() -> None:
     parser.add_argument("--search", action="store_true", help="search the peers' settings anew")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     given = parser.parse_args()
-    lake = Lake(resources.home() / "lake")
+    project = resources.project()
+    lake = project.lake
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        relevant = hand_over(lake, folder)
+        relevant = hand_over(lake, project.shop, folder)
         best = tuned(given.python, folder, relevant["tune"]) if given.search else TUNED
         rows = ours(lake, relevant["evaluate"])
         for model in MODELS:

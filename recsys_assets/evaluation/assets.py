@@ -42,12 +42,13 @@ from recsys_assets.retrieval.candidates import union_margins
 GROUP = "evaluation"
 
 
-@table_asset(tables.RETRIEVER_RECALL, group=GROUP, kinds=["python", "pandas"])
+@table_asset(tables.RETRIEVER_RECALL, group=GROUP, kinds=["python", "pandas"], config=("repeats",))
 def retriever_recall(
     candidates: Snapshot,
     scored_candidates: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
+    shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
     """What each retriever finds of what users then took, alone and beyond the others."""
@@ -61,7 +62,7 @@ def retriever_recall(
         scored = scored_candidates.to_arrow(["seen", "score_all", "score_new"], part)
         for name in scored.column_names:
             proposed = proposed.append_column(name, scored[name])
-        recall = recall_of(proposed, labels.to_pandas(part=part))
+        recall = recall_of(proposed, labels.to_pandas(part=part), repeats=shop.repeats)
         found.append(recall.assign(target=target))
     if not found:
         return no_rows(tables.RETRIEVER_RECALL)
@@ -82,7 +83,12 @@ def retriever_recall(
     return table
 
 
-@table_asset(tables.USER_METRICS, group=GROUP, kinds=["python", "numpy"], config=("evaluation",))
+@table_asset(
+    tables.USER_METRICS,
+    group=GROUP,
+    kinds=["python", "numpy"],
+    config=("evaluation", "repeats"),
+)
 def user_metrics(
     tune_lists: Snapshot,
     evaluation_lists: Snapshot,
@@ -97,7 +103,7 @@ def user_metrics(
         as_of = measured_cutoff(cutoffs, labels, target)
         if as_of is None:
             continue
-        for task, pairs in relevant_at(labels, interactions, as_of).items():
+        for task, pairs in relevant_at(labels, interactions, as_of, shop).items():
             lists = first_places(source, task, shop.evaluation.k)
             if len(pairs) and len(lists):
                 found = user_metrics_of(pairs, lists, shop.evaluation.k)
@@ -138,7 +144,7 @@ def _is_measured(candidate: Snapshot, labels: Snapshot, cutoffs: Snapshot) -> It
     tables.SCOREBOARD,
     group=GROUP,
     kinds=["python", "pandas"],
-    config=("evaluation",),
+    config=("evaluation", "repeats"),
     rules=[_is_measured],
 )
 def scoreboard(
@@ -168,7 +174,7 @@ def scoreboard(
         known = visits_as_of(interactions, as_of)
         found = {
             task: MeasuredTask(pairs, first_places(source, task, k))
-            for task, pairs in relevant_at(labels, interactions, as_of).items()
+            for task, pairs in relevant_at(labels, interactions, as_of, shop).items()
         }
         models = {str(m) for task in found.values() for m in task.lists["model"].unique()}
         simpler = models - {*OURS, *WITHOUT_US}
@@ -181,7 +187,7 @@ def scoreboard(
                 items=items.to_pandas(["item_id", "category_2", "group_id"]),
                 taken=taken_pairs(interactions, as_of),
                 user_slices=history_slices(
-                    known, pd.Index(people_of(relevant_at(labels, interactions, as_of)))
+                    known, pd.Index(people_of(relevant_at(labels, interactions, as_of, shop)))
                 ),
                 vectors=item_vectors(items, item_texts, text_embeddings),
             ),
@@ -263,7 +269,7 @@ def item_list_metrics(
     tables.EXAMPLES,
     group=GROUP,
     kinds=["python", "pandas"],
-    config=("evaluation", "examples", "rules", "seed"),
+    config=("evaluation", "examples", "repeats", "rules", "seed"),
 )
 def examples(
     user_metrics: Snapshot,
@@ -286,7 +292,7 @@ def examples(
         return no_rows(tables.EXAMPLES)
     scores = user_metrics.to_pandas()
     scores = scores[(scores["target"] == "evaluate") & (scores["seed"] == shop.seed)]
-    relevant = relevant_at(labels, interactions, as_of)
+    relevant = relevant_at(labels, interactions, as_of, shop)
     known = interactions_as_of(interactions, as_of, ["user_id", "item_id", "counts_as_taken"])
     known = known.filter(known["counts_as_taken"]).select(["user_id", "item_id"])
     catalogue = items.to_pandas()

@@ -52,14 +52,17 @@ Lists = Iterator[tuple[str, str, pd.DataFrame]]
 
 
 def relevant_pairs(
-    labels: pd.DataFrame, as_of: pd.Timestamp, warm: pd.Index
+    labels: pd.DataFrame, as_of: pd.Timestamp, warm: pd.Index, *, repeats: bool
 ) -> dict[str, pd.DataFrame]:
     """What users took in the horizon of a cutoff, per task: user_id, item_id.
 
     `labels` is one cutoff of the table of that name, `warm` the items with an event before it.
-    `again` is what they had taken before and took within `SOON_DAYS`.
+    `again` is what they had taken before and took within `SOON_DAYS`. Unless things `repeats`, no
+    list shows what was taken before, and who takes it again all the same found it alone.
     """
     pairs = ["user_id", "item_id"]
+    if not repeats:
+        labels = labels[labels["is_new"]]
     cold = ~labels["item_id"].isin(warm)
     soon = labels["first_taken_at"] < as_of + pd.Timedelta(days=SOON_DAYS)
     return {
@@ -77,7 +80,8 @@ class Cutoff:
     `known` are the visits before the cutoff, `log` the same as codes; `scored` are the scored
     candidates of that cutoff, and `candidates` gives some columns of what `retrievers` said of the
     same pairs, row by row. `factors`, `neighbours` and `blend_parts` give what is fitted on `log`,
-    when a list needs it; what is absent has no lists.
+    when a list needs it; what is absent has no lists. Unless things `repeats`, the lists for `all`
+    leave out what was taken before: they are those for `new`.
     """
 
     log: EventLog
@@ -91,6 +95,7 @@ class Cutoff:
     blend_parts: Callable[[], Mapping[str, Fitted]] | None = None
     weights: Mapping[str, BlendWeights] = field(default_factory=dict)
     tasks: Collection[str] = TASKS
+    repeats: bool = True
 
     @cached_property
     def seen(self) -> pd.MultiIndex:
@@ -126,9 +131,13 @@ def all_lists(cutoff: Cutoff, k: int, only: Collection[tuple[str, str]] | None =
             wanted & set(names) if names else any(w.startswith(RETRIEVER) for w in wanted)
         ):
             continue
-        for task, model, lists in source(cutoff, k):
-            if task in cutoff.tasks and (only is None or (task, model) in only):
-                yield task, model, lists
+        for made_for, model, lists in source(cutoff, k):
+            tasks: tuple[str, ...] = (made_for,)
+            if not cutoff.repeats and made_for in ("all", "new"):
+                tasks = ("all", "new") if made_for == "new" else ()
+            for task in tasks:
+                if task in cutoff.tasks and (only is None or (task, model) in only):
+                    yield task, model, lists
 
 
 def seeds_of(

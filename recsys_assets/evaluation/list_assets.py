@@ -69,7 +69,12 @@ def _blend_parts(log: EventLog, als_factors: Snapshot, vectors: ItemVectors) -> 
     }
 
 
-@table_asset(tables.BLEND_WEIGHTS, group=GROUP, kinds=["python", "numpy"], config=("evaluation",))
+@table_asset(
+    tables.BLEND_WEIGHTS,
+    group=GROUP,
+    kinds=["python", "numpy"],
+    config=("evaluation", "repeats"),
+)
 def blend_weights(
     interactions: Snapshot,
     items: Snapshot,
@@ -88,7 +93,7 @@ def blend_weights(
     as_of = measured_cutoff(cutoffs, labels, "tune")
     if as_of is None:
         return no_rows(tables.BLEND_WEIGHTS)
-    relevant = relevant_at(labels, interactions, as_of)
+    relevant = relevant_at(labels, interactions, as_of, shop)
     log = event_log(interactions, items, as_of)
     vectors = item_vectors(items, item_texts, text_embeddings)
     components = held_out.blend_components(
@@ -100,7 +105,8 @@ def blend_weights(
     for task in ("all", "new"):
         if relevant[task].empty:
             continue
-        rows = components[~components["seen"]] if task == "new" else components
+        fresh = task == "new" or not shop.repeats
+        rows = components[~components["seen"]] if fresh else components
         grid = search_blend_weights(rows, relevant[task], k=shop.evaluation.k)
         found.append(grid.assign(task=task))
         best = tuned_weights(grid)
@@ -117,6 +123,7 @@ def _cutoff(
     as_of: pd.Timestamp,
     people: pd.Series,
     tasks: list[str],
+    shop: Shop,
     interactions: Snapshot,
     items: Snapshot,
     candidates: Snapshot,
@@ -154,6 +161,7 @@ def _cutoff(
         blend_parts=blend_parts,
         weights=_tuned(blend_weights),
         tasks=tasks,
+        repeats=shop.repeats,
     )
 
 
@@ -220,18 +228,18 @@ def tune_lists(
     if as_of is None:
         return tables.TUNE_LISTS.arrow_schema().empty_table()
     people, k, tasks = (
-        people_of(relevant_at(labels, interactions, as_of)),
+        people_of(relevant_at(labels, interactions, as_of, shop)),
         shop.evaluation.k,
         tasks_of(shop),
     )
     cutoff = _cutoff(
-        as_of, people, tasks, interactions, items, candidates, scored_candidates, als_factors,
+        as_of, people, tasks, shop, interactions, items, candidates, scored_candidates, als_factors,
         item_neighbours, item_texts, text_embeddings, blend_weights,
     )  # fmt: skip
     scored = _scored_of(cutoff.scored, people).to_pandas()
     lists = [
         *(
-            (task, held_out.RANKER, shop.seed, held_out.top(competing(scored, placement), k))
+            (task, held_out.RANKER, shop.seed, held_out.top(competing(scored, placement, shop), k))
             for task, placement in PLACEMENT_OF_TASK.items()
             if task in tasks
         ),
@@ -259,7 +267,7 @@ def policies(
     Decided by a paired comparison on the tune target, before the evaluate target is looked at.
     """
     as_of = measured_cutoff(cutoffs, labels, "tune")
-    relevant = {} if as_of is None else relevant_at(labels, interactions, as_of)
+    relevant = {} if as_of is None else relevant_at(labels, interactions, as_of, shop)
     lists = tune_lists.to_pandas()
     rows = []
     for task in tasks_of(shop):
@@ -315,8 +323,9 @@ def stand_ins(
     depth = max(rules_of(shop, p).pool for p in placements(shop))
     for as_of in moments:
         cutoff = _cutoff(
-            as_of, everyone, tasks_of(shop), interactions, items, candidates, scored_candidates,
-            als_factors, item_neighbours, item_texts, text_embeddings, blend_weights,
+            as_of, everyone, tasks_of(shop), shop, interactions, items, candidates,
+            scored_candidates, als_factors, item_neighbours, item_texts, text_embeddings,
+            blend_weights,
         )  # fmt: skip
         found = [
             tables.STAND_INS.conform(
@@ -361,11 +370,11 @@ def evaluation_lists(
     if as_of is None:
         yield "", tables.EVALUATION_LISTS.arrow_schema().empty_table()
         return
-    people, tasks = people_of(relevant_at(labels, interactions, as_of)), tasks_of(shop)
+    people, tasks = people_of(relevant_at(labels, interactions, as_of, shop)), tasks_of(shop)
     measured = [*tasks, held_out.COLD]
     cutoff = _cutoff(
-        as_of, people, measured, interactions, items, candidates, scored_candidates, als_factors,
-        item_neighbours, item_texts, text_embeddings, blend_weights,
+        as_of, people, measured, shop, interactions, items, candidates, scored_candidates,
+        als_factors, item_neighbours, item_texts, text_embeddings, blend_weights,
     )  # fmt: skip
     lists: dict[str, list[tuple[str, str, int, pd.DataFrame]]] = {task: [] for task in measured}
     for task, model, rows in held_out.all_lists(cutoff, DEPTH):
@@ -386,7 +395,7 @@ def evaluation_lists(
             else:
                 variants = [("ranker" if replaced else "ours", nobody)]
             for name, standing in variants:
-                order = published(scored, placement, standing)
+                order = published(scored, placement, shop, standing)
                 shown = lists_to_depth(
                     order, catalogue, rules_of(shop, placement), DEPTH,
                     as_of=as_of, taken=taken, vectors=vectors,

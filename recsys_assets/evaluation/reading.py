@@ -35,12 +35,13 @@ def measured_cutoff(cutoffs: Snapshot, labels: Snapshot, target: str) -> pd.Time
 
 
 def relevant_at(
-    labels: Snapshot, interactions: Snapshot, as_of: pd.Timestamp
+    labels: Snapshot, interactions: Snapshot, as_of: pd.Timestamp, shop: Shop
 ) -> dict[str, pd.DataFrame]:
     """What users took in the horizon of a cutoff, per task: user_id, item_id."""
     warm = interactions_as_of(interactions, as_of, ["item_id"])["item_id"]
     rows = labels.to_pandas(part=part_name(as_of))
-    return held_out.relevant_pairs(rows, as_of, pd.Index(pc.unique(warm).to_pandas()))
+    known = pd.Index(pc.unique(warm).to_pandas())
+    return held_out.relevant_pairs(rows, as_of, known, repeats=shop.repeats)
 
 
 def people_of(relevant: Mapping[str, pd.DataFrame]) -> pd.Series:

@@ -143,7 +143,7 @@ def _measured_at(
     labels = world.labels(as_of).to_pandas()
     log, proposed, scored = world.scored(as_of, models)
     warm = pd.Index(log.items[log.columns[: log.n_warm]])
-    relevant = held_out.relevant_pairs(labels, as_of, warm)
+    relevant = held_out.relevant_pairs(labels, as_of, warm, repeats=shop.repeats)
     people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
     known = visits_as_of(interactions, as_of)
     tasks = tasks_of(shop)
@@ -155,10 +155,11 @@ def _measured_at(
         candidates=proposed.select,
         scored=scored,
         tasks=tasks,
+        repeats=shop.repeats,
     )
     k, rows = shop.evaluation.k, scored.to_pandas()
     lists = [
-        (task, held_out.RANKER, held_out.top(competing(rows, PLACEMENT_OF_TASK[task]), k))
+        (task, held_out.RANKER, held_out.top(competing(rows, PLACEMENT_OF_TASK[task], shop), k))
         for task in tasks
     ]
     lists += held_out.all_lists(cutoff, k)
@@ -225,11 +226,14 @@ def _tune_sample(
     part = part_name(as_of)
     rows = labels.to_pandas(part=part)
     users = studies.sample_users(list(rows["user_id"].unique()), n, shop.seed)
-    relevant = held_out.relevant_pairs(rows[rows["user_id"].isin(users)], as_of, pd.Index([]))
+    relevant = held_out.relevant_pairs(
+        rows[rows["user_id"].isin(users)], as_of, pd.Index([]), repeats=shop.repeats
+    )
     proposed, tables_at = rows_of(candidates, part, users), tables_of(grains, part, users)
+    joined = join_features(warehouse, proposed, items.paths(), tables_at)
     return studies.TuneSample(
         windows=[training_rows.to_arrow(part=part_name(w)) for w in moments],
-        rows=join_features(warehouse, proposed, items.paths(), tables_at),
+        rows=joined if shop.repeats else joined.filter(pc.equal(joined["ui_seen"], 0)),
         relevant=relevant,
         k=shop.evaluation.k,
     )
@@ -240,7 +244,7 @@ def _tune_sample(
     group=GROUP,
     weekly=True,
     kinds=["lightgbm", "python"],
-    config=("studies", "ranker", "evaluation", "seed"),
+    config=("studies", "ranker", "evaluation", "repeats", "seed"),
 )
 def ablation(
     training_rows: Snapshot,
@@ -349,7 +353,7 @@ def _per_user(
     group=GROUP,
     weekly=True,
     kinds=["python", "numpy"],
-    config=("ranker",),
+    config=("ranker", "repeats"),
 )
 def calibration(
     scored_candidates: Snapshot,
@@ -369,7 +373,7 @@ def calibration(
     trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
     found = []
     known = {
-        target: _scored_and_taken(scored_candidates, labels, as_of)
+        target: _scored_and_taken(scored_candidates, labels, as_of, shop)
         for target in ("tune", "evaluate")
         if (as_of := cutoff_of(cutoffs, target)) is not None and part_name(as_of) in labels.parts
     }
@@ -397,13 +401,17 @@ def calibration(
 
 
 def _scored_and_taken(
-    scored_candidates: Snapshot, labels: Snapshot, as_of: pd.Timestamp
+    scored_candidates: Snapshot, labels: Snapshot, as_of: pd.Timestamp, shop: Shop
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Per task the scores of the candidates at a cutoff, and whether each was then taken."""
     part = part_name(as_of)
-    names = ["user_id", "item_id", *(f"score_{task}" for task in TASKS)]
+    names = ["user_id", "item_id", "seen", *(f"score_{task}" for task in TASKS)]
     scored = scored_candidates.to_pandas(names, part)
-    relevant = held_out.relevant_pairs(labels.to_pandas(part=part), as_of, pd.Index([]))
+    if not shop.repeats:
+        scored = scored[~scored["seen"]]
+    relevant = held_out.relevant_pairs(
+        labels.to_pandas(part=part), as_of, pd.Index([]), repeats=shop.repeats
+    )
     candidate = pd.MultiIndex.from_frame(scored[["user_id", "item_id"]])
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for task in TASKS:
@@ -419,7 +427,7 @@ def _scored_and_taken(
     group=GROUP,
     weekly=True,
     kinds=["optuna", "lightgbm"],
-    config=("studies", "ranker", "evaluation", "seed"),
+    config=("studies", "ranker", "evaluation", "repeats", "seed"),
 )
 def tuned_settings(
     training_rows: Snapshot,

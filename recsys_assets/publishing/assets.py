@@ -167,7 +167,7 @@ def _verdict(upstream: Sequence[GatedAsset]) -> GatedAsset:
         tables.RELEASE_VERDICT,
         group=GROUP,
         kinds=["python", "numpy"],
-        config=("releases", "evaluation", "placements"),
+        config=("releases", "evaluation", "placements", "repeats"),
         inputs_hash=served_then,
         names=["release"],
         after=["release"],

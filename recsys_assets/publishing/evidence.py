@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import within_user_auc
@@ -40,7 +41,7 @@ class ReleaseEvidence:
         """Part name of the cutoff the recipe was measured at, '' if nothing was held out."""
         return self.manifest.facts.get("evaluate_as_of", "")
 
-    def measured(self, lists: Snapshot, models: frozenset[str], k: int) -> dict[Task, Measured]:
+    def measured(self, lists: Snapshot, models: frozenset[str], shop: Shop) -> dict[Task, Measured]:
         """NDCG@k per user and task of `lists`, against what users of *this* release then took.
 
         models: ours and those wanted beside it; `best_retriever` stands for every retriever.
@@ -56,12 +57,14 @@ class ReleaseEvidence:
         ).to_pandas()  # fmt: skip
         found = {}
         for task in TASKS:
-            pairs = labels if task == "all" else labels[labels["is_new"]]
-            own = _first(lists, task, models, k)
+            pairs = labels if task == "all" and shop.repeats else labels[labels["is_new"]]
+            own = _first(lists, task, models, shop.evaluation.k)
             if pairs.empty or not (own["model"] == "ours").any():
                 continue
             # a model with several seeds counts with their mean
-            wide = user_metrics(pairs, own, k).pivot_table("ndcg", "user_id", "model")
+            wide = user_metrics(pairs, own, shop.evaluation.k).pivot_table(
+                "ndcg", "user_id", "model"
+            )
             per_user = {str(model): wide[model] for model in wide}
             users = wide.index
             found[task] = Measured(per_user, history_slices(known, users))

@@ -39,7 +39,7 @@ def judge(
     rules, seed = shop.releases.gate, shop.evaluation.seed
     # The yardsticks of plausibility are measured, whatever the shop wants to be beaten.
     models = frozenset({"ours", gate.BEST_RETRIEVER, gate.PERSONAL, *rules.must_beat})
-    measured = challenger.measured(challenger.table(LISTS), models, shop.evaluation.k)
+    measured = challenger.measured(challenger.table(LISTS), models, shop)
     found: list[Criterion] = []
     if not measured:
         found.append(
@@ -109,12 +109,12 @@ def _beside(
 ) -> list[Criterion]:
     """The two recipes at one cutoff: the challenger's if both were measured there, else, for a
     changed recipe, the incumbent's, to which the challenger's recipe goes back."""
-    rules, k, seed = shop.releases.gate, shop.evaluation.k, shop.evaluation.seed
+    rules, seed = shop.releases.gate, shop.evaluation.seed
     served, ours = incumbent.table(LISTS), frozenset({"ours"})
     if not incumbent.evaluate_as_of:
         return [_note(RECIPE, "what is served was never measured: its data were too short")]
     if challenger.evaluate_as_of == incumbent.evaluate_as_of:
-        new, old = measured, challenger.measured(served, ours, k)
+        new, old = measured, challenger.measured(served, ours, shop)
     elif not changed:
         text = "the recipe is the same one, and at the new cutoff it would meet itself"
         return [_note(RECIPE, text), *_lift(measured, incumbent, shop)]
@@ -124,7 +124,7 @@ def _beside(
         except RefitError as error:
             text = f"the changed recipe cannot be compared with what is served: {error}"
             return [Criterion(RECIPE, "all", "failed", text)]
-        new, old = (incumbent.measured(lists, ours, k) for lists in (back, served))
+        new, old = (incumbent.measured(lists, ours, shop) for lists in (back, served))
     found = []
     for task in old:
         if task in new:
@@ -141,7 +141,7 @@ def _lift(
 ) -> list[Criterion]:
     """What the same recipe adds to the best single retriever, beside what it added before."""
     models = frozenset({"ours", gate.BEST_RETRIEVER})
-    before = incumbent.measured(incumbent.table(LISTS), models, shop.evaluation.k)
+    before = incumbent.measured(incumbent.table(LISTS), models, shop)
     if "all" not in measured or "all" not in before:
         return []
     now, then = measured["all"].lift, before["all"].lift

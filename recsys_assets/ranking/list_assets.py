@@ -125,7 +125,7 @@ def recommendations(
     )
     lists = []
     for placement in placements(shop):
-        rows = published(scored, placement, instead)
+        rows = published(scored, placement, shop, instead)
         open_to_words = placement != "buy_again"
         if open_to_words:
             rows = said.weighed(rows, taken)

@@ -69,8 +69,10 @@ def first_listed(rows: pd.DataFrame) -> dict[str, Any]:
     return {str(name): value for name, value in first.items()}
 
 
-def competing(scored: pd.DataFrame, placement: str) -> pd.DataFrame:
+def competing(scored: pd.DataFrame, placement: str, shop: Shop) -> pd.DataFrame:
     """The rows of scored candidates that compete for `placement`: user_id, item_id, score."""
+    if not shop.repeats:
+        scored = scored[~scored["seen"]]
     match placement:
         case "discover":
             rows = scored[~scored["seen"]]
@@ -83,7 +85,9 @@ def competing(scored: pd.DataFrame, placement: str) -> pd.DataFrame:
     return rows[["user_id", "item_id"]].assign(score=score)
 
 
-def published(scored: pd.DataFrame, placement: str, stand_ins: pd.DataFrame) -> pd.DataFrame:
+def published(
+    scored: pd.DataFrame, placement: str, shop: Shop, stand_ins: pd.DataFrame
+) -> pd.DataFrame:
     """The rows that really compete for `placement`: user_id, item_id, score.
 
     `stand_ins` holds the rows of the simpler model of every placement where that one is published
@@ -91,5 +95,5 @@ def published(scored: pd.DataFrame, placement: str, stand_ins: pd.DataFrame) -> 
     """
     rows = stand_ins[stand_ins["placement"] == placement]
     if rows.empty:
-        return competing(scored, placement)
+        return competing(scored, placement, shop)
     return rows[["user_id", "item_id", "score"]]

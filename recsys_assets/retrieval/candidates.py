@@ -181,14 +181,17 @@ def retriever_recall(
     candidates: pa.Table | pd.DataFrame,
     labels: pd.DataFrame,
     depths: Sequence[int] = (100, 500),
+    *,
+    repeats: bool = True,
 ) -> pd.DataFrame:
     """What each retriever finds of what users took, alone and beyond the others.
 
     `labels`: user_id, item_id, taken, is_new (the rows with taken are the relevant pairs). One row
     per task ('all', 'new') and retriever, and one for the 'union': recall@d of its list for each
     depth (mean over users with a relevant pair; for 'new' the ranks are among unseen candidates
-    only, an unseen pair being one that `labels` calls new or does not name), `recall` (whole list),
-    `unique` (share of the relevant pairs found by this retriever and by no other).
+    only, an unseen pair being one that `labels` calls new or does not name; for 'all' too unless
+    things `repeats`), `recall` (whole list), `unique` (share of the relevant pairs found by this
+    retriever and by no other).
     Requires a column `seen` (bool, taken before the cutoff) in `candidates` for task 'new'. The
     union has an order, and so recall at a depth, where `candidates` has a column `score_<task>` of
     the ranker that orders it; ties go to the smaller item id.
@@ -199,11 +202,12 @@ def retriever_recall(
     pairs = ["user_id", "item_id"]
     out = []
     for task in ("all", "new"):
-        relevant = truth.loc[truth["is_new"], pairs] if task == "new" else truth[pairs]
-        pool = frame[~frame["seen"]] if task == "new" else frame
+        fresh = task == "new" or not repeats
+        relevant = truth.loc[truth["is_new"], pairs] if fresh else truth[pairs]
+        pool = frame[~frame["seen"]] if fresh else frame
         total = relevant.groupby("user_id").size()
         places = {name: pool[f"rank_{name}"] for name in names}
-        if task == "new":
+        if fresh:
             places = {n: r.groupby(pool["user_id"]).rank(method="first") for n, r in places.items()}
         if f"score_{task}" in pool:
             order = pool[[*pairs, f"score_{task}"]].sort_values(

@@ -28,11 +28,19 @@ def test_again_is_what_was_taken_before_and_is_taken_within_seven_days() -> None
             "first_taken_at": AS_OF + days,
         }
     )
-    found = relevant_pairs(labels, AS_OF, pd.Index(["a", "b"]))
+    warm = pd.Index(["a", "b"])
+    found = relevant_pairs(labels, AS_OF, warm, repeats=True)
     assert {task: rows["item_id"].tolist() for task, rows in found.items()} == {
         "all": ["a", "b", "c"],
         "new": ["c"],
         "again": ["a"],
+        "cold": ["c"],
+    }
+    once = relevant_pairs(labels, AS_OF, warm, repeats=False)
+    assert {task: rows["item_id"].tolist() for task, rows in once.items()} == {
+        "all": ["c"],
+        "new": ["c"],
+        "again": [],
         "cold": ["c"],
     }
 

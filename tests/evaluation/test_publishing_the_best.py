@@ -1,9 +1,13 @@
 """A shop where the ranker loses: what is published, from the lists on tune to the rules."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from recsys_assets.core.config import load_shop
 from recsys_assets.evaluation import held_out
 from recsys_assets.evaluation.policy import choose
 from recsys_assets.evaluation.scoreboard import user_metrics
@@ -56,13 +60,15 @@ def cutoff() -> held_out.Cutoff:
     )  # fmt: skip
 
 
-def test_where_the_ranker_loses_the_best_of_the_rest_is_what_competes_for_the_placement() -> None:
-    here = cutoff()
+def test_where_the_ranker_loses_the_best_of_the_rest_is_what_competes_for_the_placement(
+    shop_file: Path,
+) -> None:
+    here, shop = cutoff(), load_shop(shop_file)
     took = pd.DataFrame([(u, i) for u in USERS for i in ("i0", "i1")]).set_axis(
         ["user_id", "item_id"], axis=1
     )
     scored = here.scored.to_pandas()
-    lists = [("ranker", held_out.top(competing(scored, "for_you"), 3))]
+    lists = [("ranker", held_out.top(competing(scored, "for_you", shop), 3))]
     lists += [(model, rows) for _, model, rows in held_out.all_lists(here, 3)]
     stacked = pd.concat([rows.assign(model=model, seed=7) for model, rows in lists])
     decision = choose(user_metrics(took, stacked, 3), draws=100)
@@ -70,7 +76,18 @@ def test_where_the_ranker_loses_the_best_of_the_rest_is_what_competes_for_the_pl
 
     (chosen,) = held_out.all_lists(here, 50, {("all", decision.model)})
     stand_ins = chosen[2].assign(placement="for_you")
-    shown = held_out.top(published(scored, "for_you", stand_ins), 2)
+    shown = held_out.top(published(scored, "for_you", shop, stand_ins), 2)
     assert set(shown["item_id"]) == {"i0", "i1"}
-    unchanged = held_out.top(published(scored, "discover", stand_ins), 2)
+    unchanged = held_out.top(published(scored, "discover", shop, stand_ins), 2)
     assert unchanged.empty, "another placement keeps the ranker"
+
+
+def test_where_nothing_repeats_no_list_holds_what_was_taken(shop_file: Path) -> None:
+    """Everybody took everything but the last user, to whom all of it is new."""
+    here = replace(cutoff(), people=pd.Series([*USERS, "zz"]), repeats=False)
+    found = {model: rows for task, model, rows in held_out.all_lists(here, 3) if task == "all"}
+    assert set(found) == {"popularity_all", "popularity_7d"}, "nobody has a habit"
+    for rows in found.values():
+        assert rows[["user_id", "item_id"]].to_numpy().tolist() == [["zz", "i5"]]
+    once = load_shop(shop_file).model_copy(update={"repeats": False})
+    assert competing(here.scored.to_pandas(), "for_you", once).empty

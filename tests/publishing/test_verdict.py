@@ -168,6 +168,14 @@ def test_a_recipe_that_cannot_go_back_is_blocked_and_says_why(made: Made) -> Non
     assert any("rankers failed its check there" in r for r in reasons)
 
 
+def test_what_is_taken_again_counts_only_where_things_repeat(made: Made) -> None:
+    release, ours = made.release(EARLY, hits=30, recipe="r"), frozenset({"ours"})
+    lists = release.table("evaluation_lists")
+    assert release.measured(lists, ours, made.shop)["all"].ours.mean() == 0.5
+    once = made.shop.model_copy(update={"repeats": False})
+    assert release.measured(lists, ours, once) == {}, "everybody took what they had before"
+
+
 def test_data_too_short_to_measure_say_so_and_only_the_lists_are_judged(made: Made) -> None:
     served = made.release(None, hits=0, recipe="r")
     reasons, texts = made.verdict(made.release(None, hits=0, recipe="r2"), served)

@@ -155,6 +155,9 @@ def test_recall_and_unique_contribution_by_hand() -> None:
     assert out.loc[("all", "union"), "recall"] == pytest.approx((2 / 3 + 1) / 2)
     assert out.loc[("all", "y"), "unique"] == pytest.approx(1 / 4)
     assert out.loc[("new", "x"), "recall_1"] == pytest.approx((1 / 2 + 0) / 2)
+    once = candidates.retriever_recall(found, labels, depths=(1,), repeats=False)
+    once = once.set_index(["task", "retriever"])
+    pd.testing.assert_frame_equal(once.loc["all"], out.loc["new"])
 
 
 def test_the_union_is_as_deep_as_the_rankers_order_says() -> None:
