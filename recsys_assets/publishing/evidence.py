@@ -15,8 +15,9 @@ from recsys_assets.core.metrics import within_user_auc
 from recsys_assets.core.settings.releases import Task
 from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.evaluation.scoreboard import history_slices, user_metrics
-from recsys_assets.publishing.gate import BEST_RETRIEVER, Measured
+from recsys_assets.publishing.gate import BEST_RETRIEVER, FEATURE_USERS, Measured
 from recsys_assets.publishing.releases import Manifest, Releases
+from recsys_assets.publishing.watch import sample
 from recsys_assets.ranking.features import feature_names, query_codes
 from recsys_assets.ranking.gates import NOT_FEATURES
 from recsys_assets.ranking.ranker import RankerModel, spec_faults
@@ -76,19 +77,20 @@ class ReleaseEvidence:
         scores = self.table("scored_candidates").to_arrow(["score_all"], as_of)["score_all"]
         return scores.to_numpy()
 
-    def strongest_feature(self, users: int = 300) -> tuple[str, float, int] | None:
+    def strongest_feature(self, seed: int = 0) -> tuple[str, float, int] | None:
         """The feature that alone orders the rows of the last label window best, for any task: its
-        name, its within-user AUC, and of how many users. None without a label window."""
+        name, its within-user AUC, and of how many users (FEATURE_USERS drawn by `seed`, or all).
+        None without a label window."""
         plan = self.table("fits").to_pandas()
         windows = plan.loc[plan["target"] == "evaluate", "window_as_of"]
         if windows.empty:
             return None
         rows = self.table("training_rows").to_arrow(part=part_name(windows.max()))
-        codes = query_codes(rows["user_id"])
-        rows = rows.filter(pa.array(codes < users))
         if not rows.num_rows:
             return None
-        user, label = codes[codes < users], rows["label"].to_numpy()
+        drawn = sample(pc.unique(rows["user_id"]).to_pylist(), FEATURE_USERS, seed)
+        rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(drawn, pa.string())))
+        user, label = query_codes(rows["user_id"]), rows["label"].to_numpy()
         unseen = rows["ui_seen"].to_numpy() == 0
         best = ("", 0.0)
         for name in (n for n in rows.column_names if n not in NOT_FEATURES):
@@ -96,7 +98,7 @@ class ReleaseEvidence:
             for of_task in (np.ones_like(unseen), unseen, ~unseen):
                 auc = within_user_auc(user[of_task], value[of_task], label[of_task])
                 best = max(best, (name, auc), key=lambda found: found[1])
-        return best[0], best[1], int(user[-1]) + 1
+        return best[0], best[1], len(drawn)
 
     def cold_taken(self) -> tuple[int, int]:
         """Of the items on offer at the evaluate cutoff that had no event before it: how many there

@@ -160,6 +160,10 @@ def lead_is_plausible(measured: Measured, gate: Gate, *, repeats: bool) -> list[
     return found
 
 
+FEATURE_USERS = 300
+"""Of so many users the features are looked at."""
+
+
 def feature_is_plausible(feature: str, auc: float, users: int, gate: Gate) -> Criterion:
     """The one feature that orders the ranker's rows best, on its own."""
     text = (
@@ -171,7 +175,10 @@ def feature_is_plausible(feature: str, auc: float, users: int, gate: Gate) -> Cr
         "single feature is plausible", "all", outcome, text,
         value=auc, limit=gate.implausible_auc, users=users,
     )  # fmt: skip
-    return _decided(found, gate)
+    # A shop that wants more users for its differences has no more of them here.
+    return _decided(
+        found, gate.model_copy(update={"min_users": min(gate.min_users, FEATURE_USERS)})
+    )
 
 
 _COLD = 20

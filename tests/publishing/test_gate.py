@@ -216,6 +216,9 @@ def test_a_single_feature_that_tells_the_label_is_held_and_named() -> None:
     held = gate.feature_is_plausible("score_peek", 0.99, 300, RULES)
     assert held.outcome == "failed" and "score_peek" in held.text
     assert gate.feature_is_plausible("score_peek", 0.99, 30, RULES).outcome == "reported"
+    many = Gate(min_users=400)
+    assert gate.feature_is_plausible("score_peek", 0.99, 300, many).outcome == "failed"
+    assert gate.feature_is_plausible("score_peek", 0.99, 299, many).outcome == "reported"
 
 
 def test_a_catalogue_of_what_sold_is_held() -> None:

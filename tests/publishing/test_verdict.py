@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
-from recsys_assets.publishing import gate, manifest
+from recsys_assets.publishing import evidence, gate, manifest
 from recsys_assets.publishing.evidence import ReleaseEvidence
 from recsys_assets.publishing.refit import RefitError
 from recsys_assets.publishing.releases import RELEASE, Releases
 from recsys_assets.publishing.verdict import RECIPE, judge
+from recsys_assets.publishing.watch import sample
 
 KEY = VersionKey(code="c", config="", libraries="l", inputs={})
 USERS = [f"u{n:03d}" for n in range(60)]
@@ -86,6 +88,15 @@ class Made:
         }
         rows += [manifest.row("fact", name, "", value) for name, value in facts.items()]
         version = self.lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY)
+        releases = Releases(self.lake)
+        return ReleaseEvidence(releases, releases.manifest(version.id))
+
+    def with_training_rows(self, rows: pd.DataFrame) -> ReleaseEvidence:
+        """A release of nothing else, whose last label window has these rows."""
+        plan = pd.DataFrame({"target": ["evaluate"], "window_as_of": [EARLY]})
+        named = [self.store("fits", plan), self.store("training_rows", rows, part_name(EARLY))]
+        text = pa.Table.from_pylist(manifest.table_rows({s.asset: s for s in named}))
+        version = self.lake.store(RELEASE, [("", text)], KEY)
         releases = Releases(self.lake)
         return ReleaseEvidence(releases, releases.manifest(version.id))
 
@@ -183,6 +194,20 @@ def test_data_too_short_to_measure_say_so_and_only_the_lists_are_judged(made: Ma
     assert "too short to hold out a period" in texts["measured"]
 
 
+def test_features_are_looked_at_of_users_drawn_from_all_of_them(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "FEATURE_USERS", 20)
+    drawn = sample(USERS, 20, 0)
+    assert drawn != USERS[:20]
+    # The feature tells the label of those users, and its opposite of the others.
+    rows = pd.DataFrame([(u, i) for u in USERS for i in "ab"], columns=["user_id", "item_id"])
+    label = (rows["item_id"] == "a").astype(float)
+    told = label.where(rows["user_id"].isin(drawn), 1 - label)
+    rows = rows.assign(label=label, ui_days=told, as_of=EARLY, ui_seen=np.float32(1))
+    assert made.with_training_rows(rows).strongest_feature() == ("ui_days", 1.0, 20)
+
+
 def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(made: Made) -> None:
     """Among all candidates it orders little: nothing is known of what somebody never took."""
     rows = pd.DataFrame(
@@ -190,11 +215,4 @@ def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(mad
         columns=["user_id", "item_id", "label", "ui_days"],
     )
     rows = rows.assign(as_of=EARLY, ui_seen=rows["ui_days"].notna().astype("float32"))
-    plan = pd.DataFrame({"target": ["evaluate"], "window_as_of": [EARLY]})
-    named = [made.store("fits", plan), made.store("training_rows", rows, part_name(EARLY))]
-    version = made.lake.store(
-        RELEASE, [("", pa.Table.from_pylist(manifest.table_rows({s.asset: s for s in named})))], KEY
-    )
-    releases = Releases(made.lake)
-    found = ReleaseEvidence(releases, releases.manifest(version.id)).strongest_feature()
-    assert found == ("ui_days", 1.0, 1)
+    assert made.with_training_rows(rows).strongest_feature() == ("ui_days", 1.0, 1)
