@@ -142,18 +142,22 @@ def implausible(
 
 
 PERSONAL = "personal_frequency"
+_HABIT = 0.5
+"""Personal frequency is a yardstick where it reaches so much of the best retriever's NDCG."""
 
 
 def lead_is_plausible(measured: Measured, gate: Gate, *, repeats: bool) -> list[Criterion]:
     """Our lists beside what is simpler, on task all: a first release has nothing else to be held
-    against, and a leak into the ranker shows here. Where things are taken again, what somebody took
-    before is hard to beat by much; a retriever that peeks shows beside that."""
-    references = [measured.best_retriever, PERSONAL if repeats else None]
+    against, and a leak into the ranker shows here. Where things are often taken again, what
+    somebody took before is hard to beat by much; a retriever that peeks shows beside that."""
+    means = {name: float(values.mean()) for name, values in measured.models.items()}
+    best, habit = measured.best_retriever, means.get(PERSONAL, 0.0)
+    often = repeats and (best is None or habit >= _HABIT * means[best])
     found = []
-    for name in references:
-        if name is None or name not in measured.models or not measured.models[name].mean() > 0:
+    for name in (best, PERSONAL if often else None):
+        if name is None or not means.get(name, 0.0) > 0:
             continue
-        share = float(measured.ours.mean() / measured.models[name].mean() - 1)
+        share = means["ours"] / means[name] - 1
         found.append(
             implausible(share, name, gate, len(measured.ours), limit=gate.implausible_lead)
         )

@@ -211,6 +211,16 @@ def test_a_first_release_that_leads_what_is_simpler_by_too_much_is_held() -> Non
     assert len(held) == 1 and "against retriever: good" in held[0]
 
 
+@pytest.mark.parametrize(("habit", "held"), [(0.49, False), (0.51, True)])
+def test_a_habit_that_says_little_is_no_yardstick(habit: float, held: bool) -> None:
+    """Where repeats are rare, personal frequency is far below any retriever."""
+    models = {"ours": BASE, "retriever: good": BASE, "personal_frequency": BASE * habit}
+    found = gate.lead_is_plausible(Measured(models, SLICES), RULES, repeats=True)
+    assert bool(gate.blocking(found)) == held
+    del models["retriever: good"]
+    assert gate.blocking(gate.lead_is_plausible(Measured(models, SLICES), RULES, repeats=True))
+
+
 def test_a_single_feature_that_tells_the_label_is_held_and_named() -> None:
     assert gate.feature_is_plausible("score_ease", 0.81, 300, RULES).outcome == "passed"
     held = gate.feature_is_plausible("score_peek", 0.99, 300, RULES)

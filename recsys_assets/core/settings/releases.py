@@ -32,8 +32,8 @@ class Gate(Part):
     implausible_gain: float = Field(default=0.3, gt=0)
     """A gain on task all of this share is held back until somebody has found out why."""
     implausible_lead: float = Field(default=0.5, gt=0)
-    """The same for a lead over what is simpler (the best single retriever; where things repeat,
-    personal frequency), which a first release has to pass too."""
+    """The same for a lead over what is simpler (the best single retriever; where things are often
+    taken again, personal frequency), which a first release has to pass too."""
     implausible_auc: float = Field(default=0.95, gt=0.5, le=1)
     """A single feature that orders a user's candidates so well is a leak until somebody has found
     out why. On the default data the best one reaches .81."""
