@@ -301,7 +301,9 @@ def lists_are_fit(
         served = users.isin(own["user_id"])
         share = float(served.mean())
         # Of 50 users 1% is half a one: a single user who took everything on offer is let off.
-        may_lack = np.ceil((1 - gate.min_served) * len(users) - 1e-9)
+        may_lack = np.floor((1 - gate.min_served) * len(users) + 1e-9)
+        if gate.min_served < 1:
+            may_lack = max(1, may_lack)
         found.append(
             Criterion(
                 "everybody has a list", placement,

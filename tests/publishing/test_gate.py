@@ -138,7 +138,10 @@ def test_a_misspelt_model_in_must_beat_is_told_and_a_default_the_shop_lacks_is_n
     assert "'retriever: esae'" in second
 
 
-@pytest.mark.parametrize(("n", "without", "fits"), [(50, 1, True), (50, 2, False), (300, 4, False)])
+@pytest.mark.parametrize(
+    ("n", "without", "fits"),
+    [(50, 1, True), (50, 2, False), (101, 2, False), (300, 3, True), (300, 4, False)],
+)
 def test_one_user_of_a_small_shop_may_be_without_a_list(n: int, without: int, fits: bool) -> None:
     users = pd.Series([f"u{k}" for k in range(n)])
     lists = pd.DataFrame({"user_id": users[without:], "placement": "discover", "policy": "ranker"})
