@@ -375,7 +375,8 @@ def _decisions(decided: pd.DataFrame) -> page.Section:
     section.blocks = [
         page.paragraph(
             "The ranker is published unless the best simpler model beats it on the tune target by "
-            "more than noise (a paired 95% interval wholly below zero)."
+            "more than noise (a paired interval wholly below zero that holds for all simpler "
+            "models together at 95%)."
         ),
         page.plain_table(decided[columns].rename(columns=lambda c: c.replace("_", " "))),
     ]

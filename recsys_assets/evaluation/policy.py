@@ -17,7 +17,7 @@ class Policy:
     """What is published for one task, and the comparison that decided it.
 
     `simpler` is the best model other than the ranker; `difference` is ranker - simpler in mean
-    NDCG, with its paired 95% interval. Numbers are None where nothing could be compared.
+    NDCG, with its paired interval (`choose`). Numbers are None where nothing could be compared.
     """
 
     model: str
@@ -32,6 +32,8 @@ class Policy:
     n_users: int = 0
 
 
+DRAWS = 4000
+"""At least so many: with twenty simpler models five lie beyond either end of the interval."""
 MIN_USERS = 20
 """A percentile bootstrap of fewer users is narrower than what it stands for."""
 UNDECIDED = Policy(RANKER, "the data are too short to compare: nobody measured otherwise")
@@ -41,19 +43,21 @@ def choose(per_user: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> Polic
     """The policy of one task from `user_id, model, ndcg` on the tune target.
 
     The ranker is published unless the best simpler model beats it by more than noise, which is a
-    paired 95% interval wholly below zero: the best of twenty models looks better than it is, so a
-    tie goes to the ranker. Fewer than MIN_USERS decide nothing: resampled, three people who agree
-    look certain. Users without a list of a model count 0. Ties among the simpler go to the name
-    that comes first.
+    paired interval wholly below zero that holds for all simpler models together (95%, Bonferroni):
+    the best of twenty models looks better than it is, and a tie goes to the ranker. Fewer than
+    MIN_USERS decide nothing: resampled, three people who agree look certain. Users without a list
+    of a model count 0. Ties among the simpler go to the name that comes first.
     """
     wide = per_user.pivot(index="user_id", columns="model", values="ndcg").fillna(0.0).sort_index()
     others = [model for model in sorted(wide.columns) if model != RANKER]
     if wide.empty or RANKER not in wide or not others:
         return UNDECIDED
     simpler = str(wide[others].mean().idxmax())
+    level = 1.0 - 0.05 / len(others)
     summary = paired_bootstrap(
-        wide[[RANKER]], wide[[simpler]].set_axis([RANKER], axis=1), draws=draws, seed=seed
-    )
+        wide[[RANKER]], wide[[simpler]].set_axis([RANKER], axis=1),
+        draws=max(draws, DRAWS), level=level, seed=seed,
+    )  # fmt: skip
     row = summary.to_dict("index")[RANKER]
     worse = row["high"] < 0 and len(wide) >= MIN_USERS
     if len(wide) < MIN_USERS:

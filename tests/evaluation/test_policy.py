@@ -43,6 +43,19 @@ def test_a_tie_goes_to_the_ranker_because_the_best_of_many_looks_better_than_it_
     assert found.model == "ranker" and "within noise" in found.reason
 
 
+def test_the_best_of_twenty_equals_has_to_win_by_more_than_one_alone_would() -> None:
+    """Five of 200 users gain something: (195/200)^200 = .6% of the draws hold none of them, less
+    than the 2.5% beyond the end of one interval and more than the .125% of one of twenty."""
+    own = noise(0)
+    lucky = own + np.where(np.arange(N) < 5, 0.02, 0.0)
+    alone = choose(per_user(ranker=own, lucky=lucky))
+    assert alone.model == "lucky"
+    rest = {f"equal_{n:02}": own for n in range(19)}
+    found = choose(per_user(ranker=own, lucky=lucky, **rest))
+    assert (found.model, found.simpler) == ("ranker", "lucky")
+    assert found.high is not None and alone.high is not None and found.high >= 0 > alone.high
+
+
 def test_a_few_people_who_agree_do_not_replace_the_ranker() -> None:
     rows = per_user(ranker=noise(0), popular=noise(0) + 0.1)
     few = rows[rows["user_id"] < "u003"]
