@@ -401,14 +401,15 @@ class Lake:
         """What a consumer may read: `current`, if the newest candidate of `asset` is approved.
 
         For a partitioned asset up to `tolerated_partitions` may be unapproved; those fall back to
-        their last approved version, or are left out when they have none.
+        their last approved version, or are left out when they have none, but not all of them.
         Raises NotApprovedError naming the asset, the partition, the failed checks and the remedy.
         """
         entries = self.entries(asset)
         if not entries:
             raise NotApprovedError(f"{asset} has never been materialized: materialize it first")
         bad = {p: e for p, e in sorted(entries.items()) if e.verdict != "approved"}
-        if len(bad) > tolerated_partitions:
+        nothing = not any(e.current for e in entries.values())
+        if "" in bad or len(bad) > tolerated_partitions or nothing:
             raise NotApprovedError(_refusal(asset, bad))
         return self._snapshot(asset, entries)
 

@@ -106,6 +106,19 @@ def test_one_bad_partition_blocks_unless_tolerated_and_then_its_last_good_state_
     assert tolerant.to_arrow()["x"].to_pylist() == [1, 2]
 
 
+def test_a_table_without_partitions_is_never_tolerated(lake: Lake) -> None:
+    put(lake, 1)
+    lake.reject(put(lake, 99, approve=False), ["x: has maximum 99"])
+    with pytest.raises(NotApprovedError, match="numbers was rejected"):
+        lake.read("numbers", tolerated_partitions=1)
+
+
+def test_a_table_of_which_no_partition_was_ever_approved_is_not_read_as_nothing(lake: Lake) -> None:
+    put(lake, 1, partition="2024-01-01", approve=False)
+    with pytest.raises(NotApprovedError, match="has not been audited yet"):
+        lake.read("numbers", tolerated_partitions=1)
+
+
 def test_equal_content_has_one_identity_and_other_code_another_version(lake: Lake) -> None:
     table = pa.table({"x": [1, 2]})
     first = lake.store("numbers", [("", table)], key("a"))
