@@ -6,18 +6,23 @@ WITH unknown_item AS (
     FROM raw_interactions AS r
     ANTI JOIN items AS i ON i.item_id = r.item_id
 ),
-numbered AS (
+repeated AS (
     SELECT
-        r.batch, r.file, r.row,
-        row_number() OVER (PARTITION BY r.event_id ORDER BY r.file, r.batch, r.row) AS nth,
-        (r.user_id, r.item_id, r.event_type, r.event_time, r.quantity)
-        IS DISTINCT FROM
-        first_value((r.user_id, r.item_id, r.event_type, r.event_time, r.quantity))
-            OVER (PARTITION BY r.event_id ORDER BY r.file, r.batch, r.row) AS differs
+        r.batch, r.file, r.row, r.event_id,
+        -- All that an event says, but for the currency, which may be the shop's default.
+        (
+            r.user_id, r.item_id, r.event_type, r.event_time, r.quantity, r.value, r.session_id,
+            r.weight, r.store_id, r.price, r.discount, r.context
+        ) AS content
     FROM raw_interactions AS r
+    ANTI JOIN unknown_item AS u ON u.batch = r.batch AND u.file = r.file AND u.row = r.row
+    WHERE r.event_id IN (SELECT event_id FROM raw_interactions GROUP BY event_id HAVING count(*) > 1)
 ),
 conflicting AS (
-    SELECT batch, file, row FROM numbered WHERE nth > 1 AND differs
+    SELECT batch, file, row
+    FROM repeated
+    QUALIFY content IS DISTINCT FROM
+        first_value(content) OVER (PARTITION BY event_id ORDER BY file, batch, row)
 )
 SELECT batch, file, row, reject_field, reject_reason
 FROM landed_rows
@@ -30,5 +35,4 @@ SELECT
     c.batch, c.file, c.row, 'event_id' AS reject_field,
     'conflicting event: the same event id came earlier with other content' AS reject_reason
 FROM conflicting AS c
-ANTI JOIN unknown_item AS u ON u.batch = c.batch AND u.file = c.file AND u.row = c.row
 ORDER BY batch, file, row
