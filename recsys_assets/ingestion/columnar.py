@@ -26,7 +26,10 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with (
             path.open("rb") as stream,
-            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+            # In nanoseconds, as INT96 is read otherwise, 9999-12-31 ("for ever") becomes 1816.
+            pq.ParquetFile(
+                stream, page_checksum_verification=True, coerce_int96_timestamp_unit="us"
+            ) as file,
         ):
             yield file
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:

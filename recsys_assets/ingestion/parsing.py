@@ -55,7 +55,7 @@ _DIGITS_EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0
 """Below these, neighbouring whole numbers are different numbers of the type."""
 _SECOND = 1_000_000
 _EPOCH_UNITS = {"epoch_s": _SECOND, "epoch_ms": 1_000, "epoch_us": 1}
-_MAX_MICROSECONDS = 250_000_000_000_000_000  # the year 9892, inside every library's range
+_MAX_MICROSECONDS = 253_402_300_799_999_999  # the end of 9999, in the range of every library
 _NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,5})?$"
 _NOT_FINITE = r"(?i)^[+-]?(?:nan|inf|infinity)$"
 _DATE = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
@@ -410,7 +410,7 @@ def _by_pattern(plain: pa.LargeStringArray, style: TimeFormat) -> tuple[np.ndarr
 
 
 def _from_zone(values: np.ndarray, valid: np.ndarray, zone: str) -> tuple[np.ndarray, np.ndarray]:
-    return local_to_utc(values, zone), valid
+    return np.minimum(local_to_utc(values, zone), _MAX_MICROSECONDS), valid
 
 
 def _microseconds(moment: datetime) -> int:

@@ -205,6 +205,17 @@ def test_typed_and_text_files_of_the_same_events_give_the_same_ids(tmp_path: Pat
     assert as_types["row"].tolist() == [1, 2]
 
 
+def test_times_in_the_old_format_of_parquet_reach_the_end_of_9999(tmp_path: Path) -> None:
+    shop_of(tmp_path, HEADER)
+    for_ever = pa.array([datetime(9999, 12, 31)], pa.timestamp("us"))  # noqa: DTZ001
+    table = pa.table({"item_id": ["i"], "available_to": for_ever})
+    pq.write_table(table, tmp_path / "items.parquet", use_deprecated_int96_timestamps=True)
+    text = (tmp_path / "shop.yaml").read_text().replace("items.csv", "items.parquet")
+    (tmp_path / "shop.yaml").write_text(text)
+    items, _ = open_source(load_shop(tmp_path / "shop.yaml")).items(NOW)
+    assert items["available_to"].dt.year.tolist() == [9999]
+
+
 def test_text_in_parquet_is_checked_like_text_in_csv(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id\ni\n")
     raw = pa.array([b"u", b"\xff", b"a\0", None], pa.binary())

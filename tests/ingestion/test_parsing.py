@@ -260,6 +260,14 @@ def test_typed_timestamps_of_any_unit() -> None:
     assert _reason(problems) == "in the future"
 
 
+def test_the_end_of_9999_is_the_same_time_in_types_and_in_text() -> None:
+    end = datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001
+    for zone in ("UTC", "America/New_York"):
+        for column in (pa.array([end], pa.timestamp("us")), strings(end.isoformat())):
+            values, _ = timestamps(column, "t", Problems(1), TimeFormat(zone=zone), None)
+            assert (EPOCH + timedelta(microseconds=int(values[0]))).year == 9999
+
+
 def test_reasons_show_at_most_eighty_characters_of_the_value() -> None:
     problems = Problems(1)
     numbers(strings("x\ny" * 100), "n", problems, NumberFormat())
