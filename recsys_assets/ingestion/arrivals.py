@@ -180,7 +180,8 @@ def too_large(size: int, settings: ArrivalSettings) -> str:
 class Arrival:
     """A line of the ledger: `name` has had this content since `at`.
 
-    `history`: it lay there when the shop's first data came in, so its events are not "late".
+    `history`: it lay there when the shop's first data came in, so its events are not "late", nor
+    are those of a later content of its name.
     """
 
     role: Role
@@ -282,10 +283,12 @@ class ArrivalLedger:
         """The active contents as files of a source, in the archive."""
         blanked = self.blanked()
         nothing = Blanked("", ())
+        first = {(a.role, a.name): a for a in reversed(self.arrivals())}
         return [
             SourceFile(
                 role=a.role, name=a.name, path=self.archived(a), sha256=a.sha256, size=a.size,
-                arrived=a.at, history=a.history, stored=blanked.get(a.sha256, nothing).stored,
+                arrived=a.at, history=a.history or first[a.role, a.name].history,
+                since=first[a.role, a.name].at, stored=blanked.get(a.sha256, nothing).stored,
                 blanked=blanked.get(a.sha256, nothing).rows,
             )
             for a in self.active()

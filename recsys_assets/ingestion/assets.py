@@ -30,7 +30,7 @@ from recsys_assets.core.lake import File, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import tables
 from recsys_assets.ingestion.parsing import ERASED
-from recsys_assets.ingestion.source import Role, Source, SourceFile, open_source
+from recsys_assets.ingestion.source import Role, Source, open_source
 
 GROUP = "ingestion"
 JUDGED = "judged as of"
@@ -113,19 +113,10 @@ def _clock_of(made: Snapshot) -> datetime:
     return datetime.fromisoformat(noted) if noted else datetime.now(UTC)
 
 
-def _interaction_files(source: Source) -> list[SourceFile]:
-    """The interactions files, each content once, under its first name."""
-    first = dict[str, SourceFile]()
-    for file in source.files():
-        if file.role == "interactions":
-            first.setdefault(file.batch, file)
-    return list(first.values())
-
-
 def _files_to_land(project: Project) -> dict[str, str]:
     return {
-        f.name: f"{f.sha256}:{f.arrived}:{f.history}"
-        for f in _interaction_files(source_of(project))
+        f.name: f"{f.sha256}:{f.arrived}:{f.history}:{f.since}"
+        for f in source_of(project).to_land()
     }
 
 
@@ -139,7 +130,7 @@ def _every_row_landed(candidate: Snapshot, project: Project) -> Iterator[Failure
             landed[unit_of(part.part)] += part.rows
             if part not in passed:
                 new.add(unit_of(part.part))
-    for file in _interaction_files(source):
+    for file in source.to_land():
         if file.name not in new and file.name in landed:
             continue  # counted when it landed
         expected, found = source.count_rows(file), landed[file.name]
@@ -184,7 +175,7 @@ def landed_rows(
     report.texts["warnings"] = "\n".join(f"- {w}" for w in source.check()) or "none"
     now = datetime.now(UTC)
     rows = rejected = erased = 0
-    files = {f.name: f for f in _interaction_files(source)}
+    files = {f.name: f for f in source.to_land()}
     for name in todo:
         landed = tables.LANDED_ROWS.conform(source.land(files[name], now))
         rows += landed.num_rows

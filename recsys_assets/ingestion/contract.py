@@ -397,17 +397,19 @@ def complete_interactions(accepted: pd.DataFrame, shop: Shop) -> pd.DataFrame:
 
 def bounds_of(file: SourceFile, plausible: Plausible, now: datetime) -> TimeBounds:
     """The plausible times in one file: as of its arrival, where that is known, so that they are the
-    same whenever it is read; else as of `now`. Without arrival, and in history, no age is late."""
+    same whenever it is read; else as of `now`. Age is measured from when its name first came;
+    without arrival, and in history, no age is late."""
     if file.arrived is None or file.history:
         plausible = plausible.model_copy(update={"max_age_days": None})
-    return time_bounds(plausible, file.arrived or now)
+    return time_bounds(plausible, file.arrived or now, file.since)
 
 
-def time_bounds(plausible: Plausible, now: datetime) -> TimeBounds:
-    """The configured bounds (dates mean whole UTC days) and `now` plus the allowed clock skew."""
+def time_bounds(plausible: Plausible, now: datetime, since: datetime | None = None) -> TimeBounds:
+    """The configured bounds (dates mean whole UTC days) and `now` plus the allowed clock skew.
+    Age is measured from `since`, else from `now`."""
     earliest = datetime.combine(plausible.earliest, time(), tzinfo=UTC)
     if plausible.max_age_days is not None:
-        earliest = max(earliest, now - timedelta(days=plausible.max_age_days))
+        earliest = max(earliest, (since or now) - timedelta(days=plausible.max_age_days))
     latest = None
     if plausible.latest is not None:
         day_after = datetime.combine(plausible.latest + timedelta(days=1), time(), tzinfo=UTC)

@@ -41,9 +41,12 @@ class SourceFile:
     sha256: str
     size: int
     arrived: datetime | None = None
-    """When a watched folder delivered it: what "late" and "in the future" are measured from."""
+    """When a watched folder delivered it: what "in the future" is measured from."""
     history: bool = False
-    """Whether it is part of the shop's first data, in which no event is late."""
+    """Whether its name is part of the shop's first data, in which no event is late."""
+    since: datetime | None = None
+    """When a watched folder first delivered a file of its name: what "late" is measured from, so
+    that a corrected file keeps the rows that its predecessor had."""
     stored: str = field(default="", compare=False)
     """sha256 of its bytes in the archive, if rows of erased users were blanked there. Its own
     `sha256` stays what was delivered: that is what a redelivery is recognised by."""
@@ -78,6 +81,11 @@ class Source(Protocol):
         Raises `SourceError` for an empty or unreadable file and for a missing, renamed or
         duplicate column, showing what was expected and what was found.
         """
+        ...
+
+    def to_land(self) -> list[SourceFile]:
+        """The interactions files, each content once for each table that reads it: under the name
+        under which it came first, those of the first data before all others."""
         ...
 
     def count_rows(self, file: SourceFile) -> int:

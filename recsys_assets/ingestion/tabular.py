@@ -257,6 +257,15 @@ class TabularSource:
                 warnings.append(f"{file.name}: ignored columns {', '.join(ignored)}")
         return warnings
 
+    def to_land(self) -> list[SourceFile]:
+        """See `Source.to_land`."""
+        files = [f for f in self.files() if f.role == "interactions"]
+        first: dict[tuple[int, str], SourceFile] = {}
+        for file in sorted(files, key=_as_it_came):
+            table = self._tables.index(self._found[file])
+            first.setdefault((table, file.batch), file)
+        return sorted(first.values())
+
     def count_rows(self, file: SourceFile) -> int:
         """See `Source.count_rows`."""
         with named(file):
@@ -441,6 +450,10 @@ def interaction_rules(shop: Shop, **fields: object) -> InteractionRules:
         currency=shop.currency,
         **fields,  # type: ignore[arg-type]
     )
+
+
+def _as_it_came(file: SourceFile) -> tuple[bool, str, str]:
+    return (not file.history, file.arrived.isoformat() if file.arrived else "", file.name)
 
 
 def refuse_changed(file: SourceFile) -> None:

@@ -255,6 +255,37 @@ def test_late_events_are_refused_by_their_age_on_arrival_except_in_the_first_dat
     assert reasons.iloc[0].startswith("before the plausible time")
 
 
+def test_copies_and_corrections_of_old_files_keep_the_rows_that_were_accepted(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "inbox").mkdir()
+    text = WATCHING.replace("arrival: {}", "arrival: {settle_seconds: 0}")
+    (tmp_path / "shop.yaml").write_text(text + "plausible: {max_age_days: 3}\n")
+    (tmp_path / "items.csv").write_text("item_id\nx\n")
+    shop, home = load_shop(tmp_path / "shop.yaml"), tmp_path / "home"
+
+    def arrive(name: str, rows: str, day: int, *, history: bool = False) -> None:
+        (tmp_path / "inbox" / name).write_text("user_id,item_id,event_time\n" + rows)
+        take(shop, home, datetime(2024, 1, day, tzinfo=UTC), history=history)
+
+    def accepted() -> dict[str, int]:
+        source, now = open_source(shop, home), datetime(2030, 1, 1, tzinfo=UTC)
+        reasons = {f.name: source.land(f, now)["reject_reason"] for f in source.to_land()}
+        return {name: int(r.isna().sum()) for name, r in reasons.items()}
+
+    arrive("sales2.csv", "u,x,2024-01-01\n", 5, history=True)
+    arrive("sales3.csv", "u,x,2024-01-06\n", 6)
+    before = {"inbox/sales2.csv": 1, "inbox/sales3.csv": 1}
+    assert accepted() == before
+    arrive("sales1.csv", "u,x,2024-01-01\n", 9)
+    assert accepted() == before, "a copy under a name that sorts before"
+    arrive("sales2.csv", "u,x,2024-01-01\nv,x,2024-01-01\n", 10)
+    arrive("sales3.csv", "u,x,2024-01-06\nv,x,2024-01-10\nw,x,2024-01-02\n", 10)
+    now = accepted()
+    assert now["inbox/sales2.csv"] == 2, "a corrected file of the first data"
+    assert now["inbox/sales3.csv"] == 2, "a corrected later file: as old as it was, and as new"
+
+
 def test_a_name_that_no_path_of_the_shop_file_leads_to_any_more_is_not_dropped_silently(
     tmp_path: Path,
 ) -> None:

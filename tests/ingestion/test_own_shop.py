@@ -230,3 +230,17 @@ def test_two_files_of_one_name_are_refused_and_none_is_lost(tmp_path: Path) -> N
     tables = [replace(table, root=root, pattern=root / "part-0.csv") for root in roots]
     with pytest.raises(SourceError, match=r"is called 'part-0.csv' like .*day=01/part-0.csv"):
         TabularSource(tables).files()
+
+
+def test_the_same_bytes_in_two_tables_are_events_of_both(tmp_path: Path) -> None:
+    for name in ("cart.csv", "sale.csv", "sale_again.csv"):
+        (tmp_path / name).write_text("user_id,item_id,event_time\nu,i,2024-01-02\n")
+    (tmp_path / "shop.yaml").write_text(
+        "name: s\nrepeats: true\npartitions: {start: 2024-01-01}\nsource:\n  kind: files\n"
+        "  interactions: [{path: cart.csv, event_type: cart},\n"
+        "    {path: 'sale*.csv', event_type: purchase}]\n  items: {path: items.csv}\n"
+    )
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
+    source = open_source(load_shop(tmp_path / "shop.yaml"))
+    types = [source.land(f, NOW)["event_type"].tolist() for f in source.to_land()]
+    assert types == [["cart"], ["purchase"]]
