@@ -17,11 +17,11 @@ from dagster_project import automation, jobs
 from dagster_project.alerts import Alert, Alerts
 from dagster_project.reaper import reap
 from dagster_project.runs import root_cause
-from recsys_assets.core.assets import GatedAsset, Project
+from recsys_assets.core.assets import GatedAsset, Project, one_look
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError, Look
-from recsys_assets.ingestion.assets import one_look, partitions, source_fingerprint
+from recsys_assets.ingestion.assets import partitions, source_fingerprint
 from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError

@@ -23,6 +23,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version as library_version
@@ -65,6 +66,20 @@ LIBRARIES = (
     "duckdb", "great-expectations", "implicit", "lightgbm", "numpy", "pandas", "pyarrow", "scipy",
     "sentence-transformers", "torch",
 )  # fmt: skip
+
+
+LOOKS: ContextVar[dict[Any, Any] | None] = ContextVar("LOOKS", default=None)
+"""What was seen outside of the lake since `one_look` began, by whatever tells it apart."""
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within it the source is listed and hashed once, and every question is about that listing."""
+    token = LOOKS.set({})
+    try:
+        yield
+    finally:
+        LOOKS.reset(token)
 
 
 class Project(dg.ConfigurableResource):
@@ -115,6 +130,9 @@ class Report:
     """name -> base64 PNG"""
     lineage: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """output column -> (table, column) pairs it is made from"""
+    files: dict[str, list[tuple[str, str, int | None]]] = field(default_factory=dict)
+    """role -> (name, sha256, rows) of each source file it is made from, for its gate; rows are None
+    where what the file held was kept"""
 
     def plot(self, name: str, png: bytes) -> None:
         import base64
@@ -374,9 +392,11 @@ class _Producer:
                 found.append(partition)
         return found
 
+    @one_look()
     def produce(self, project: Project, run_id: str) -> Produced:
         """Compute and store the next candidate, or reuse a version of the same key that is whole:
-        the current one, or a candidate that nobody has judged."""
+        the current one, or a candidate that nobody has judged. The key and the content are of one
+        listing of the source."""
         lake, name = project.lake, self.table.name
         snapshots = self._read(project, self.inputs)
         named = self._read(project, self.names)

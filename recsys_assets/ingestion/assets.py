@@ -7,8 +7,6 @@ belong here: parsing, and anything that compares rows of different files (stagin
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.core.assets import (
+    LOOKS,
     GatedAsset,
     Project,
     Report,
-    approved_files,
     table_asset,
     unit_of,
 )
@@ -61,24 +59,12 @@ def partitions(shop: Shop) -> dg.TimeWindowPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=span.start.isoformat(), end_date=end)
 
 
-_SEEN: ContextVar[dict[tuple[str, str], Source] | None] = ContextVar("_SEEN", default=None)
-
-
-@contextmanager
-def one_look() -> Iterator[None]:
-    """Within it the files are listed and hashed once, and every question is about that listing."""
-    token = _SEEN.set({})
-    try:
-        yield
-    finally:
-        _SEEN.reset(token)
-
-
 def source_of(project: Project) -> Source:
     """The shop's files; with a watched folder, what has arrived from it."""
-    seen, place = _SEEN.get(), (project.home, project.shop_file)
+    seen, place = LOOKS.get(), (project.home, project.shop_file)
     if seen is not None and place in seen:
-        return seen[place]
+        found: Source = seen[place]
+        return found
     source = open_source(project.shop, Path(project.home))
     if seen is not None:
         seen[place] = source
@@ -120,22 +106,22 @@ def _files_to_land(project: Project) -> dict[str, str]:
     }
 
 
-def _every_row_landed(candidate: Snapshot, project: Project) -> Iterator[Failure]:
-    source = source_of(project)
-    passed = approved_files(project.lake, candidate.asset)
+def _files_of(source: Source, role: Role) -> list[tuple[str, str, int | None]]:
+    """(name, sha256, rows) of the files of a role, rows counted without the parser."""
+    return [(f.name, f.sha256, source.count_rows(f)) for f in source.files() if f.role == role]
+
+
+def _every_row_landed(candidate: Snapshot) -> Iterator[Failure]:
+    """Judged by the files that it was made from: what came since then is for the next run."""
     landed: dict[str, int] = defaultdict(int)
-    new = set[str]()
     for version in candidate.versions:
         for part in version.files:
             landed[unit_of(part.part)] += part.rows
-            if part not in passed:
-                new.add(unit_of(part.part))
-    for file in source.to_land():
-        if file.name not in new and file.name in landed:
-            continue  # counted when it landed
-        expected, found = source.count_rows(file), landed[file.name]
-        if expected != found:
-            yield Failure(f"{file.name} has {expected:,} rows, {found:,} landed")
+    for name, _, expected in candidate.report()["files"]["interactions"]:
+        if name not in landed:
+            yield Failure(f"nothing landed of {name}")
+        elif expected is not None and expected != landed[name]:
+            yield Failure(f"{name} has {expected:,} rows, {landed[name]:,} landed")
 
 
 def _rejects_have_reasons(candidate: Snapshot) -> Iterator[Failure]:
@@ -188,6 +174,9 @@ def landed_rows(
         keys = partition_of(shop, landed["event_time"])
         for key in sorted(pc.unique(keys).to_pylist()):
             yield f"{name}@{key}", landed.filter(pc.equal(keys, key))
+    report.files["interactions"] = [
+        (f.name, f.sha256, source.count_rows(f) if f.name in todo else None) for f in files.values()
+    ]
     report.numbers |= {
         "files": len(files),
         "files landed now": len(todo),
@@ -272,9 +261,11 @@ def raw_interactions(shop: Shop) -> GatedAsset:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_items(project: Project) -> pd.DataFrame:
+def raw_items(project: Project, report: Report) -> pd.DataFrame:
     """The catalogue as the source gives it: every item on offer, sold or not."""
-    return source_of(project).items(datetime.now(UTC))[0]
+    source = source_of(project)
+    report.files["items"] = _files_of(source, "items")
+    return source.items(datetime.now(UTC))[0]
 
 
 @table_asset(
@@ -285,9 +276,11 @@ def raw_items(project: Project) -> pd.DataFrame:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_users(project: Project) -> pd.DataFrame:
+def raw_users(project: Project, report: Report) -> pd.DataFrame:
     """Users and their optional attributes, whether or not they ever interacted."""
-    return source_of(project).users(datetime.now(UTC))[0]
+    source = source_of(project)
+    report.files["users"] = _files_of(source, "users")
+    return source.users(datetime.now(UTC))[0]
 
 
 @table_asset(
@@ -301,6 +294,7 @@ def raw_users(project: Project) -> pd.DataFrame:
 def raw_exposures(project: Project, report: Report) -> pd.DataFrame:
     """What was shown to whom, if the source records it. Empty for sources that do not."""
     source = source_of(project)
+    report.files["exposures"] = _files_of(source, "exposures")
     return source.exposures(_clock(source, "exposures", report))[0]
 
 
@@ -312,9 +306,11 @@ def raw_exposures(project: Project, report: Report) -> pd.DataFrame:
     inputs_hash=source_fingerprint,
     code=SOURCES,
 )
-def raw_promotions(project: Project) -> pd.DataFrame:
+def raw_promotions(project: Project, report: Report) -> pd.DataFrame:
     """What the shop put forward and when. Empty for sources that do not say."""
-    return source_of(project).promotions()[0]
+    source = source_of(project)
+    report.files["promotions"] = _files_of(source, "promotions")
+    return source.promotions()[0]
 
 
 @table_asset(
@@ -328,6 +324,7 @@ def raw_promotions(project: Project) -> pd.DataFrame:
 def onboarding_answers(project: Project, report: Report) -> pd.DataFrame:
     """What new users said they like: options they chose and words they typed, as they came."""
     source = source_of(project)
+    report.files["onboarding_answers"] = _files_of(source, "onboarding_answers")
     return source.onboarding_answers(_clock(source, "onboarding_answers", report))[0]
 
 
@@ -338,21 +335,21 @@ def _entity_rows_add_up(
     raw_exposures: Snapshot,
     raw_promotions: Snapshot,
     onboarding_answers: Snapshot,
-    project: Project,
 ) -> Iterator[Failure]:
-    source = source_of(project)
-    accepted: dict[Role, int] = {
-        "items": raw_items.rows,
-        "users": raw_users.rows,
-        "exposures": raw_exposures.rows,
-        "promotions": raw_promotions.rows,
-        "onboarding_answers": onboarding_answers.rows,
+    """Of the roles whose files were the same when the table and the rejects were made: a delivery
+    in between makes the table anew, and the rejects with it."""
+    tables_of = {
+        "items": raw_items,
+        "users": raw_users,
+        "exposures": raw_exposures,
+        "promotions": raw_promotions,
+        "onboarding_answers": onboarding_answers,
     }
     rejected = candidate.to_pandas(["role"])["role"].value_counts()
-    for role, good in accepted.items():
-        if role in source.summed_up:
+    for role, files in candidate.report()["files"].items():
+        if files != tables_of[role].report().get("files", {}).get(role):
             continue
-        rows_in = sum(source.count_rows(f) for f in source.files() if f.role == role)
+        rows_in, good = sum(rows for _, _, rows in files), tables_of[role].rows
         bad = int(rejected.get(role, 0))
         if rows_in != good + bad:
             yield Failure(
@@ -372,7 +369,7 @@ def _entity_rows_add_up(
     after=["raw_items", "raw_users", "raw_promotions"],
 )
 def rejected_entities(
-    project: Project, raw_exposures: Snapshot, onboarding_answers: Snapshot
+    project: Project, raw_exposures: Snapshot, onboarding_answers: Snapshot, report: Report
 ) -> pd.DataFrame:
     """Rows of the item, user, exposure, promotion and answer files that were not accepted, and why.
 
@@ -380,6 +377,10 @@ def rejected_entities(
     """
     source, now = source_of(project), datetime.now(UTC)
     answered = _clock_of(onboarding_answers)
+    entities: tuple[Role, ...] = (
+        "items", "users", "exposures", "promotions", "onboarding_answers",
+    )  # fmt: skip
+    report.files = {r: _files_of(source, r) for r in entities if r not in source.summed_up}
     frames = [
         source.items(now)[1].assign(role="items"),
         source.users(now)[1].assign(role="users"),
