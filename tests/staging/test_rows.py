@@ -1,13 +1,18 @@
 """Which rows of interactions are not used, and the gates that keep the sum of rows."""
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from recsys_assets.core.lake import Lake, Snapshot, VersionKey
+from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ingestion.tables import LANDED_ROWS, RAW_INTERACTIONS
+from recsys_assets.staging import assets
 
 EVENT = {
     "batch": "b", "file": "a.csv", "row": 2, "event_id": "e1", "user_id": "u", "item_id": "i",
@@ -65,3 +70,65 @@ def test_a_row_of_an_unknown_item_does_not_speak_for_its_event_id() -> None:
     rows = landed({"item_id": "gone"}, {"file": "b.csv", "row": 7})
     assert places(refused(rows)) == [("a.csv", "unknown item")]
     assert used(rows)["row"].to_pylist() == [7]
+
+
+DELIVERED = landed(
+    {},
+    {"row": 3, "event_id": "e2"},
+    {"row": 4, "event_id": "e2"},
+    {"row": 5, "event_id": "e3", "item_id": "gone"},
+    {"row": 6, "event_id": "e3", "item_id": "gone"},
+    {"row": 7, "event_id": None, "reject_field": "user_id", "reject_reason": "missing id"},
+    {"row": 8, "event_id": None, "reject_field": "user_id", "reject_reason": "erased"},
+)
+"""Two events, one of them twice; three rows to refuse, two of them of one event; one erased."""
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[str, pa.Table], Snapshot]:
+    lake, key = Lake(tmp_path), VersionKey("", "", "", {})
+    return lambda name, table: lake.of_version(lake.store(name, [("", table)], key))
+
+
+def rules(failures: Iterable[Failure]) -> list[tuple[str, int]]:
+    return [(f.rule, f.rows) for f in failures]
+
+
+def test_an_event_that_is_lost_or_refused_is_missed_among_the_used(
+    stored: Callable[[str, pa.Table], Snapshot],
+) -> None:
+    raw, out, good = accepted(DELIVERED), refused(DELIVERED), used(DELIVERED)
+    assert good["event_id"].to_pylist() == ["e1", "e2"]
+
+    def failures(candidate: pa.Table, raw: pa.Table = raw) -> list[tuple[str, int]]:
+        made = (stored("interactions", candidate), stored("landed_rows", DELIVERED))
+        return rules(
+            assets._rows_add_up(*made, stored("raw_interactions", raw), stored("quarantine", out))
+        )
+
+    assert failures(good) == []
+    assert failures(good.slice(1)) == [("accepted events are left out", 1)]
+    with_refused = pa.concat_tables([good, good.slice(1).set_column(0, "event_id", [["e3"]])])
+    assert failures(with_refused) == [("events are refused ones, or in no raw table", 1)]
+    twice = pa.concat_tables([raw, raw.slice(0, 1)])
+    assert failures(good, twice) == [
+        ("1 more rows are raw than landed: materialize their days again", 0)
+    ]
+
+
+def test_a_refused_row_that_is_not_in_quarantine_is_missed(
+    stored: Callable[[str, pa.Table], Snapshot],
+) -> None:
+    source, out = stored("landed_rows", DELIVERED), refused(DELIVERED)
+    gate = assets._quarantine_holds_every_reject
+    assert rules(gate(stored("quarantine", out), source)) == []
+    assert rules(gate(stored("quarantine", out.slice(0, 0)), source)) == [
+        ("holds 0 rows, 1 were refused at parsing", 0)
+    ]
+
+
+def test_rows_of_days_that_were_not_made_yet_are_told(
+    stored: Callable[[str, pa.Table], Snapshot],
+) -> None:
+    made = stored("raw_interactions", accepted(DELIVERED).slice(3))
+    assert assets._waiting(stored("landed_rows", DELIVERED), made) == 3
