@@ -461,6 +461,11 @@ class Lake:
             loaded: dict[str, Any] = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise CorruptFileError(
+                f"{path} is damaged ({error}): restore it from a backup; or delete it and "
+                f"materialize {path.stem.replace('__', '/')} again"
+            ) from error
         return loaded
 
     @contextmanager

@@ -149,7 +149,7 @@ class Releases:
         """What is served now, and every release that is kept."""
         try:
             return State.read(self.lake.document(self._path))
-        except (ValueError, KeyError, TypeError) as error:
+        except (CorruptFileError, ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(
                 f"{self._path} cannot be read ({type(error).__name__}), so it is not known what is "
                 "served: restore it from a backup, or delete it and run the job: its release is "

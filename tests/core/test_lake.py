@@ -119,6 +119,13 @@ def test_a_table_of_which_no_partition_was_ever_approved_is_not_read_as_nothing(
         lake.read("numbers", tolerated_partitions=1)
 
 
+def test_a_damaged_pointer_is_an_error_that_says_what_to_do(lake: Lake) -> None:
+    put(lake, 1)
+    (lake.root / "pointers" / "numbers.json").write_text('{"": {"candi')
+    with pytest.raises(CorruptFileError, match=r"numbers.json is damaged .* materialize numbers"):
+        lake.read("numbers")
+
+
 def test_equal_content_has_one_identity_and_other_code_another_version(lake: Lake) -> None:
     table = pa.table({"x": [1, 2]})
     first = lake.store("numbers", [("", table)], key("a"))
