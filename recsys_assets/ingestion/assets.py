@@ -305,6 +305,7 @@ def raw_exposures(project: Project, report: Report) -> pd.DataFrame:
     config=CONFIG,
     inputs_hash=source_fingerprint,
     code=SOURCES,
+    sql=["ingestion/complete_journey_promotions"],
 )
 def raw_promotions(project: Project, report: Report) -> pd.DataFrame:
     """What the shop put forward and when. Empty for sources that do not say."""
@@ -365,6 +366,7 @@ def _entity_rows_add_up(
     config=CONFIG,
     inputs_hash=source_fingerprint,
     code=SOURCES,
+    sql=["ingestion/complete_journey_promotions"],
     rules=[_entity_rows_add_up],
     after=["raw_items", "raw_users", "raw_promotions"],
 )

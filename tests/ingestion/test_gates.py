@@ -74,6 +74,13 @@ def test_an_entity_row_that_is_neither_accepted_nor_refused_is_missed(project: P
     assert reason.startswith("files of items have 2 rows; accepted 1 + rejected 0 = 1")
 
 
+@pytest.mark.parametrize("asset", [assets.raw_promotions, assets.rejected_entities])
+def test_tables_made_of_promotions_know_the_sql_that_makes_them(asset: GatedAsset) -> None:
+    with_sql = asset.producer.code_version()
+    assert with_sql != replace(asset.producer, sql=()).code_version()
+    assert asset.producer.sql == ("ingestion/complete_journey_promotions",)
+
+
 def test_the_key_and_the_content_of_a_version_are_of_one_listing(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
