@@ -32,7 +32,14 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from recsys_assets.core.settings.arrival import ArrivalSettings
-from recsys_assets.ingestion.source import Role, SourceError, SourceFile, name_of
+from recsys_assets.ingestion.source import (
+    NOT_TEXT,
+    Role,
+    SourceError,
+    SourceFile,
+    is_text,
+    name_of,
+)
 
 _PIECE = 1 << 20
 
@@ -145,6 +152,9 @@ class LocalInbox:
             return None
         if stat.S_ISDIR(status.st_mode):
             return None
+        if not is_text(name):
+            self._refused[ascii(name)] = NOT_TEXT
+            return None
         if not stat.S_ISREG(status.st_mode):
             self._refused[name] = "is not a regular file (a link, pipe or device): deliver a copy"
             return None
@@ -156,7 +166,8 @@ class LocalInbox:
             return None
         if self.settings.marker is not None and not Path(f"{path}{self.settings.marker}").exists():
             return None
-        changed = datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), UTC)
+        # The modification time is the sender's to set, to the past or to the future.
+        changed = datetime.fromtimestamp(status.st_ctime, UTC)
         return Listed(watched.role, name, changed, status.st_size, _stamp(status))
 
 
@@ -542,7 +553,8 @@ def _sync_folder(folder: Path) -> None:
 def watch(role: Role, pattern: Path, suffixes: tuple[str, ...]) -> Watched:
     """What a path of the shop file means when it is watched: a folder with everything of `suffixes`
     below it, or a folder and a glob of names in it. The folder need not exist yet."""
-    if any(sign in pattern.parent.as_posix() for sign in "*?["):
+    folder = pattern.parent
+    if not folder.is_dir() and any(sign in folder.as_posix() for sign in "*?["):
         raise SourceError(
             f"{pattern}: with `arrival`, only the file name may hold * or ?; name the folder "
             "itself to take everything below it"

@@ -153,10 +153,20 @@ def name_of(path: Path, root: Path) -> str:
 
 
 def describe_file(path: Path, name: str, role: Role) -> SourceFile:
-    """Hash one regular file."""
+    """Hash one regular file. Its name is kept as text, so it has to be one."""
+    if not is_text(name):
+        raise SourceError(f"{str(path)!a}: {NOT_TEXT}")
     if not path.is_file():
         raise SourceError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
     return SourceFile(role, name, path, sha256_of(path), path.stat().st_size)
+
+
+NOT_TEXT = "its name is not UTF-8: rename it"
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is valid UTF-8 (Python hands over others with surrogates)."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
 @contextmanager
@@ -171,9 +181,15 @@ def named(file: SourceFile) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file's bytes, read in pieces."""
+    """sha256 (hex) of a file's bytes, read in pieces. Raises `SourceError` if it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
+    try:
+        with path.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read ({error.strerror}); deliver it again, or let the process read "
+            "it, then run again"
+        ) from error
     return digest.hexdigest()

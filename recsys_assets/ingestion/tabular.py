@@ -92,7 +92,12 @@ class TableSpec:
     prepare: Callable[[Columns], Columns] | None = None
 
     def paths(self) -> list[Path]:
-        """The files there are now, sorted. Raises `SourceError` if there is none."""
+        """The files there are now, sorted, hidden ones left out. Raises `SourceError` if there is
+        none."""
+        # The shop's own folder is no pattern, whatever it is called.
+        ours = self.pattern.is_relative_to(self.root)
+        base = self.root if ours else Path(self.pattern.anchor)
+        inside = self.pattern.relative_to(base).as_posix()
         if self.pattern.is_dir():
             found = [
                 path
@@ -100,9 +105,8 @@ class TableSpec:
                 if path.suffix.lower() in self._suffixes
                 and not any(part[0] in "._" for part in path.relative_to(self.pattern).parts)
             ]
-        elif any(sign in self.pattern.as_posix() for sign in "*?["):
-            anchor = Path(self.pattern.anchor)
-            found = list(anchor.glob(self.pattern.relative_to(anchor).as_posix()))
+        elif not self.pattern.exists() and any(sign in inside for sign in "*?["):
+            found = [path for path in base.glob(inside) if path.name[0] != "."]
         else:
             found = [self.pattern]
         files = sorted(path for path in found if path.is_file())
@@ -145,7 +149,13 @@ class TableSpec:
                 mapped[name] = (name,)
         expected = [(column, name) for name, several in mapped.items() for column in several]
         expected += [(column, "") for column in (*self.used, *(self.attributes or ()))]
-        required = REQUIRED[self.role]
+        required = list(REQUIRED[self.role])
+        if isinstance(self.rules, InteractionRules) and self.prepare is None:
+            # What says of which type a row is: see `contract._event_types`.
+            if self.rules.rating is not None:
+                required.append("weight")
+            elif self.rules.event_type is None:
+                required.append("event_type")
         expected += [(name, name) for name in required if name not in mapped]
         missing = [(column, name) for column, name in expected if column not in header]
         if missing:

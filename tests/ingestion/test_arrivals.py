@@ -73,6 +73,21 @@ def test_an_old_modification_time_set_by_the_sender_does_not_make_a_file_look_co
     assert place.look(now).arriving == ["inbox/a.csv"]
 
 
+def test_a_modification_time_in_the_future_does_not_keep_a_file_waiting(place: Place) -> None:
+    path = place.put("a.csv", "1")
+    os.utime(path, (2**32, 2**32))
+    now = datetime.fromtimestamp(path.stat().st_ctime, UTC) + timedelta(seconds=61)
+    assert place.names(place.look(now)) == ["a.csv"]
+
+
+def test_a_name_that_is_no_text_is_refused_and_the_others_are_taken(place: Place) -> None:
+    place.put("a.csv", "1")
+    Path(os.fsdecode(os.fsencode(place.folder) + b"/\xff.csv")).write_text("2")
+    look = place.look()
+    assert place.names(look) == ["a.csv"]
+    assert look.refused == {"'inbox/\\udcff.csv'": "its name is not UTF-8: rename it"}
+
+
 def test_with_a_marker_a_file_need_not_settle(tmp_path: Path) -> None:
     place = Place(tmp_path, marker=".done")
     path = place.put("a.csv", "1")

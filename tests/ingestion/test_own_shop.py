@@ -1,5 +1,6 @@
 """A shop nobody wrote an adapter for: German columns, semicolons, local times, two months."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from recsys_assets.core.assets import Project
 from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.settings.sources import FilesSource
+from recsys_assets.ingestion.arrivals import watch
 from recsys_assets.ingestion.assets import landed_rows
 from recsys_assets.ingestion.contract import complete_interactions
 from recsys_assets.ingestion.files import files_source, inboxes_of, ledger_of
-from recsys_assets.ingestion.source import Source, SourceError, open_source
+from recsys_assets.ingestion.source import Source, SourceError, open_source, sha256_of
 from recsys_assets.ingestion.tabular import TabularSource
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -158,6 +160,58 @@ def test_a_renamed_column_stops_with_the_nearest_match(tmp_path: Path) -> None:
         SourceError, match=r"'Kundennummer' \(for user_id\); did you mean 'Kundennr'"
     ):
         open_source(load_shop(tmp_path / "shop.yaml")).check()
+
+
+@pytest.mark.parametrize(
+    ("table", "header", "message"),
+    [
+        ("", "event_typ", r"no column 'event_type'; did you mean 'event_typ'"),
+        (", rating: {}", "weigth", r"no column 'weight'; did you mean 'weigth'"),
+    ],
+)
+def test_a_column_that_says_the_type_of_an_event_is_needed(
+    tmp_path: Path, table: str, header: str, message: str
+) -> None:
+    source = plain(tmp_path, f"{{path: sales.csv{table}}}", f"user_id,item_id,event_time,{header}")
+    with pytest.raises(SourceError, match=message):
+        source.check()
+
+
+def plain(folder: Path, interactions: str, header: str = "user_id,item_id,event_time") -> Source:
+    """A shop of our names with a file of one event and one item."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sales.csv").write_text(f"{header}\nu,i,2024-01-02{',5' * header.count(',', 24)}\n")
+    (folder / "items.csv").write_text("item_id\ni\n")
+    (folder / "shop.yaml").write_text(
+        "name: s\nrepeats: true\npartitions: {start: 2024-01-01}\nsource:\n  kind: files\n"
+        f"  interactions: {interactions}\n  items: {{path: items.csv}}\n"
+    )
+    return open_source(load_shop(folder / "shop.yaml"))
+
+
+def test_a_folder_with_signs_of_a_pattern_in_its_name_is_a_folder(tmp_path: Path) -> None:
+    source = plain(tmp_path / "shop[1]", "{path: 'sa*.csv', event_type: view}")
+    assert [f.name for f in source.files()] == ["items.csv", "sales.csv"][::-1]
+    watched = watch("interactions", tmp_path / "shop[1]" / "sa*.csv", (".csv",))
+    assert watched.accepts(tmp_path / "shop[1]" / "sales.csv")
+
+
+def test_a_pattern_does_not_name_hidden_files(tmp_path: Path) -> None:
+    source = plain(tmp_path, "{path: '*sales.csv', event_type: view}")
+    (tmp_path / "._sales.csv").write_bytes(b"\0\5\x16\7")
+    assert "._sales.csv" not in [f.name for f in source.files()]
+
+
+def test_a_name_that_is_no_text_and_a_file_that_cannot_be_read_are_errors_with_a_remedy(
+    tmp_path: Path,
+) -> None:
+    source = plain(tmp_path, "{path: '*.csv', event_type: view}")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv"))
+    odd.write_text("x")
+    with pytest.raises(SourceError, match=r"udcff.csv': its name is not UTF-8: rename it"):
+        source.files()
+    with pytest.raises(SourceError, match=r"gone.csv: cannot be read .* deliver it again"):
+        sha256_of(tmp_path / "gone.csv")
 
 
 def test_a_wrong_delimiter_is_named(tmp_path: Path) -> None:
