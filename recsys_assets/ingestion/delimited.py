@@ -100,7 +100,7 @@ def count_rows(path: Path, dialect: Dialect) -> int:
         while piece:
             while piece.endswith(b"\r") and (more := stream.read(1)):
                 piece += more
-            codes = np.frombuffer(piece.replace(b"\r\n", b"\n"), dtype=np.uint8)
+            codes = np.frombuffer(_line_feeds(piece), dtype=np.uint8)
             before = np.concatenate((np.array([previous]), codes[:-1]))
             starts = np.flatnonzero((codes != _NEWLINE) & (before == _NEWLINE))
             if dialect.newlines_in_values:
@@ -131,6 +131,11 @@ def nearest(name: str, found: Sequence[str]) -> str | None:
     plain = {re.sub(r"\W|_", "", other.casefold()): other for other in reversed(found)}
     match = difflib.get_close_matches(re.sub(r"\W|_", "", name.casefold()), plain, n=1)
     return plain[match[0]] if match else None
+
+
+def _line_feeds(data: bytes) -> bytes:
+    """Line ends as one byte; \\r\\r\\n is one, as a doubled conversion leaves it."""
+    return data.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
 
 
 def _refuse_mistaken(path: Path) -> None:
@@ -165,7 +170,7 @@ def _whole_rows(path: Path, dialect: Dialect, block_bytes: int) -> Iterator[_Row
             data = stream.read(block_bytes)
             while data.endswith(b"\r") and (more := stream.read(1)):
                 data += more
-            return data.replace(b"\r\n", b"\n")
+            return _line_feeds(data)
 
         data = read().removeprefix(_BOM)
         while data:

@@ -271,6 +271,8 @@ def _numbers_of_texts(
 ) -> np.ndarray:
     shown = texts(array, style.null_values)
     plain = pc.utf8_trim_whitespace(shown)
+    if style.thousands == " ":  # which is often written as one that does not break the line
+        plain = pc.replace_substring_regex(plain, "[\u00a0\u202f]", " ")
     if style.thousands is not None:
         # Elsewhere the mark is a sign that the number is written otherwise: 10.50 is not 1050.
         mark, rest = f"[{style.thousands}]", f"[^{style.thousands}]"
@@ -311,6 +313,8 @@ def _moments(
         days = np.asarray(pc.fill_null(array.cast(pa.date32()).cast(pa.int32()), 0))
         values, valid = _scaled(days.astype(np.int64) * 86_400, 1, present)
         return _from_zone(values, valid, style.zone)
+    if pa.types.is_temporal(kind):
+        raise SourceError(f"column for {field} holds {kind}, which is no date; deliver a timestamp")
     if style.format in _EPOCH_UNITS:
         return _epochs(array, present, _SECOND // _EPOCH_UNITS[style.format])
     if not pa.types.is_large_string(kind):
@@ -343,11 +347,15 @@ def _epochs(array: pa.Array, present: np.ndarray, per_second: int) -> tuple[np.n
         readable = flags(pc.match_substring_regex(plain, r"^-?\d{1,18}(?:\.\d*)?$"))
         plain = pc.if_else(pa.array(readable), plain, pa.scalar(None, _TEXT))
         whole = pc.replace_substring_regex(plain, r"\..*$", "").cast(pa.int64())
-        parts = pc.replace_substring_regex(plain, r"^-?\d+\.?", "0.").cast(pa.float64())
+        # From the digits: as a double, .000001 s may be a little less than one microsecond.
+        places = len(str(_SECOND // per_second)) - 1
+        parts = pc.replace_substring_regex(plain, r"^-?\d+\.?", "")
+        parts = pc.utf8_slice_codeunits(pc.utf8_rpad(parts, 6, "0"), 0, places)
+        parts = pc.binary_join_element_wise(pa.scalar("0", _TEXT), parts, pa.scalar("", _TEXT))
         sign = np.where(flags(pc.starts_with(plain, "-")), -1, 1)
-        fraction = np.asarray(pc.fill_null(parts, 0.0))
+        fraction = np.asarray(pc.fill_null(parts.cast(pa.int64()), 0))
         values, valid = _scaled(np.asarray(pc.fill_null(whole, 0)), per_second, readable)
-        return values + sign * np.floor(fraction * (_SECOND // per_second)).astype(np.int64), valid
+        return values + sign * fraction, valid
     numbers_ = np.array(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     finite = present & np.isfinite(numbers_)
     limit = float(_MAX_MICROSECONDS)

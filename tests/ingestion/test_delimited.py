@@ -49,7 +49,7 @@ def test_quotes_delimiters_and_doubled_quotes_inside_values(file: Path) -> None:
     assert not bad
 
 
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r\r\n"])
 def test_bom_and_line_endings_are_no_part_of_values(file: Path, newline: bytes) -> None:
     good, _ = read(file, b"\xef\xbb\xbf" + newline.join([b"a,b", b"1,2", b"", b"3,4"]))
     assert good == {2: ["1", "2"], 4: ["3", "4"]}

@@ -260,6 +260,26 @@ def test_typed_timestamps_of_any_unit() -> None:
     assert _reason(problems) == "in the future"
 
 
+def test_fractions_of_an_epoch_in_text_keep_every_microsecond() -> None:
+    micros = np.arange(0, 1_000_000, 997)
+    column = pa.array([f"1577836800.{m:06d}" for m in micros], pa.large_string())
+    values, valid = timestamps(column, "t", Problems(len(micros)), TimeFormat("epoch_s"), None)
+    assert valid.all() and (values == 1_577_836_800_000_000 + micros).all()
+    assert moment_of("1577836800123.4", "epoch_ms") == utc(2020, 1, 1, 0, 0, 0, 123400)
+    assert moment_of("1577836800123456.7", "epoch_us") == utc(2020, 1, 1, 0, 0, 0, 123456)
+
+
+def test_a_time_of_day_is_no_time_whatever_the_format() -> None:
+    column = pa.array([1], pa.time32("s"))
+    with pytest.raises(SourceError, match=r"for t holds time32\[s\], which is no date"):
+        timestamps(column, "t", Problems(1), TimeFormat("epoch_s"), None)
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f"])
+def test_a_blank_between_thousands_may_be_one_that_does_not_break_the_line(blank: str) -> None:
+    assert number_of(f"1{blank}234,5", NumberFormat(",", " ")) == 1234.5
+
+
 def test_the_end_of_9999_is_the_same_time_in_types_and_in_text() -> None:
     end = datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001
     for zone in ("UTC", "America/New_York"):
