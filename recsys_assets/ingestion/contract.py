@@ -432,6 +432,15 @@ def _get(block: RawRows, name: str) -> pa.Array:
     return pa.nulls(len(block.rows), _TEXT) if array is None else array
 
 
+def _optional_id(
+    block: RawRows, name: str, problems: Problems, null_values: tuple[str, ...]
+) -> pa.LargeStringArray:
+    array = _get(block, name)
+    if pa.types.is_large_string(array.type):
+        array = texts(array, null_values)
+    return identifiers(array, name, problems, required=False)
+
+
 def _interaction_parts(
     block: RawRows, rules: InteractionRules, bounds: TimeBounds
 ) -> Iterator[pa.Table]:
@@ -467,7 +476,7 @@ def _interaction_parts(
         texts(_get(block, "currency"), nulls), pa.scalar(rules.currency, _TEXT)
     )
     for name in ("session_id", "store_id"):
-        columns[name] = identifiers(_get(block, name), name, problems, required=False)
+        columns[name] = _optional_id(block, name, problems, nulls)
     columns["context"] = texts(_get(block, "context"), nulls)
     yield from _parts(block, columns, problems, _EVENT)
 
@@ -513,7 +522,7 @@ def _item_parts(block: RawRows, rules: ItemRules) -> Iterator[pa.Table]:
     columns: dict[str, Any] = {"item_id": identifiers(_get(block, "item_id"), "item_id", problems)}
     for name in ("title", "brand", "text", "market"):
         columns[name] = texts(_get(block, name), nulls)
-    columns["group_id"] = identifiers(_get(block, "group_id"), "group_id", problems, required=False)
+    columns["group_id"] = _optional_id(block, "group_id", problems, nulls)
     if "category" in block.columns:
         path = texts(block.columns["category"], nulls)
         padding = pa.scalar(rules.category_separator * 2, _TEXT)

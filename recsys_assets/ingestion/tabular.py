@@ -39,7 +39,7 @@ from recsys_assets.ingestion.contract import (
     with_erased,
 )
 from recsys_assets.ingestion.delimited import Dialect, nearest
-from recsys_assets.ingestion.parsing import Problems, identifiers, joined
+from recsys_assets.ingestion.parsing import Problems, identifiers, joined, texts
 from recsys_assets.ingestion.raw import RawRows
 from recsys_assets.ingestion.source import (
     Role,
@@ -168,6 +168,7 @@ class TableSpec:
         mapped = self.mapping(path, header)
         attributes = self.attribute_columns(header, mapped)
         wanted = self.read_columns(mapped) | set(attributes)
+        nulls = self.rules.number_format.null_values if isinstance(self.rules, ItemRules) else ()
         if self.is_parquet(path):
             blocks = columnar.read_rows(path, wanted)
         else:
@@ -176,7 +177,9 @@ class TableSpec:
             columns = {ATTRIBUTE + name: block.columns[name] for name in attributes}
             for name, several in mapped.items():
                 arrays = [block.columns[column] for column in several]
-                columns[name] = arrays[0] if len(arrays) == 1 else joined(arrays, " | ")
+                if len(arrays) > 1:
+                    arrays = [joined([texts(a, nulls) for a in arrays], " | ")]
+                columns[name] = arrays[0]
             if self.prepare is not None:
                 columns |= self.prepare(block.columns)
             yield RawRows(block.rows, columns, block.broken_rows, block.broken_reasons)

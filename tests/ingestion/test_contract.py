@@ -277,6 +277,22 @@ def test_a_position_that_no_table_holds_costs_its_row(tmp_path: Path) -> None:
     assert codes(rejects) == ["out of range"]
 
 
+def test_words_for_no_value_are_none_in_optional_ids_and_joined_texts(tmp_path: Path) -> None:
+    source = shop_of(
+        tmp_path,
+        "user_id,item_id,event_time,session_id,store_id\nNULL,i,2023-05-01,NULL,NULL\n",
+        ", event_type: view, null_values: ['NULL']",
+    )
+    row = landed(source).iloc[0]
+    assert row["user_id"] == "NULL" and pd.isna(row["session_id"]) and pd.isna(row["store_id"])
+    (tmp_path / "items.csv").write_text("item_id,group_id,a,b\ni,NULL,soup,NULL\n")
+    text = (tmp_path / "shop.yaml").read_text()
+    mapped = "items.csv, null_values: ['NULL'], columns: {title: [a, b]}"
+    (tmp_path / "shop.yaml").write_text(text.replace("items.csv", mapped))
+    items, _ = open_source(load_shop(tmp_path / "shop.yaml")).items(NOW)
+    assert items["title"].tolist() == ["soup"] and items["group_id"].isna().all()
+
+
 def test_words_for_no_value_are_none_in_attributes_and_answers(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("user_id,town,size\nu,-,-\nv,Ulm,-\n")
     (tmp_path / "answers.csv").write_text(

@@ -118,7 +118,8 @@ class _Table(Part):
     """Whether a quoted value may span lines. Off, a quote that does not close on its line costs
     that line only, and not the rest of the file."""
     null_values: list[str] = []
-    """Texts that mean "no value" in columns other than ids (an empty text always does)."""
+    """Texts that mean "no value" in columns other than the ids that a row needs (an empty text
+    always does)."""
     decimal: Literal[".", ","] = "."
     thousands: Literal[".", ",", " ", "'"] | None = None
     time_format: str = "iso"
