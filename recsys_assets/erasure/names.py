@@ -2,9 +2,10 @@
 
 Belongs here: the rule, and replacing what it finds. Does not belong here: where to look.
 
-An id of 16 characters or more is found anywhere. A shorter one with something else than digits, or
-of ten digits and more, is found as a whole word. What is left (17, 4711, ab) is a number or a word
-that means other things elsewhere: it is found where the text says that it is a user.
+An id of 16 characters or more is found anywhere. A shorter one that mixes digits with something
+else, holds an @, or has ten digits and more, is found as a whole word. What is left (17, ab, items,
+null) is a number or a word that means other things elsewhere: it is found where the text says that
+it is a user. A number, `true`, `false` or `null` that is a value of JSON is never an id.
 
 An id is looked for as it is, as JSON and HTML spell it, and as JSON within JSON does.
 """
@@ -20,7 +21,10 @@ import pyarrow.compute as pc
 
 INSTEAD = "[erased]"
 LONG, WORD, DIGITS = 16, 4, 10
-_PERSON = r"(?:user|customer|household|visitor|member|who)(?:[_ ]?id)?"
+_PERSON = r"(?:user|customer|household|visitor|member)(?:[_ ]?id)?"
+_LITERAL = re.compile(r"true|false|null|NaN|-?Infinity|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NO_VALUE = r'(?<!":)(?<!": )'
+"""Not what stands unquoted after a key of JSON, which would be no JSON any more without it."""
 
 
 class Names:
@@ -33,7 +37,10 @@ class Names:
     @staticmethod
     def is_weak(user_id: str) -> bool:
         """Whether the id alone, in a text, does not tell a user from anything else."""
-        return len(user_id) < (DIGITS if user_id.isdigit() else WORD)
+        if user_id.isdigit() or _LITERAL.fullmatch(user_id):
+            return len(user_id) < DIGITS
+        a_word = not any(c.isdigit() or c == "@" for c in user_id)
+        return len(user_id) < (LONG if a_word else WORD)
 
     def count(self, text: bytes) -> int:
         """How often any of them stands in `text` (UTF-8, or bytes that hold it)."""
@@ -85,8 +92,10 @@ def spellings(user_id: str) -> list[str]:
 
 def _rule(user_id: str, weak: bool) -> str:
     exact = "(?:" + "|".join(re.escape(s) for s in spellings(user_id)) + ")"
+    bare = _NO_VALUE if _LITERAL.fullmatch(user_id) else ""
     if weak:
-        return rf"(?P<before>(?i:\b{_PERSON})\\?[\"']?[\s:=]{{0,3}}\\?[\"']?){exact}(?![\w-])"
+        said = rf"(?i:\b{_PERSON})(?:[\s:=]|\\?[\"']){{1,6}}"
+        return rf"(?P<before>{said}){bare}{exact}(?![\w-])"
     if len(user_id) >= LONG:
         return f"(?P<before>){exact}"
     # What stands before it is looked at from its end, so that a search begins with the id itself,
@@ -94,4 +103,4 @@ def _rule(user_id: str, weak: bool) -> str:
     words = [
         rf"{e}(?:(?<![\w-]{e})|(?<=\\[nrt]{e}))" for e in map(re.escape, spellings(user_id))
     ]  # fmt: skip
-    return rf"(?P<before>)(?:{'|'.join(words)})(?![\w-])"
+    return rf"(?P<before>){bare}(?:{'|'.join(words)})(?![\w-])"

@@ -29,6 +29,9 @@ from recsys_assets.ingestion.parsing import ERASED as REASON
 ERASED = "erased"
 LANDED, REJECTED, QUARANTINE = "landed_rows", "rejected_entities", "quarantine"
 ORIGIN = ("batch", "file", "row")
+_FREE = {"release": ("value",), "release_verdict": ("text",), "served_release": ("reason",)}
+"""Tables that say what a release is and what became of it: only these columns hold free words (the
+`value` of its settings, what the shop file says)."""
 _EXAMPLES = re.compile(r'<h2 id="examples">.*?(?=<h2 |</body>)', re.DOTALL)
 
 Place = tuple[str, str, int]
@@ -152,7 +155,7 @@ class Redactor:
             hit = pa.chunked_array([pa.array(np.ones(data.num_rows, dtype=bool))])
         if version.asset == "report_page":
             hit = pc.match_substring(data["html"], '<h2 id="examples">')
-        for name in _texts(data):
+        for name in _texts(version.asset, data):
             if name not in {c for c, _, _ in self._columns(version.asset, data.column_names)}:
                 hit = pc.or_(hit, self.names.cells(data[name], mine=False))
         return np.asarray(hit.to_numpy(), dtype=bool)
@@ -167,7 +170,7 @@ class Redactor:
         if asset in (QUARANTINE, "examples"):
             theirs = hit
         data = data.filter(pa.array(~theirs))
-        for name in _texts(data):
+        for name in _texts(asset, data):
             texts = data[name].to_pylist()
             new = [t if t is None else self.names.replaced(t) for t in texts] if (
                 asset == "report_page" or pc.any(self.names.cells(data[name], mine=False)).as_py()
@@ -219,8 +222,10 @@ class Redactor:
         return data.cast(pa.schema(list(zip(data.column_names, kinds, strict=True))))
 
 
-def _texts(data: pa.Table) -> list[str]:
-    return [f.name for f in data.schema if pa.types.is_string(f.type)]
+def _texts(asset: str, data: pa.Table) -> list[str]:
+    """Columns in which a user may be mentioned."""
+    found = [f.name for f in data.schema if pa.types.is_string(f.type)]
+    return [name for name in found if name in _FREE.get(asset, found)]
 
 
 def _bare(rows: pa.Table) -> pa.Table:

@@ -20,6 +20,7 @@ from recsys_assets.core.lake import BusyError, Lake
 from recsys_assets.erasure import forget as forgetting
 from recsys_assets.erasure import retained, tables, texts
 from recsys_assets.erasure.forget import Outcome, forget
+from recsys_assets.erasure.names import Names
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.publishing.releases import Manifest, Releases
 from recsys_assets.publishing.serving import Served
@@ -124,6 +125,27 @@ def test_nothing_of_a_forgotten_user_is_left_and_others_rows_are_what_they_were(
     assert known_user and len(lists) == 1
     with pytest.raises(Exception, match="popular_recommendations"):  # as somebody unknown
         Served.open(lake).lists(GONE)
+
+
+@pytest.mark.parametrize("user_id", ["items", "null", "true", "table"])
+def test_an_id_that_is_an_ordinary_word_leaves_everything_else_as_it_was(
+    project: Project, user_id: str
+) -> None:
+    home = Path(project.home)
+    before = {n: b for n, b in contents(home).items() if not n.startswith("lake/")}
+    found = erase(project, user_id)
+    assert found.proved and not found.texts and not found.moved.releases_lost
+    assert set(found.rows) == {"examples", "report_page"}, "which go with anybody"
+    assert {n: b for n, b in contents(home).items() if not n.startswith("lake/")} == before
+
+
+def test_what_a_release_consists_of_is_never_taken_for_a_user(project: Project) -> None:
+    lake, release = project.lake, project.lake.candidates("release")[0]
+    rows = pa.table({"kind": ["table"], "name": ["sales-2"], "value": ["by sales-2"]})
+    version = lake.store("release", [("", rows)], release.key)
+    redactor = tables.Redactor(lake, Names(["sales-2"]), "", {})
+    (row,) = lake.of_version(redactor.redacted(version)).to_arrow().to_pylist()
+    assert row == {"kind": "table", "name": "sales-2", "value": "by [erased]"}
 
 
 def test_a_redacted_table_is_made_again_and_landed_rows_are_not(project: Project) -> None:

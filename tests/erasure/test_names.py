@@ -8,7 +8,7 @@ import pytest
 
 from recsys_assets.erasure.names import INSTEAD, Names
 
-IDS = ["jürgen.müller@example.de", 'AC"ME-4711', "back\\slash-77", "o'neil&sons", "ann-17"]
+IDS = ["jürgen.müller@example.de", 'AC"ME-4711', "back\\slash-77", "o'neil&sons-4", "ann-17"]
 
 
 @pytest.mark.parametrize("user_id", IDS)
@@ -34,3 +34,34 @@ def test_an_id_is_found_however_a_text_spells_it(user_id: str, spelt) -> None:  
 @pytest.mark.parametrize("text", ["joann-17", "ann-170", "ann-17-b", "nann-17", "\\nann-170"])
 def test_a_part_of_another_word_is_not_an_id(text: str) -> None:
     assert Names(["ann-17"]).count(text.encode()) == 0
+
+
+@pytest.mark.parametrize(
+    "user_id", ["items", "daily", "Rose", "null", "true", "17", "12.5", "name"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"job": "daily", "assets": ["items"], "user": null, "reused": true, "who": "daily"}',
+        'Rose wine, 17 items of 12.5 g, 2026; {"user": 17, "user_id":12.5, "username": "x"}',
+        '{"text": "{\\"user\\": true, \\"user\\": null}"}',
+    ],
+)
+def test_an_id_that_is_an_ordinary_word_is_no_id_elsewhere(user_id: str, text: str) -> None:
+    assert Names([user_id]).replaced(text) == text
+    assert Names([user_id]).count(text.encode()) == 0
+
+
+def test_a_long_number_stays_where_it_is_a_value_of_json() -> None:
+    text = '{"bytes": 1234567890, "who": "customer 1234567890"}'
+    assert (
+        Names(["1234567890"]).replaced(text) == '{"bytes": 1234567890, "who": "customer [erased]"}'
+    )
+
+
+@pytest.mark.parametrize("user_id", ["items", "null", "true", "17", "Rose"])
+@pytest.mark.parametrize(
+    "said", ["user {}.", '"user_id": "{}"', "customer='{}'", '\\"user\\": \\"{}\\"']
+)
+def test_a_short_id_is_found_where_the_text_says_that_it_is_a_user(user_id: str, said: str) -> None:
+    assert Names([user_id]).replaced(said.format(user_id)) == said.format(INSTEAD)
