@@ -31,6 +31,9 @@ def forget(
     ledger: Annotated[
         Path | None, typer.Option(help="With --reapply: the newer `erasure` folder, kept apart.")
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also if no table and no delivered file has the id.")
+    ] = False,
 ) -> None:
     """Erase USER_ID everywhere: tables, releases, files, Dagster's storage; then search for them.
 
@@ -42,13 +45,15 @@ def forget(
         raise LakeError("say whom: `recsys forget USER`, or `recsys forget --reapply`")
     if ledger is not None and not reapply:
         raise LakeError("--ledger goes with --reapply")
+    if ledger is not None and dry_run:
+        raise LakeError("--dry-run goes without --ledger: it takes nothing over")
     project, now = resources.project(), datetime.now(UTC)
     erasures = Erasures(Path(project.home) / FOLDER)
-    if ledger is not None and not dry_run:
+    if ledger is not None:
         out.print(f"{erasures.take_over(ledger.resolve())} erasures taken over from {ledger}")
     users = [user_id] if user_id is not None else []
     found = erase(
-        project, gated_assets(project), users, why, now, dry_run=dry_run,
+        project, gated_assets(project), users, why, now, dry_run=dry_run, anyway=anyway,
         say=lambda text: out.print(f"  … {text}", style="dim"),
     )  # fmt: skip
     would = "would be " if dry_run else ""
@@ -67,8 +72,8 @@ def forget(
     ):  # fmt: skip
         for name, times in sorted(counts.items()):
             out.print(f"{title} {would}replaced: {name}: {times:,}", markup=False, soft_wrap=True)
-    if found.readings:
-        out.print(f"{found.readings} kept readings of typed words {would}dropped")
+    if found.answers:
+        out.print(f"{found.answers} kept answers of the language model about people {would}dropped")
     moved = found.moved
     if moved.releases_kept:
         kept = ", ".join(r[:SHORT] for r in moved.releases_kept)

@@ -16,6 +16,7 @@ Layout below the home::
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -127,7 +128,7 @@ class Erasures:
 
     def ask(self, user_id: str, why: str, now: datetime) -> str:
         """Write durably that a user is to be erased; returns the hash. Twice is as good as once."""
-        if user_id in why:
+        if re.search(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])", why):
             raise ErasureError("the reason must not name the user: the ledger is kept for ever")
         self._make_key()
         name = hash_of(self.key(), user_id)
@@ -146,9 +147,14 @@ class Erasures:
         """Add what the ledger of another folder knows and this one does not; returns how many.
 
         For a home restored from a backup that is older than `folder`. Both have the same key,
-        unless this home has no erasures yet.
+        unless this home has no erasures yet. Raises ErasureError when there is none in `folder`.
         """
         other = Erasures(folder)
+        if not other.path.exists():
+            raise ErasureError(
+                f"{other.path} is not there: name the folder `erasure` that you keep apart, with "
+                "its ledger.jsonl and its key"
+            )
         missing = [r for r in other.records() if r not in self.records()]
         if not missing:
             return 0

@@ -1,7 +1,7 @@
 """Forgetting users in a whole home, in the order that survives a kill, and proving it.
 
 1. the ledger: from here on nothing of them is ingested;
-2. texts: Dagster's storage, logs, alerts, readings kept by the language model's journal;
+2. texts: Dagster's storage, logs, alerts, answers kept by the language model's journal;
 3. the lake: redacted copies, then what is served, then pointers (`erasure.retained`);
 4. delivered files that are kept; 5. what nothing names any more is deleted; 6. the search.
 
@@ -13,7 +13,7 @@ Belongs here: that order, and the report. Does not belong here: how any store is
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.erasures import FOLDER, Erased, Erasures
+from recsys_assets.core.erasures import FOLDER, Erased, ErasureError, Erasures
 from recsys_assets.core.lake import LakeError
 from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.erasure import texts
@@ -50,7 +50,8 @@ class Outcome:
     moved: Moved = field(default_factory=Moved)
     texts: dict[str, int] = field(default_factory=dict)
     """file -> mentions replaced"""
-    readings: int = 0
+    answers: int = 0
+    """of the language model about what people did or typed, dropped"""
     blanked: dict[str, int] = field(default_factory=dict)
     """delivered file -> rows blanked"""
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -73,37 +74,55 @@ def forget(
     now: datetime,
     *,
     dry_run: bool = False,
+    anyway: bool = False,
     say: Say = lambda text: None,
 ) -> Outcome:
     """Erase `users`, and everybody in the ledger whom the stores know again. See the module.
 
-    Holds the lake: BusyError while a run works. ErasureError when the ledger has no key.
+    Holds the lake: BusyError while a run works. ErasureError when the ledger has no key, when it
+    knows nobody and nobody is named, and for an id that nobody has, unless `anyway`.
     """
     home, lake = Path(project.home), project.lake
     erasures = Erasures(home / FOLDER)
+    if not all(user.strip() for user in users):
+        raise ErasureError("the id is empty: say whom")
+    if not users and not erasures.hashes():
+        raise ErasureError(
+            f"{erasures.path} knows of no erasure, so there is nobody to erase again. Name the "
+            "ledger that you keep apart: --ledger FOLDER"
+        )
     with lake.exclusive("recsys forget"):
-        if not dry_run:
-            for user in users:
-                erasures.ask(user, why, now)
         lake.sweep()
         texts.sweep(home)
         retained = Retained(lake)
         columns = {g.table.name: g.table.user_ids for g in gated if g.table.user_ids}
-        ids = set(users)
-        if erasures.hashes():
-            erasures.key()
-            looker = Redactor(lake, Names(ids), "", columns)
+        ids, looker = set(users), Redactor(lake, Names(users), "", columns)
+        # Whom the ledger knows was in the tables once: an erasure that was killed goes on.
+        strangers = set() if anyway else ids - erasures.among(ids)
+        if strangers or erasures.hashes():
             for version in retained.versions():
                 try:
-                    ids |= erasures.among(looker.ids_of(version))
+                    seen = set(looker.ids_of(version))
                 except LakeError:
                     continue  # cannot be read: `redact` names and drops it
+                strangers -= seen
+                ids |= erasures.among(seen)
+        for user in sorted(strangers):
+            delivered = _delivered(project, {user})
+            if not any(delivered(path) for path in sorted(_kept(home))):
+                raise ErasureError(
+                    f"nobody has the id {user!r}: no table and no delivered file holds it. Correct "
+                    "it, or say --anyway to look for it in texts and keep it out from now on"
+                )
+        if not dry_run:
+            for user in users:
+                erasures.ask(user, why, now)
         names = Names(ids)
         mark = hashlib.sha256("".join(sorted(erasures.hashes())).encode()).hexdigest()
         redactor = Redactor(lake, names, mark, columns, places=set(_entity_places(project, ids)))
         outcome = Outcome(len(ids), learned=learned(gated))
         outcome.named_in_shop = names.count(project.shop.file.read_bytes()) > 0
-        _quiet(home, names, outcome, retained, redactor, dry_run)
+        _quiet(home, names, outcome, dry_run)
         if dry_run:
             _count(retained, redactor, outcome)
             return outcome
@@ -165,18 +184,15 @@ def _entity_places(project: Project, ids: Collection[str]) -> list[tuple[str, st
     return found
 
 
-def _quiet(
-    home: Path, names: Names, outcome: Outcome, retained: Retained, redactor: Redactor, dry: bool
-) -> None:
+def _quiet(home: Path, names: Names, outcome: Outcome, dry: bool) -> None:
     for path in texts.texts_of(home):
         if times := texts.quiet_text(path, names, dry_run=dry):
             outcome.texts[path.relative_to(home).as_posix()] = times
     for path in texts.bases_of(home):
         if times := texts.quiet_base(path, names, dry_run=dry):
             outcome.texts[path.relative_to(home).as_posix()] = times
-    typed = [v for v in retained.versions() if v.asset == "onboarding_answers"]
-    if any(redactor.touched(v) for v in typed):
-        outcome.readings = texts.drop_readings(home, dry_run=dry)
+    if names.ids:
+        outcome.answers = texts.drop_answers(home, dry_run=dry)
 
 
 def _count(retained: Retained, redactor: Redactor, outcome: Outcome) -> None:
@@ -190,6 +206,11 @@ def _count(retained: Retained, redactor: Redactor, outcome: Outcome) -> None:
                 tables[version.asset] = tables.get(version.asset, 0) + 1
         except LakeError as error:
             outcome.moved.lost[version.id] = str(error)
+
+
+def _kept(home: Path) -> Iterator[Path]:
+    """The delivered files that are kept."""
+    return (p for p in (home / "arrivals" / "files").rglob("*") if p.is_file())
 
 
 def _delivered(project: Project, ids: Collection[str]) -> Callable[[Path], int]:

@@ -26,8 +26,10 @@ _TEXTS = 'SELECT rowid, "{1}" FROM "{0}" WHERE typeof("{1}") = \'text\''
 _UPDATE = 'UPDATE "{0}" SET "{1}" = ? WHERE rowid = ?'
 """Names come from the database itself; values are bound."""
 _SQLITE = b"SQLite format 3"
-_WISHES = {"queries", "avoid"}
-"""What a kept reading of somebody's own words consists of (`onboarding.reading`)."""
+_TASKS = ("wish", "explanation")
+"""Questions about what somebody typed or did (`onboarding.reading`, `ranking.phrasing`)."""
+_ANSWERS = ({"queries", "avoid"}, {"sentence"})
+"""What their answers consist of, where an older journal does not name the question."""
 
 
 def sweep(home: Path) -> None:
@@ -104,19 +106,19 @@ def quiet_base(path: Path, names: Names, *, dry_run: bool = False) -> int:
     return times
 
 
-def drop_readings(home: Path, *, dry_run: bool = False) -> int:
-    """Forget every kept reading of what people typed: they are kept by a hash of the words, so
-    nobody can say whose they are. Asking again costs cents."""
+def drop_answers(home: Path, *, dry_run: bool = False) -> int:
+    """Forget every kept answer about what people typed or did: they are kept by a hash of the
+    question, so nobody can say whose they are. Asking again costs cents."""
     path = home / "language_model" / "answers.jsonl"
     if not path.exists():
         return 0
     lines = [(line, _record(line)) for line in path.read_bytes().splitlines(keepends=True)]
-    readings = {r["key"] for _, r in lines if _is_reading(r)}
-    if readings and not dry_run:
-        stay = b"".join(line for line, record in lines if record.get("key") not in readings)
+    gone = {r["key"] for _, r in lines if _is_personal(r)}
+    if gone and not dry_run:
+        stay = b"".join(line for line, record in lines if record.get("key") not in gone)
         _written(temporary := path.with_name(path.name + UNFINISHED), stay)
         temporary.replace(path)
-    return len(readings)
+    return len(gone)
 
 
 def _record(line: bytes) -> dict[str, Any]:
@@ -127,9 +129,9 @@ def _record(line: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_reading(record: Mapping[str, Any]) -> bool:
+def _is_personal(record: Mapping[str, Any]) -> bool:
     content = record.get("content")
-    return isinstance(content, dict) and set(content) == _WISHES
+    return record.get("task") in _TASKS or (isinstance(content, dict) and set(content) in _ANSWERS)
 
 
 def _written(path: Path, data: bytes) -> Path:

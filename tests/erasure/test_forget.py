@@ -15,7 +15,7 @@ import pytest
 
 from dagster_project.definitions import gated_assets
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.erasures import Erasures
+from recsys_assets.core.erasures import ErasureError, Erasures
 from recsys_assets.core.lake import BusyError, Lake
 from recsys_assets.erasure import forget as forgetting
 from recsys_assets.erasure import retained, tables, texts
@@ -41,8 +41,9 @@ def project(built: Path, tmp_path: Path) -> Project:
     return Project(home=str(place / "home"), shop_file=str(place / "shop.yaml"))
 
 
-def erase(project: Project, *users: str, dry_run: bool = False) -> Outcome:
-    return forget(project, gated(project.shop_file), users, "asked", NOW, dry_run=dry_run)
+def erase(project: Project, *users: str, dry_run: bool = False, anyway: bool = False) -> Outcome:
+    graph = gated(project.shop_file)
+    return forget(project, graph, users, "asked", NOW, dry_run=dry_run, anyway=anyway)
 
 
 _graph: list[GatedAsset] = []
@@ -133,7 +134,7 @@ def test_an_id_that_is_an_ordinary_word_leaves_everything_else_as_it_was(
 ) -> None:
     home = Path(project.home)
     before = {n: b for n, b in contents(home).items() if not n.startswith("lake/")}
-    found = erase(project, user_id)
+    found = erase(project, user_id, anyway=True)
     assert found.proved and not found.texts and not found.moved.releases_lost
     assert set(found.rows) == {"examples", "report_page"}, "which go with anybody"
     assert {n: b for n, b in contents(home).items() if not n.startswith("lake/")} == before
@@ -355,15 +356,56 @@ def test_forget_killed_at_every_step_is_finished_by_the_next(
     converges(Path(project.shop_file).parent, tmp_path, lambda calls: range(1, calls + 1))
 
 
-def test_a_reading_goes_with_the_notes_of_its_use_and_other_answers_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("user_id", ["ann-71", "", " "])
+def test_an_id_that_nobody_has_is_refused_before_anything_changes(
+    project: Project, user_id: str, dry_run: bool
+) -> None:
+    before = contents(Path(project.home))
+    with pytest.raises(ErasureError, match=r"nobody has the id 'ann-71'|the id is empty"):
+        erase(project, user_id, dry_run=dry_run)
+    assert contents(Path(project.home)) == before
+    assert not Erasures(Path(project.home) / "erasure").hashes()
+
+
+def test_an_id_that_only_a_delivered_file_holds_is_erased(project: Project) -> None:
+    home = Path(project.home)
+    (home.parent / "sales2.csv").write_text("user_id,item_id,event_time\nkim-1,i1,2026-01-02\n")
+    (inbox,) = inboxes_of(project.shop)
+    ledger_of(home).accept(inbox, NOW)
+    found = erase(project, "kim-1")
+    assert found.proved and list(found.blanked.values()) == [1]
+
+
+def test_a_reason_must_not_name_the_user_and_may_hold_the_id_within_a_word(tmp_path: Path) -> None:
+    erasures = Erasures(tmp_path)
+    erasures.ask("a", "letter of May", NOW)
+    for why in ("a wrote", "letter (a)"):
+        with pytest.raises(ErasureError, match="must not name"):
+            erasures.ask("a", why, NOW)
+
+
+def test_nobody_to_erase_again_is_an_error(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(ErasureError, match="--ledger FOLDER"):
+        erase(project)
+    with pytest.raises(ErasureError, match=r"elsewhere/ledger\.jsonl is not there"):
+        Erasures(Path(project.home) / "erasure").take_over(tmp_path / "elsewhere")
+
+
+def test_answers_about_people_go_with_the_notes_of_their_use_and_others_stay(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "language_model" / "answers.jsonl"
     path.parent.mkdir()
     lines = [
         {"key": "a", "problem": "", "content": {"queries": ["soup"], "avoid": []}},
-        {"key": "b", "problem": "", "content": {"sentence": "Again?"}},
+        {"key": "b", "problem": "", "content": {"uses": ["soup"]}, "task": "enrichment"},
+        {"key": "c", "problem": "", "content": {"sentence": "You bought it 3 times."}},
+        {"key": "d", "problem": "refused", "content": None, "task": "explanation"},
+        {"key": "e", "problem": "refused", "content": None, "task": "wish"},
         {"key": "a", "used": "2026-01-01"},
         {"key": "b", "used": "2026-01-01"},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert texts.drop_readings(tmp_path, dry_run=True) == texts.drop_readings(tmp_path) == 1
+    assert texts.drop_answers(tmp_path, dry_run=True) == texts.drop_answers(tmp_path) == 4
     assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["b", "b"]
