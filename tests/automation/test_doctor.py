@@ -196,6 +196,15 @@ def test_a_rejected_table_is_named_with_its_reason(
     assert "rejected: x: has maximum 9" in only(look(project, instance)).what
 
 
+def test_a_table_that_a_run_is_making_is_no_finding_until_the_run_is_gone(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    put(project.lake, "numbers", pa.table({"x": [9]}), approve=False)
+    with project.lake.exclusive("run 1"):
+        assert look(project, instance) == []
+    assert "its check did not run to the end" in only(look(project, instance)).what
+
+
 def test_age_counts_from_the_data_and_not_past_the_end_of_a_closed_data_set(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
