@@ -38,14 +38,16 @@ class ItemText:
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody typed to say what they like. Sent only when they asked for it to be read."""
+    """What somebody typed to say what they like: in `recsys onboard`, or as a delivered answer to
+    the question for free words."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts behind one recommendation, in words: names of the catalogue, counts, periods."""
+    """Facts about one recommended item, in words: names of the catalogue, how many took it. Nothing
+    that the person it is recommended to did or told."""
 
     item: str
     facts: tuple[str, ...]
