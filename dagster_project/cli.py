@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
+from rich.text import Text
 
 from dagster_project import resources
 from dagster_project.commands import (
@@ -42,8 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Recommendations you can trace: run the pipeline, look at it, ask it.",
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 
 def lake() -> Lake:
@@ -80,7 +80,7 @@ def run(
         raise LakeError(
             f"the shop's partitions start at {shop.partitions.start}, which is not in the past"
         )
-    out.print(f"[bold]{shop.name}[/bold], state in {resources.home()}")
+    out.print(f"{shop.name}, state in {resources.home()}", style="bold")
     arrivals.take()
     out.print("Loading the project in a process of its own …", style="dim")
     launched = runs.launch(select, (keys[0], keys[-1]), job)
@@ -97,14 +97,16 @@ def run(
                 case "made" | "reused":
                     rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
                     took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
-                    because = f"  [dim]{event.detail}[/dim]" if event.detail else ""
-                    out.print(f"  {event.asset:<26}{rows}  {took}{because}", soft_wrap=True)
+                    out.print(
+                        f"  {event.asset:<26}{rows}  {took}  {event.detail}".rstrip(),
+                        soft_wrap=True,
+                    )
                 case "rejected":
                     problems.append(f"{event.asset} was rejected by its check: {event.detail}")
                 case "failed" if event.detail and not event.asset.endswith("_quality"):
                     problems.append(f"{event.asset or 'run'}: {event.detail.strip()}")
     if not launched.succeeded:
-        err.print(f"[red]The run failed[/red] (run {launched.run_id or 'not started'}).")
+        err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
         for problem in dict.fromkeys(problems):
             err.print(f"  • {problem}", markup=False)
         if not problems:
@@ -155,7 +157,7 @@ def status() -> None:
         version = current[0].id[:12] if len(current) == 1 else f"{len(current)} partitions"
         rows = f"{sum(v.rows for v in current):,}"
         style = "green" if state == "approved" else "red"
-        grid.add_row(asset, f"[{style}]{state}[/{style}]", rows, version, problem)
+        grid.add_row(asset, Text(state, style), rows, version, problem)
     out.print(grid)
     releases.print_served(store, out)
 
@@ -248,7 +250,7 @@ def main() -> None:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     else:
         return
-    err.print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
+    err.print(Text("error: ", "red").append(text, "default"), soft_wrap=True)
     raise SystemExit(1)
 
 

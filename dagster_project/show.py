@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from dagster_project import resources
 from recsys_assets.content.categories import in_categories
@@ -101,7 +102,7 @@ def by_language_model(served: Served, out: Console) -> Callable[[pd.DataFrame], 
 
 def related(served: Served, out: Console, item_id: str, n: int) -> None:
     """Print the two item-to-item lists of one item."""
-    out.print(f"[bold]{served.title(item_id)}[/bold] ({item_id})")
+    out.print(f"{served.title(item_id)} ({item_id})", style="bold")
     for name, title in (("similar_items", "Instead of it"), ("bought_together", "Goes with it")):
         frame = served.related(name, item_id).head(n)
         titles = served.titles(frame["other_item_id"])
@@ -144,7 +145,7 @@ def scoreboard(read: Read, out: Console) -> None:
         for model in table["ndcg@10"].sort_values(ascending=False, kind="stable").index:
             interval = low.loc[model]
             grid.add_row(
-                f"[bold]{model}[/bold]" if model.startswith("ours") else model,
+                Text(model, "bold" if model.startswith("ours") else ""),
                 f"{table.loc[model, 'ndcg@10']:.4f}",
                 f"{interval['low']:.3f}-{interval['high']:.3f}",
                 *[_number(table.loc[model, f"{m}@10"]) for m in shown],
@@ -156,7 +157,7 @@ def scoreboard(read: Read, out: Console) -> None:
             continue
         value, _, seeds = _headline(own)
         out.print(
-            f"[bold]{line['placement']}[/bold]: NDCG@10 {value}{seeds}; published is "
+            f"{line['placement']}: NDCG@10 {value}{seeds}; published is "
             f"{line['model']} ({line['reason']}, on the period before)"
         )
         for text in _against(frame, line["task"]):

@@ -13,7 +13,7 @@ from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.files import ledger_of
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def take() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dagster_project import resources
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def doctor(

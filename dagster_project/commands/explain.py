@@ -16,7 +16,7 @@ from dagster_project import resources
 if TYPE_CHECKING:
     from recsys_assets.ranking.evidence import Contribution, Theme
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def explain(

@@ -13,7 +13,7 @@ from recsys_assets.core.erasures import FOLDER, Erasures
 from recsys_assets.core.lake import LakeError
 from recsys_assets.publishing.releases import SHORT
 
-out = Console()
+out = Console(markup=False, emoji=False)
 OUT_OF_REACH = (
     "Out of reach: the shop's own files and databases, files written by `recsys export` or "
     "`--html`, backups (after a restore: `recsys forget --reapply`), and texts already sent to the "

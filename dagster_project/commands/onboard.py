@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 
 from dagster_project import resources
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def onboard(

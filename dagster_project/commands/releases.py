@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from dagster_project import resources
 from recsys_assets.core.lake import Lake
@@ -19,7 +20,7 @@ from recsys_assets.publishing.releases import SHORT, Releases, State
 from recsys_assets.publishing.serving import Served
 
 Why = Annotated[str, typer.Option("--why", help="Kept in the log, for those who come after you.")]
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +50,7 @@ def releases(
             known.release_id[:SHORT],
             manifest.facts["as_of"].removesuffix("T00:00Z"),
             "\n".join(f"{name} {value:.4f}" for name, value in manifest.metrics.items()),
-            "[green]passed[/green]" if known.passed else "[red]blocked[/red]",
+            Text("passed", "green") if known.passed else Text("blocked", "red"),
             _standing(state, known.release_id),
         )
         whys += [f"{known.release_id[:SHORT]}: {reason}" for reason in known.reasons]
@@ -170,7 +171,7 @@ def print_served(lake: Lake, console: Console) -> None:
     store = Releases(lake)
     state = store.state()
     if not state.live:
-        console.print("Nothing is served yet: start with [bold]recsys run[/bold].")
+        console.print("Nothing is served yet: start with `recsys run`.")
         return
     manifest = store.manifest(state.live)
     since = next(e.at for e in reversed(state.log) if e.release_id == state.live)

@@ -9,7 +9,7 @@ from rich.table import Table as Grid
 
 from dagster_project import resources
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def retention(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recsys_assets.core.assets import Project
     from recsys_assets.indexing.contract import VectorIndex
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def search(

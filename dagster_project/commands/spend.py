@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from dagster_project import resources
 from recsys_assets.language_model.client import ledger
 
-out = Console()
+out = Console(markup=False, emoji=False)
 
 
 def spend(

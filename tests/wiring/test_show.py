@@ -2,14 +2,17 @@
 
 import io
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 from rich.console import Console
+from rich.table import Table as Grid
 
-from dagster_project import show
+from dagster_project import cli, show
+from dagster_project.commands import arrivals, explain, forget, onboard, releases, search
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
 from recsys_assets.publishing.serving import exported
 
@@ -100,3 +103,27 @@ def test_the_printed_scoreboard_says_what_is_published_and_why(measured: Lake) -
     assert "for_you: NDCG@10 0.4321, mean of 3 seeds (0.4300 to 0.4400)" in text
     assert "published is frequency (it wins, on the period before)" in text
     assert "against popularity_7d" in text
+
+
+@pytest.mark.parametrize("title", ["Cheese [organic] 200 g", "Milk [/b] 1 l", "Cat :cat: food"])
+def test_a_title_is_printed_as_it_stands_whatever_brackets_it_holds(title: str) -> None:
+    rows = [{"placement": "for_you", "item_id": "i1", "score": 1.0, "reason": title,
+             "retrievers": "x"}]  # fmt: skip
+    served = SimpleNamespace(
+        lists=lambda user: (pd.DataFrame(rows), False), titles=lambda ids: {"i1": title},
+        release_id="r", as_of=pd.Timestamp("2024-01-01", tz="UTC"),
+    )  # fmt: skip
+    with cli.out.capture() as got:
+        show.recommendations(served, cli.out, "u [x]", frozenset(), None, 5)  # type: ignore[arg-type]
+    said = " ".join(got.get().replace("│", " ").split())
+    assert "'u [x]'" in said and all(word in said for word in title.split())
+
+
+@pytest.mark.parametrize("command", [arrivals, explain, forget, onboard, releases, search])
+def test_no_command_reads_markup_in_what_it_prints(command: ModuleType) -> None:
+    grid = Grid("a [x] heading")
+    grid.add_row("Milk [/b] :cat:")
+    with command.out.capture() as got:
+        command.out.print(grid)
+        command.out.print("[red]")
+    assert all(text in got.get() for text in ("[x]", "Milk [/b] :cat:", "[red]"))
