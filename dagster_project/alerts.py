@@ -61,13 +61,18 @@ class Alerts:
         """Tell `alert` unless that was done less than `again` ago, or since it `happened`: whether
         it was told now.
 
-        With a webhook that does not answer, the alert is logged, and sent at the next look.
+        With a webhook that does not answer, the alert is logged and written down all the same, and
+        every further look tries to send it, without a word until that succeeds.
         """
         alert = Alert(**{k: self._redacted(v) for k, v in asdict(alert).items()})
-        if self._told(alert, now):
+        if self._told(alert, now, delivered=True):
             return False
-        _log.error(alert.text())
-        delivered = self._send(alert, now)
+        written = self._told(alert, now, delivered=False)
+        if not written:
+            _log.error(alert.text())
+        delivered = self._send(alert, now, quiet=written)
+        if written and not delivered:
+            return False
         line = {"at": now.isoformat(), "key": alert.key, "delivered": delivered, **asdict(alert)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as stream:
@@ -76,9 +81,9 @@ class Alerts:
             os.fsync(stream.fileno())
         return True
 
-    def _told(self, alert: Alert, now: datetime) -> bool:
-        for line in self._lines():
-            if line["key"] == alert.key and line["delivered"]:
+    def _told(self, alert: Alert, now: datetime, *, delivered: bool) -> bool:
+        for line in self.lines():
+            if line["key"] == alert.key and line["delivered"] is delivered:
                 at = datetime.fromisoformat(line["at"])
                 if timedelta(0) <= now - at < self.again:
                     return True
@@ -86,7 +91,8 @@ class Alerts:
                     return True
         return False
 
-    def _lines(self) -> list[dict]:
+    def lines(self) -> list[dict]:
+        """What was told, oldest first."""
         if not self.path.exists():
             return []
         found = []
@@ -97,9 +103,9 @@ class Alerts:
                 continue  # torn by a crash: what it said is told again
         return found
 
-    def _send(self, alert: Alert, now: datetime) -> bool:
+    def _send(self, alert: Alert, now: datetime, *, quiet: bool) -> bool:
         """Whether the alert is where it should be. True without a webhook: the log is all there
-        is."""
+        is. `quiet`: that it failed was said before."""
         address = self._environment.get(WEBHOOK)
         if not address:
             return True
@@ -111,12 +117,16 @@ class Alerts:
                 headers={"Content-Type": "application/json"},
             )
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-                return 200 <= answer.status < 300
+                if 200 <= answer.status < 300:
+                    return True
+                why = f"answered {answer.status}"
         except urllib.error.HTTPError as error:
-            _log.error("the alert webhook answered %s: the alert is sent again", error.code)
+            why = f"answered {error.code}"
         except (OSError, ValueError) as error:
             # The text of such an error may hold the address.
-            _log.error("the alert webhook failed (%s): sent again later", type(error).__name__)
+            why = f"failed ({type(error).__name__})"
+        if not quiet:
+            _log.error("the alert webhook %s: each look tries again", why)
         return False
 
     def _redacted(self, text: str) -> str:

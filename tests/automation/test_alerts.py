@@ -104,6 +104,19 @@ def test_an_alert_that_did_not_get_through_is_sent_at_the_next_look(
     assert not alerts.tell(TROUBLE, NOW + 2 * HOUR)
 
 
+def test_a_dead_webhook_costs_one_line_and_is_tried_at_each_look(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    receiver.status = 503
+    told = [alerts.tell(TROUBLE, NOW + n * HOUR) for n in range(5)]
+    assert told == [True, False, False, False, False] and len(receiver.got) == 5
+    assert len(alerts.lines()) == 1 and len(caplog.records) == 2, "the alert, and that it failed"
+    assert alerts.tell(TROUBLE, NOW + 24 * HOUR) and len(alerts.lines()) == 2, "it lasts: say so"
+    receiver.status = 200
+    assert alerts.tell(TROUBLE, NOW + 25 * HOUR) and alerts.lines()[-1]["delivered"]
+
+
 def test_no_secret_reaches_the_log_the_record_or_the_message(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
