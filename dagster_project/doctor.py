@@ -8,7 +8,6 @@ Belongs here: looking and saying. The one thing it changes: runs whose process i
 failed, as the living daemon does. Does not belong here: repairing data.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 import dagster as dg
+import yaml
+from dagster._check import CheckError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dagster_project import sensors
@@ -76,15 +77,16 @@ def examine(
         lambda: spend(project, now),
         lambda: disk(home),
         lambda: leftovers(lake),
-        lambda: untold(home),
+        lambda: untold(project, now),
     ]
-    if instance is None:
-        looks.append(lambda: iter([_NO_STORAGE]))
-    else:
+    if instance is not None:
         looks.append(lambda: runs(instance, lake, now))
+        looks.append(lambda: failed(instance, now))
         if daemon:
             looks.append(lambda: daemons(instance, now))
             looks.append(lambda: instigators(instance))
+    elif (home / "dagster" / "dagster.yaml").exists():  # else nothing was ever run here
+        looks.append(lambda: iter([_NO_STORAGE]))
     found: list[Finding] = []
     for look in looks:
         try:
@@ -268,14 +270,18 @@ def leftovers(lake: Lake) -> Iterator[Finding]:
         )
 
 
-def untold(home: Path) -> Iterator[Finding]:
-    """Whether the newest alert reached the webhook."""
-    path = home / "alerts.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if lines and not json.loads(lines[-1])["delivered"]:
+def untold(project: Project, now: datetime) -> Iterator[Finding]:
+    """Whether the newest alert reached the webhook. A trouble that lasts is written down again each
+    `alert_again_hours`, so an older line is of one that is over."""
+    alerts = sensors.alerts_of(project)
+    newest = alerts.lines()[-1:]
+    recent = [a for a in newest if now - datetime.fromisoformat(a["at"]) < 2 * alerts.again]
+    for line in recent:
+        if line["delivered"]:
+            continue
         yield Finding(
             "error",
-            f"the newest alert did not reach the webhook: {json.loads(lines[-1])['key']}",
+            f"the newest alert did not reach the webhook: {line['key']}",
             "Check the address in $RECSYS_ALERT_WEBHOOK and whether it answers",
         )
 
@@ -298,6 +304,20 @@ def runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> Iterator[Fi
             f"{len(old)} runs wait for more than an hour, among them {old[-1].dagster_run.run_id}",
             "Look at the run that works now, and whether the daemon lives",
         )
+
+
+def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
+    """Runs that failed lately, unless the same job succeeded since."""
+    for alert in sensors.failures(instance, now):
+        run = instance.get_run_by_id(alert.run)
+        since = dg.RunsFilter(
+            job_name=run.job_name if run else None,
+            statuses=[dg.DagsterRunStatus.SUCCESS],
+            updated_after=datetime.fromisoformat(alert.happened),
+        )
+        if not instance.get_run_records(since, limit=1):
+            yield Finding("error", f"run {alert.run} failed: {alert.subject}: {alert.what}",
+                          f"{alert.remedy[0].upper()}{alert.remedy[1:]}")  # fmt: skip
 
 
 def daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
@@ -345,5 +365,5 @@ def open_storage(folder: Path) -> dg.DagsterInstance | None:
         instance.get_runs(limit=1)
         instance.all_instigator_state()
         return instance
-    except (SQLAlchemyError, OSError, dg.DagsterError):
+    except (SQLAlchemyError, OSError, ValueError, yaml.YAMLError, dg.DagsterError, CheckError):
         return None

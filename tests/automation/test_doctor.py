@@ -248,26 +248,52 @@ def test_unfinished_writes_of_a_dead_process_are_a_warning(
     assert only(look(project, instance)).level == "warning"
 
 
-def test_an_alert_that_never_arrived_is_found(
+def test_an_alert_that_never_arrived_is_found_while_it_is_news(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
-    line = {"at": NOW.isoformat(), "key": "k", "delivered": False}
-    (home / "alerts.jsonl").write_text(json.dumps(line) + "\n")
+    line = json.dumps({"at": NOW.isoformat(), "key": "k", "delivered": False}) + "\n"
+    (home / "alerts.jsonl").write_text(line + '{"at": "20')
     assert "did not reach the webhook" in only(look(project, instance)).what
+    assert look(project, instance, NOW + timedelta(hours=48)) == []
 
 
+@pytest.mark.parametrize("settings", ["telemetry: {enabled: false}\n", "[1]\n", "a: [\n", "a: 1\n"])
 def test_a_broken_storage_of_dagster_is_one_finding_and_the_rest_is_still_looked_at(
-    project: Project, home: Path, tmp_path: Path
+    project: Project, home: Path, settings: str
 ) -> None:
-    folder = tmp_path / "dagster"
+    folder = home / "dagster"
+    assert doctor.open_storage(folder) is None and look(project, None) == [], "none yet is fine"
     (folder / "storage").mkdir(parents=True)
-    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (folder / "dagster.yaml").write_text(settings)
     (folder / "history").mkdir()
     (folder / "history" / "runs.db").write_text("no database")
     assert doctor.open_storage(folder) is None
     (project.lake.root / "tmp" / "999999999-abc").mkdir()
     found = look(project, doctor.open_storage(folder))
     assert [f.level for f in found] == ["error", "warning"]
+
+
+def test_a_run_that_failed_is_told_until_its_job_succeeds(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    broken = True
+
+    @dg.op
+    def copy() -> None:
+        if broken:
+            raise RuntimeError("the disk of the source is gone")
+
+    @dg.job
+    def some() -> None:
+        copy()
+
+    some.execute_in_process(instance=instance, raise_on_error=False)
+    now = datetime.now(UTC)
+    found = list(doctor.failed(instance, now))
+    assert "the disk of the source is gone" in only(found).what and "job some" in found[0].what
+    broken = False
+    some.execute_in_process(instance=instance)
+    assert list(doctor.failed(instance, now)) == []
 
 
 def beat(instance: dg.DagsterInstance, at: datetime) -> None:
