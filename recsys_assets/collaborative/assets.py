@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from recsys_assets.collaborative import item_lists, tables
+from recsys_assets.content.offer import on_offer
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
+from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, visits_as_of
 from recsys_assets.core.lake import LakeError, Snapshot
 from recsys_assets.core.quality import Failure
@@ -14,12 +16,12 @@ from recsys_assets.core.quality import Failure
 GROUP = "collaborative"
 
 
-def live_interactions(interactions: Snapshot, cutoffs: Snapshot) -> pd.DataFrame:
-    """What was taken before the live cutoff, when and on which visit."""
+def live(cutoffs: Snapshot) -> pd.Timestamp:
+    """The live cutoff. Raises LakeError if there is none."""
     as_of = cutoff_of(cutoffs, "live")
     if as_of is None:
         raise LakeError("there is no live cutoff: the data hold no complete day")
-    return visits_as_of(interactions, as_of)
+    return as_of
 
 
 def _no_item_is_its_own_twin(candidate: Snapshot, items: Snapshot) -> Iterator[Failure]:
@@ -47,15 +49,17 @@ def similar_items(
     item_texts: Snapshot,
     text_embeddings: Snapshot,
     cutoffs: Snapshot,
+    shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
     """For each item, what could be taken instead: alike in text and in who takes it.
 
     Same kind of thing, another brand or size; never a variant of the item itself.
     """
+    as_of = live(cutoffs)
     lists = item_lists.similar_items(
-        live_interactions(interactions, cutoffs),
-        items.to_pandas(),
+        visits_as_of(interactions, as_of),
+        on_offer(items.to_pandas(), shop, as_of),
         item_vectors(items, item_texts, text_embeddings),
     )
     report.numbers |= {"items with a list": int(lists["item_id"].nunique())}
@@ -70,10 +74,13 @@ def similar_items(
     rules=[_no_item_is_its_own_twin],
 )
 def bought_together(
-    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, report: Report
+    interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
 ) -> pd.DataFrame:
     """For each item, what goes into the same basket more often than chance would put it there."""
-    lists = item_lists.bought_together(live_interactions(interactions, cutoffs), items.to_pandas())
+    as_of = live(cutoffs)
+    lists = item_lists.bought_together(
+        visits_as_of(interactions, as_of), on_offer(items.to_pandas(), shop, as_of)
+    )
     report.numbers |= {"items with a list": int(lists["item_id"].nunique())}
     return lists
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content.categories import in_categories
+from recsys_assets.content.offer import on_offer
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
@@ -229,7 +230,7 @@ def _show(report: Report, table: pd.DataFrame, k: int) -> None:
     tables.ITEM_LIST_METRICS,
     group=GROUP,
     kinds=["python", "pandas"],
-    config=("evaluation",),
+    config=("evaluation", "rules"),
 )
 def item_list_metrics(
     interactions: Snapshot,
@@ -253,7 +254,7 @@ def item_list_metrics(
     table = measure_item_lists(
         known,
         horizon_events(interactions, as_of, as_of + pd.Timedelta(days=shop.cutoffs.horizon_days)),
-        items.to_pandas(),
+        on_offer(items.to_pandas(), shop, as_of),
         item_vectors(items, item_texts, text_embeddings),
         popular_items(known, as_of=as_of),
         k=shop.evaluation.k,

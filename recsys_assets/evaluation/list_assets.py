@@ -25,7 +25,7 @@ from recsys_assets.evaluation.baselines_blend import (
     search_blend_weights,
     tuned_weights,
 )
-from recsys_assets.evaluation.policy import UNDECIDED, choose
+from recsys_assets.evaluation.policy import NOT_TRAINED, UNDECIDED, choose
 from recsys_assets.evaluation.reading import (
     measured_cutoff,
     no_rows,
@@ -259,21 +259,26 @@ def policies(
     interactions: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
+    rankers: Snapshot,
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
     """What is published per placement: the ranker, unless something simpler beats it beyond noise.
 
     Decided by a paired comparison on the tune target, before the evaluate target is looked at.
+    Where only the served ranker had enough data to learn from, nothing was compared with it.
     """
     as_of = measured_cutoff(cutoffs, labels, "tune")
     relevant = {} if as_of is None else relevant_at(labels, interactions, as_of, shop)
     lists = tune_lists.to_pandas()
     rows = []
+    trained = set(zip(*rankers.to_pandas(["target", "task"]).T.to_numpy(), strict=True))
     for task in tasks_of(shop):
         own = lists[lists["task"] == task]
         chosen = UNDECIDED
-        if len(own) and len(relevant[task]):
+        if ("live", task) in trained and ("tune", task) not in trained:
+            chosen = NOT_TRAINED
+        elif len(own) and len(relevant[task]):
             chosen = choose(
                 user_metrics_of(relevant[task], own, shop.evaluation.k),
                 draws=shop.evaluation.bootstrap,

@@ -37,6 +37,7 @@ DRAWS = 4000
 MIN_USERS = 20
 """A percentile bootstrap of fewer users is narrower than what it stands for."""
 UNDECIDED = Policy(RANKER, "the data are too short to compare: nobody measured otherwise")
+NOT_TRAINED = Policy(RANKER, "before the tune target there is too little to train a ranker on")
 
 
 def choose(per_user: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> Policy:

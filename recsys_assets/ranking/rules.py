@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.content.categories import CATEGORY_COLUMNS, category_path, in_categories
+from recsys_assets.content.offer import available, in_market, showable
 
 RANKER, EXPLORE, FALLBACK, STAND_IN = "ranker", "explore", "fallback", "stand_in"
 ONBOARDING = "onboarding"
@@ -108,26 +109,13 @@ class Violation:
 
 def eligible(items: pd.DataFrame, rules: Rules, at: pd.Timestamp) -> _Mask:
     """Which items may be shown at all: on offer at that moment, in the market, not excluded."""
-    kept: _Mask = (
-        _available(items, at)
-        & _in_market(items, rules.markets)
-        & ~items["item_id"].isin(rules.exclude_items).to_numpy()
-        & ~in_categories(items, rules.exclude_categories)
+    return showable(
+        items,
+        at,
+        markets=rules.markets,
+        exclude_items=rules.exclude_items,
+        exclude_categories=rules.exclude_categories,
     )
-    return kept
-
-
-def _available(items: pd.DataFrame, as_of: pd.Timestamp) -> _Mask:
-    """Active, and inside its dates at the cutoff; an open date does not limit."""
-    begun = items["available_from"].isna() | (items["available_from"] <= as_of)
-    ended = items["available_to"].notna() & (items["available_to"] <= as_of)
-    return np.asarray((items["status"] == "active") & begun & ~ended, dtype=bool)
-
-
-def _in_market(items: pd.DataFrame, markets: frozenset[str]) -> _Mask:
-    if not markets:
-        return np.ones(len(items), dtype=bool)
-    return items["market"].fillna("").isin(["", *sorted(markets)]).to_numpy()
 
 
 def check_lists(
@@ -184,7 +172,7 @@ def check_lists(
     )
     banned = in_categories(joined, rules.exclude_categories)
     report("not_excluded_category", int(banned.sum()), "items of excluded categories")
-    unavailable = ~_available(joined, pd.Timestamp(as_of)) | ~_in_market(joined, rules.markets)
+    unavailable = ~available(joined, pd.Timestamp(as_of)) | ~in_market(joined, rules.markets)
     report("available", int(unavailable.sum()), "items inactive, out of dates or of another market")
     if rules.exclude_taken:
         if taken is None:

@@ -137,6 +137,20 @@ def _rows_add_up(
         yield Failure(f"{-waiting:,} more rows are raw than landed: materialize their days again")
 
 
+def _something_was_taken(candidate: Snapshot) -> Iterator[Failure]:
+    """Takings that speak for an item are what everything is learned from and measured by."""
+    log = candidate.to_arrow(["event_type", "polarity", "counts_as_taken"])
+    taken = pc.and_(log["counts_as_taken"], pc.greater(log["polarity"], 0))
+    if len(log) and not pc.any(taken).as_py():
+        names = ", ".join(sorted(pc.unique(log["event_type"]).to_pylist()))
+        yield Failure(
+            f"no event counts as taken, so nothing can be learned; there are only: {names}. If one "
+            "of them is what your lists are for (a click, a play), say so in the shop file: "
+            "event_types: {<name>: {counts_as_taken: true}}",
+            "event_type", len(log),
+        )  # fmt: skip
+
+
 def _waiting(landed_rows: Snapshot, raw_interactions: Snapshot) -> int:
     """How many acceptable rows are in no raw day or month: of one that is not over, or that is
     still to be materialized."""
@@ -163,7 +177,7 @@ def _events(raw_interactions: Snapshot, quarantine: Snapshot) -> pa.Array:
     kinds=["duckdb", "sql"],
     config=("event_types", "time_zone", "benchmark"),
     sql=["staging/interactions"],
-    rules=[_rows_add_up],
+    rules=[_rows_add_up, _something_was_taken],
 )
 def interactions(
     raw_interactions: Snapshot,

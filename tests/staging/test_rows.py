@@ -132,3 +132,19 @@ def test_rows_of_days_that_were_not_made_yet_are_told(
 ) -> None:
     made = stored("raw_interactions", accepted(DELIVERED).slice(3))
     assert assets._waiting(stored("landed_rows", DELIVERED), made) == 3
+
+
+def test_a_log_in_which_nothing_counts_as_taken_is_refused_and_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    def log(**types: object) -> Snapshot:
+        rows = used(landed({}, {"event_id": "e2", "row": 3})).to_pandas().assign(**types)
+        lake = Lake(tmp_path / str(types))
+        key = VersionKey(code="c", config="c", libraries="l", inputs={})
+        return lake.of_version(lake.store("interactions", [("", pa.table(rows))], key))
+
+    assert list(assets._something_was_taken(log())) == []
+    for types in ({"counts_as_taken": False}, {"polarity": -1}):
+        (failure,) = assets._something_was_taken(log(**types))
+        assert "there are only: purchase" in str(failure)
+        assert "event_types: {<name>: {counts_as_taken: true}}" in str(failure)
