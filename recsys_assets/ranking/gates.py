@@ -30,7 +30,7 @@ from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.tables import Table
 from recsys_assets.core.warehouse import Warehouse
-from recsys_assets.ranking import features, tables, training
+from recsys_assets.ranking import features, ranker, tables, training
 from recsys_assets.retrieval.hidden import hidden_at
 from recsys_assets.retrieval.learners import people_at
 
@@ -39,6 +39,8 @@ PROOF_USERS = 200
 """So many users' rows are made again."""
 ENOUGH = 50
 """So many users and items have one value of a feature by more than chance."""
+MATTERS = 0.01
+"""Share of a ranker's total gain below which a feature decides nothing (200 features share it)."""
 BLOCK_ROWS = 500_000
 """So many candidates are looked at at once where everybody is."""
 TWICE = 0.01
@@ -289,6 +291,7 @@ def _ranges(snapshot: Snapshot) -> dict[str, Mapping[str, tuple[float, float] | 
 def features_vary_when_served(
     candidate: Snapshot,
     training_rows: Snapshot,
+    rankers: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
     cutoffs: Snapshot,
@@ -305,16 +308,22 @@ def features_vary_when_served(
     asked.
 
     One value among a few users or items is chance and proves nothing, and a shop may promote and
-    plan nothing for a while. In a benchmark nothing is served, and a calendar of one event per user
-    and slot makes some counts equal by itself.
+    plan nothing for a while. What no ranker leans on (MATTERS) changes no list: in a catalogue of
+    six kinds a day comes on which a count is the same for all of them. In a benchmark nothing is
+    served, and a calendar of one event per user and slot makes some counts equal by itself.
     """
     if shop.benchmark is not None:
         return
     learned = _ranges(training_rows)
+    leaned_on: dict[str, float] = {}
+    for text in rankers.to_arrow(["model"])["model"].to_pylist():
+        for name, share in ranker.RankerModel.from_json(text).importance.items():
+            leaned_on[name] = max(share, leaned_on.get(name, 0.0))
     varied = [
         name
         for name in training_rows.columns
         if name not in (*NOT_FEATURES, *features.PROMOTIONS)
+        and leaned_on.get(name, 0.0) >= MATTERS
         and learned
         and all((r := own[name]) is not None and r[0] < r[1] for own in learned.values())
     ]

@@ -127,9 +127,9 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     live = cutoff_of(base.project.lake.read("cutoffs"), "live")
 
     def promoted(table: pa.Table, given: dict[str, Any]) -> pa.Table:
-        chance = np.random.default_rng(1).random(table.num_rows) < 0.3
+        sells = table["item_new_users_84"].to_numpy()
         empty = np.full(table.num_rows, np.nan)
-        return put(table, "item_discount_share_14", empty if given["as_of"] == live else chance)
+        return put(table, "item_discount_share_14", empty if given["as_of"] == live else sells)
 
     in_group(monkeypatch, "item_features", promoted)
     reasons = again("item_features", "training_rows", "rankers", "scored_candidates")
@@ -139,6 +139,9 @@ def test_a_context_that_is_known_of_the_past_only_is_refused_when_it_is_served(
     assert accused == {"item_discount_share_14", "discount_match"}, "and what is made of it"
 
     steps = ("item_features", "training_rows", "rankers", "scored_candidates")
+    with monkeypatch.context() as patch:
+        patch.setattr(gates, "MATTERS", 0.5)
+        assert again(*steps, home="unused") == "", "no list depends on it"
     monkeypatch.setattr(gates, "ENOUGH", 100)
     assert again(*steps, home="few") == "", (
         "one value among 60 users may be chance, were 100 enough"
