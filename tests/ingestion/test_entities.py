@@ -112,9 +112,9 @@ def test_answers_and_exposures_are_as_old_as_they_were_on_arrival_and_history_is
 ) -> None:
     project = shop_of(tmp_path, "plausible: {max_age_days: 14}\narrival: {settle_seconds: 0}\n")
     shop = load_shop(project.shop_file)
-    home = tmp_path / "home"
 
     def read(*, history: bool) -> tuple[list[str], list[str]]:
+        home = tmp_path / f"home {history}"
         for inbox in inboxes_of(shop):
             ledger_of(home).accept(inbox, NOON, history=history)
         source, years_later = open_source(shop, home), datetime(2030, 1, 1, tzinfo=UTC)
