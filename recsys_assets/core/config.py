@@ -179,6 +179,13 @@ class Shop(Part):
                     f"{key} names the event type {name!r}, which is not in event_types "
                     f"({', '.join(self.event_types)}); add it there"
                 )
+        for table in self.source.interactions if isinstance(self.source, FilesSource) else ():
+            below = table.negative_quantity
+            if below is not None and self.event_types[below].polarity != -1:
+                raise ValueError(
+                    f"source.interactions.negative_quantity: rows of the type {below!r} must not "
+                    "be negative, because its polarity is not -1; name a type such as return"
+                )
         return self
 
     @property
@@ -262,6 +269,8 @@ class _StrictLoader(yaml.SafeLoader):
 def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # `<<`: its keys give way to those that are written here
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, list | dict):
             raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be a plain word")

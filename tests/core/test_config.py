@@ -101,6 +101,12 @@ def test_section_hash_sees_meaning_and_nothing_else(tmp_path: Path) -> None:
         ("evaluation: {k: 20}", "evaluation.k: unknown key; .*known keys here: bootstrap, seed"),
         (f"wording: {{people: {'x' * 28}}}", "wording.people: .*at most 20 characters"),
         ("plausible: {earliest: soon}", "plausible.earliest: .*valid date"),
+        ("plausible: {earliest: 20240131}", "plausible.earliest: 20240131 is not a date; write"),
+        ("plausible: {latest: 1989-01-01}", "plausible: latest must not be before earliest"),
+        ("plausible: {latest: 9999-12-31}", "plausible.latest: .*less than or equal"),
+        ("plausible: {clock_skew_minutes: 9999999}", "clock_skew_minutes: .*less than or equal"),
+        ("plausible: {max_age_days: 9999999}", "plausible.max_age_days: .*less than or equal"),
+        ("arrival: {settle_seconds: 1.0e+15}", "arrival.settle_seconds: .*less than or equal"),
         ("name: again", "key 'name' is given twice"),
         ("rules: [", "not valid YAML"),
     ],
@@ -124,11 +130,47 @@ def test_errors_name_the_file_the_key_and_what_to_do(
         ("delimiter: '::'", "needs quote: null"),
         ("decimal: ',', thousands: ','", "cannot be the same character"),
         ("rating: {like_at: 2}", "dislike_below must not be greater"),
+        ("rating: {}, event_type: view", "the event type follows from it; remove event_type"),
+        ("header: [a, b, a]", "header: names 'a' more than once"),
+        ("columns: {user_id: a, item_id: a}", "user_id, item_id name the same column"),
+        ("negative_quantity: view", "rows of the type 'view' must not be negative"),
+        *(
+            (f"encoding: {name}", f"'{name}' is not an encoding")
+            for name in ("idna", "rot13", "iso2022_jp")
+        ),
+        *(
+            (f"time_format: '{text}'", "is not a way to write times")
+            for text in ("dd.mm.yyyy", "epoch", "mixed", "ISO8601", "%d.%m.%Q", "%d.%m.%", "%%")
+        ),
     ],
 )
 def test_errors_in_a_table_are_as_precise(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         shop(tmp_path, MINIMAL.replace("path: sales.csv", f"path: sales.csv, {table}"))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("category_separator: ''", "category_separator: .*at least 1 character"),
+        ("columns: {price: [a, b]}", "columns.price: write the name of one column"),
+        ("columns: {title: []}", "columns.title: write the name of one column, or of several"),
+        ("columns: {category: a, category_2: b}", "category is split into category_1..3; name"),
+    ],
+)
+def test_errors_in_the_catalogue_are_as_precise(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        shop(tmp_path, MINIMAL.replace("path: items.csv", f"path: items.csv, {table}"))
+
+
+def test_a_table_that_is_only_a_path_is_told_how_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a table; write \{path: items.csv\}"):
+        shop(tmp_path, MINIMAL.replace("{path: items.csv}", "items.csv"))
+
+
+def test_keys_that_are_merged_give_way_to_those_that_are_written(tmp_path: Path) -> None:
+    event_types = "event_types: {view: &v {weight: 0.5}, peek: {<<: *v, weight: 0.2}}\n"
+    assert shop(tmp_path, MINIMAL + event_types).event_types["peek"].weight == 0.2
 
 
 def test_a_missing_file_and_an_unknown_source_are_explained(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ class ArrivalSettings(Part):
     happens to the folder later (a name reused, a clean-up) changes nothing that was accepted.
     """
 
-    settle_seconds: float = Field(default=60, ge=0)
+    settle_seconds: float = Field(default=60, ge=0, le=1_000_000)
     """A file is complete when nothing has touched it for so long. 0 = files are moved into place
     whole. With `marker`, the marker decides alone. Objects of a store appear whole anyway."""
     marker: str | None = Field(default=None, min_length=1)

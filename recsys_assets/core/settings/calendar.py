@@ -1,11 +1,21 @@
 """Time: partitions of the raw table, which times are plausible, and the grid of cutoffs."""
 
 import datetime as dt
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from recsys_assets.core.settings.base import Part
+
+
+def _written_as_date(value: Any) -> Any:
+    # They would be read as seconds since 1970.
+    if isinstance(value, int | float) or (isinstance(value, str) and value.isdigit()):
+        raise ValueError(f"{value} is not a date; write one like 2024-01-31")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_written_as_date)]
 
 
 class Partitions(Part):
@@ -15,8 +25,8 @@ class Partitions(Part):
     outside [start, end) have no partition and go to quarantine."""
 
     granularity: Literal["day", "month"] = "month"
-    start: dt.date
-    end: dt.date | None = None
+    start: Day
+    end: Day | None = None
     tolerated: int = Field(default=0, ge=0)
     """How many partitions may be unapproved while later stages go on without them."""
 
@@ -32,13 +42,19 @@ class Partitions(Part):
 class Plausible(Part):
     """Times outside are mistakes (1970, a millisecond read as a second) and go to quarantine."""
 
-    earliest: dt.date = dt.date(1990, 1, 1)
-    latest: dt.date | None = None
-    max_age_days: int | None = Field(default=None, ge=1)
+    earliest: Day = dt.date(1990, 1, 1)
+    latest: Annotated[Day, Field(le=dt.date(9999, 12, 30))] | None = None
+    max_age_days: int | None = Field(default=None, ge=1, le=36_525)
     """Events older than this when their file arrives are late. What comes with the shop's first
     data is history and may be older. Needs `arrival`."""
-    clock_skew_minutes: int = Field(default=10, ge=0)
+    clock_skew_minutes: int = Field(default=10, ge=0, le=1_000_000)
     """How far a source's clock may run ahead of ours."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Plausible":
+        if self.latest is not None and self.latest < self.earliest:
+            raise ValueError("latest must not be before earliest")
+        return self
 
 
 class Cutoffs(Part):

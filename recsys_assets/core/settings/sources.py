@@ -4,12 +4,13 @@ Belongs here: the sources a shop file can name, their tables, and the types of e
 belong here: reading any file (ingestion).
 """
 
+import codecs
 import re
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from recsys_assets.core.settings.base import Part
 
@@ -103,6 +104,23 @@ class Rating(Part):
         return self
 
 
+def _known_time_format(value: str) -> str:
+    signs = re.findall(r"%(.?)", value)
+    if value in ("iso", "epoch_s", "epoch_ms", "epoch_us"):
+        return value
+    unknown = [sign for sign in signs if not sign or sign not in "aAbBdfGHIjmMpSuUVwWyYzZ%"]
+    if unknown or set(signs) <= {"%"}:
+        raise ValueError(
+            f"{value!r} is not a way to write times; write iso, epoch_s, epoch_ms, epoch_us or a "
+            'strptime pattern such as "%d.%m.%Y %H:%M"'
+        )
+    return value
+
+
+TimePattern = Annotated[str, AfterValidator(_known_time_format)]
+"""How a column writes times; see `_Table.time_format`."""
+
+
 class _Table(Part):
     path: str
     """A file, a folder (all its files of the format) or a glob, relative to the YAML file; or the
@@ -122,7 +140,7 @@ class _Table(Part):
     always does)."""
     decimal: Literal[".", ","] = "."
     thousands: Literal[".", ",", " ", "'"] | None = None
-    time_format: str = "iso"
+    time_format: TimePattern = "iso"
     """iso, epoch_s, epoch_ms, epoch_us, or a strptime pattern such as "%d.%m.%Y %H:%M"."""
 
     @field_validator("path")
@@ -151,13 +169,24 @@ class _Table(Part):
         ascii_text = bytes(range(128))
         try:
             compatible = ascii_text.decode(value) == ascii_text.decode("ascii")
-        except (LookupError, UnicodeDecodeError):
+            # Broken bytes have to cost their line only, whatever came before them.
+            b"\xff".decode(value, "surrogateescape")
+            compatible = compatible and not codecs.lookup(value).name.startswith("iso2022")
+        except (LookupError, ValueError):
             compatible = False
         if not compatible:
             raise ValueError(
                 f"{value!r} is not an encoding that agrees with ASCII; use for example utf-8, "
                 "latin-1 or cp1252, or save the file as UTF-8"
             )
+        return value
+
+    @field_validator("header")
+    @classmethod
+    def _names_once(cls, value: list[str] | None) -> list[str] | None:
+        twice = sorted({name for name in value or () if (value or []).count(name) > 1})
+        if twice:
+            raise ValueError(f"names {', '.join(map(repr, twice))} more than once; rename one")
         return value
 
     @field_validator("delimiter")
@@ -196,15 +225,42 @@ class InteractionTable(_Table):
     """What equal rows in *different* files are when there is no event id: one event delivered
     twice, or two. Equal rows inside one file are always separate events."""
 
+    @model_validator(mode="after")
+    def _one_meaning(self) -> "InteractionTable":
+        if self.rating is not None and self.event_type is not None:
+            raise ValueError("with rating the event type follows from it; remove event_type")
+        ids = [self.columns.get(n) for n in ("event_id", "user_id", "item_id")]
+        given = [column for column in ids if column is not None]
+        if len(set(given)) < len(given):
+            raise ValueError("columns: two of event_id, user_id, item_id name the same column")
+        return self
+
 
 class ItemTable(_Table):
     """The catalogue. `text` (what is embedded) is built from the other columns if not mapped."""
 
     columns: dict[ItemColumn, str | list[str] | None] = {}
-    category_separator: str = ">"
+    category_separator: str = Field(default=">", min_length=1)
     """Splits the one column mapped to `category` into category_1..3."""
     attributes: list[str] = []
     """Further columns to keep, as texts."""
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> "ItemTable":
+        for name, column in self.columns.items():
+            if isinstance(column, list) and (name in _NO_TEXTS or not column):
+                raise ValueError(
+                    f"columns.{name}: write the name of one column"
+                    f"{'' if name in _NO_TEXTS else ', or of several'}"
+                )
+        given = {name for name, column in self.columns.items() if column is not None}
+        if "category" in given and given & {"category_1", "category_2", "category_3"}:
+            raise ValueError("columns: category is split into category_1..3; name it or them")
+        return self
+
+
+_NO_TEXTS = ("item_id", "group_id", "price", "available_from", "available_to", "status")
+"""Columns of the catalogue that are not texts, so that nothing can be joined."""
 
 
 class UserTable(_Table):
@@ -229,6 +285,8 @@ class AnswerTable(_Table):
 
 
 def _as_list(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"expected a table; write {{path: {value}}}")
     return [value] if isinstance(value, dict) else value
 
 
@@ -306,13 +364,13 @@ class AtomicSource(Part):
     user_field: str = "user_id"
     item_field: str = "item_id"
     time_field: str = "timestamp"
-    time_format: str = "epoch_s"
+    time_format: TimePattern = "epoch_s"
     rating_field: str | None = None
     """Set it for ratings; null = every row is of `event_type`."""
     rating: Rating = Rating()
     event_type: str = "purchase"
     item_columns: dict[ItemColumn, str] = {}
-    category_separator: str = " "
+    category_separator: str = Field(default=" ", min_length=1)
 
 
 Source = Annotated[
