@@ -63,6 +63,7 @@ REQUIRED: Mapping[Role, tuple[str, ...]] = {
     "onboarding_answers": ("user_id", "question_id", "answer", "answered_at"),
 }
 _PARQUET = (".parquet", ".pq")
+_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z")
 _TEXT_FILES = (".csv", ".tsv", ".txt", ".dat", ".data")
 
 
@@ -116,6 +117,11 @@ class TableSpec:
                 "shop file (it is relative to that file) or deliver the file"
             )
         return files
+
+    def packed(self) -> list[Path]:
+        """Compressed files in the folder, if it is one: they are not read."""
+        found = self.pattern.rglob("*") if self.pattern.is_dir() else ()
+        return sorted(path for path in found if path.suffix.lower() in _PACKED)
 
     @property
     def _suffixes(self) -> tuple[str, ...]:
@@ -258,7 +264,11 @@ class TabularSource:
 
     def check(self) -> list[str]:
         """See `Source.check`."""
-        warnings = []
+        warnings = [
+            f"{name_of(path, table.root)}: is compressed and not read; unpack it there"
+            for table in self._tables
+            for path in table.packed()
+        ]
         for file in self.files():
             table = self._found[file]
             with named(file):

@@ -196,6 +196,14 @@ def test_a_folder_with_signs_of_a_pattern_in_its_name_is_a_folder(tmp_path: Path
     assert watched.accepts(tmp_path / "shop[1]" / "sales.csv")
 
 
+def test_a_compressed_file_in_a_folder_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "b.csv.gz"):
+        (tmp_path / "in" / name).write_text("user_id,item_id,event_time\n")
+    source = plain(tmp_path, "{path: in, event_type: view}")
+    assert source.check() == ["in/b.csv.gz: is compressed and not read; unpack it there"]
+
+
 def test_a_pattern_does_not_name_hidden_files(tmp_path: Path) -> None:
     source = plain(tmp_path, "{path: '*sales.csv', event_type: view}")
     (tmp_path / "._sales.csv").write_bytes(b"\0\5\x16\7")
