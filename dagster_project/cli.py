@@ -177,7 +177,7 @@ def scoreboard(
     if readme is not None:
         show.write_into_markdown(served.table, readme)
     if html is not None:
-        page = served.table("report_page").to_arrow()["html"][0].as_py()
+        page = served.page()
         with show.written(html):
             html.write_text(page, encoding="utf-8")
 

@@ -50,6 +50,15 @@ class Served:
         """A table of this release."""
         return self.releases.table(self.manifest, asset)
 
+    def page(self) -> str:
+        """The report page of what is served as HTML: the newest one that was made of its
+        scoreboard, since the studies end after the release; else the one of the release."""
+        newest = self.releases.lake.served("report_page")
+        made_of = {version.key.inputs.get("scoreboard") for version in newest.versions}
+        same = made_of == {self.table("scoreboard").content_id}
+        page = newest if same else self.table("report_page")
+        return str(page.to_arrow()["html"][0].as_py())
+
     def rows(self, asset: str) -> pa.Table:
         """All rows of a table of this release; lists carry their `release_id`."""
         return self._named(asset, self.table(asset).to_arrow())

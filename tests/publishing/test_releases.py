@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from dagster_project.commands import releases as commands
 from recsys_assets.core.garbage import garbage
-from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
+from recsys_assets.core.lake import CorruptFileError, Lake, Version, VersionKey
 from recsys_assets.publishing import manifest
 from recsys_assets.publishing.assets import history
 from recsys_assets.publishing.releases import (
@@ -89,6 +90,26 @@ def test_what_is_newest_in_the_lake_is_not_what_is_served(lake: Lake, releases: 
     lake.propose([newer])
     lake.approve([newer])
     assert shown(lake) == "1"
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"), [("served", "with the studies"), ("another", "of the release")]
+)
+def test_the_page_is_the_newest_one_made_of_the_served_scoreboard(
+    lake: Lake, releases: Releases, measured: str, shown: str
+) -> None:
+    def store(name: str, text: str, **made_of: str) -> Version:
+        return lake.store(name, [("", pa.table({"html": [text]}))], replace(KEY, inputs=made_of))
+
+    boards = {name: store("scoreboard", name) for name in ("served", "another")}
+    named = (boards["served"], store("report_page", "of the release"))
+    rows = [manifest.row("table", v.asset, "", v.content_id, v.id) for v in named]
+    release = lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY)
+    page = store("report_page", "with the studies", scoreboard=boards[measured].content_id)
+    lake.propose([page])
+    lake.approve([page])
+    with lake.reading() as reading:
+        assert Served(releases, releases.manifest(release.id), reading).page() == shown
 
 
 def test_a_rollback_serves_the_one_before_and_the_next_schedule_does_not_undo_it(
