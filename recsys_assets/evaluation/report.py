@@ -227,7 +227,7 @@ def difference_table(differences: pd.DataFrame, models: Sequence[str] = ("ours",
                     f'<td class="text">{escape(str(rival))}</td>'
                     f'<td class="text">{escape(slice_name(str(name)))}</td>'
                     f"<td>{int(row['n_users']):,}</td>"
-                    f"<td{_sure(row) or weak}>{row['value']:+.4f}</td>"
+                    f"<td{weak or _sure(row)}>{row['value']:+.4f}</td>"
                     f"<td{weak}>{row['low']:+.4f} to {row['high']:+.4f}</td>"
                     f"<td{weak}>{_p(row['p_value'])}</td></tr>"
                 )

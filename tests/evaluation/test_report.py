@@ -161,13 +161,13 @@ def test_the_page_says_on_which_users_a_difference_is_beyond_noise() -> None:
         {
             "model": "ours",
             "baseline": "popular",
-            "slice": ["users:over 20", "all", "users:none"],
+            "slice": ["users:over 20", "all", "users:none", "users:1-5"],
             "metric": "ndcg@10",
-            "value": [0.1, 0.02, -0.1],
-            "low": [0.05, -0.01, -0.2],
-            "high": [0.15, 0.03, 0.2],
-            "p_value": [0.002, 0.2, 0.9],
-            "n_users": [500, 600, 5],
+            "value": [0.1, 0.02, -0.1, 0.3],
+            "low": [0.05, -0.01, -0.2, 0.1],
+            "high": [0.15, 0.03, 0.2, 0.5],
+            "p_value": [0.002, 0.2, 0.9, 0.01],
+            "n_users": [500, 600, 5, 20],
         }
     )
     table = page.difference_table(rows)
@@ -175,6 +175,7 @@ def test_the_page_says_on_which_users_a_difference_is_beyond_noise() -> None:
     assert '<td class="good">+0.1000</td>' in table
     assert "<td>+0.0200</td>" in table, "an interval with zero in it is no gain"
     assert '<td class="weak">-0.1000</td>' in table, "five users say little"
+    assert '<td class="weak">+0.3000</td>' in table, "so do twenty who agree"
 
 
 def test_an_item_list_is_shown_with_its_paired_gain_and_how_many_cases_it_covers() -> None:
