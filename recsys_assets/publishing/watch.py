@@ -96,8 +96,10 @@ HEALTH_COLUMNS = ["measure", "subject", "value", "usual", "limit", "healthy"]
 
 
 def _volume(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> dict[str, object]:
+    age = (as_of - taken["event_time"].min()).days if len(taken) else 0
     last, *before = health.weekly_volume(taken["event_time"], as_of)
-    usual = float(np.median(before))
+    before = before[: max(0, age // 7 - 1)]  # before its first event a shop had no weeks
+    usual = float(np.median(before)) if before else 0.0
     ratio = last / usual if usual else 1.0
     low, high = rules.volume, 1 / rules.volume
     return _row("volume", "last week", float(last), usual, rules.volume, low <= ratio <= high)
@@ -113,7 +115,7 @@ def _concentration(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> d
         )
         for lo in (0, RECENT_DAYS)
     )
-    known = bool((age > RECENT_DAYS).any())
+    known = bool((age >= 2 * RECENT_DAYS - 1).any())  # not half a period beside a whole one
     calm = abs(now - before) <= rules.concentration if known else None
     return _row("concentration", "items taken", now, before, rules.concentration, calm)
 

@@ -50,6 +50,21 @@ def test_a_week_with_a_third_of_the_events_is_told() -> None:
     assert unhealthy(thinned) == {("volume", "last week")}
 
 
+@pytest.mark.parametrize("weeks", [1, 2, 4, 5, 7])
+def test_a_young_shop_is_compared_with_the_weeks_it_had(weeks: int) -> None:
+    events = steady()
+    young = events[events["event_time"] > AS_OF - pd.Timedelta(days=7 * weeks)]
+    table = watch.measure(young, ITEMS, LISTS, AS_OF, Health()).set_index("measure")
+    assert table.loc["volume", "value"] == 70
+    full = weeks > 2  # the first day is half a one, and so the first week is no full one
+    assert table.loc["volume", "usual"] == (70 if full else 0)
+    assert table.loc["volume", "healthy"]
+    assert table.loc["concentration", "healthy"] is None
+    last = young["event_time"] > AS_OF - pd.Timedelta(days=7)
+    thinned = young[~last | (np.arange(len(young)) % 3 == 0)]
+    assert (("volume", "last week") in unhealthy(thinned)) == full
+
+
 def test_a_category_and_brand_nobody_took_before_are_told() -> None:
     events = steady()
     events.loc[:29, "item_id"] = "d"  # the last three days
