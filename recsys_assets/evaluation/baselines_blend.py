@@ -138,7 +138,13 @@ def search_blend_weights(
         found = np.take_along_axis(gain, top, axis=1) * discount[: top.shape[1]]
         ndcg[row] = (found.sum(axis=1) * factor).sum() / len(n_relevant)
     result = pd.DataFrame(weights, columns=list(COMPONENTS)).assign(ndcg=ndcg)
-    return result.sort_values("ndcg", ascending=False, kind="stable", ignore_index=True)
+    return best_first(result)
+
+
+def best_first(search: pd.DataFrame) -> pd.DataFrame:
+    """Points of the grid in the order `search_blend_weights` promises, however they are stored."""
+    by = ["ndcg", "content", "collaborative"]
+    return search.sort_values(by, ascending=False, kind="stable", ignore_index=True)
 
 
 def tuned_weights(search: pd.DataFrame) -> BlendWeights:

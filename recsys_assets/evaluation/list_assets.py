@@ -22,6 +22,7 @@ from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.evaluation import held_out, tables
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
+    best_first,
     search_blend_weights,
     tuned_weights,
 )
@@ -166,11 +167,8 @@ def _cutoff(
 
 
 def _tuned(blend_weights: Snapshot) -> dict[str, BlendWeights]:
-    grid = blend_weights.to_pandas()
-    return {
-        str(task): tuned_weights(rows.sort_values("ndcg", ascending=False, kind="stable"))
-        for task, rows in grid.groupby("task", sort=True)
-    }
+    grid = best_first(blend_weights.to_pandas())
+    return {str(task): tuned_weights(rows) for task, rows in grid.groupby("task", sort=True)}
 
 
 def _stacked(

@@ -1,5 +1,7 @@
 """Baselines and the blend, counted by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.core.lake import Lake, VersionKey
 from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
@@ -16,6 +19,8 @@ from recsys_assets.evaluation.baselines_blend import (
     search_blend_weights,
     tuned_weights,
 )
+from recsys_assets.evaluation.list_assets import _tuned
+from recsys_assets.evaluation.tables import BLEND_WEIGHTS
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
 
@@ -119,6 +124,18 @@ def test_the_search_finds_the_component_that_knows() -> None:
     assert search["ndcg"].iloc[0] == 0.5
     assert of(blend_lists(SCORED, BlendWeights()), "u")[0] != "c"
     assert of(blend_lists(SCORED, tuned_weights(search)), "u")[0] == "c"
+
+
+def test_of_equally_good_weights_the_same_are_used_that_the_search_puts_first(
+    tmp_path: Path,
+) -> None:
+    relevant = pd.DataFrame({"user_id": ["u"], "item_id": ["a"]})
+    search = search_blend_weights(SCORED, relevant, k=1).assign(task="all")
+    assert (search["ndcg"] == 1).sum() > 1 and search["content"].iloc[0] == 1
+    stored = BLEND_WEIGHTS.ordered(BLEND_WEIGHTS.conform(search))
+    lake = Lake(tmp_path)
+    version = lake.store("blend_weights", [("", stored)], VersionKey("", "", "", {}))
+    assert _tuned(lake.of_version(version)) == {"all": BlendWeights(1.0, 0.0, 0.0)}
 
 
 @settings(max_examples=30, deadline=None)
