@@ -155,6 +155,11 @@ def test_a_shop_changes_one_margin_and_keeps_the_other() -> None:
     assert Gate(margin={"all": 0.02}).margin == {"all": 0.02, "new": 0.005}
 
 
+def test_a_model_that_is_named_twice_is_asked_for_once() -> None:
+    twice = Gate(must_beat=["popularity_7d", "best_retriever", "popularity_7d"])
+    assert twice.must_beat == ["popularity_7d", "best_retriever"]
+
+
 def test_baselines_that_a_shop_does_not_have_are_not_asked_for() -> None:
     assert gate.against_simpler("new", Measured({"ours": BASE}, SLICES), RULES, first=False) == []
 

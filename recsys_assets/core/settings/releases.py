@@ -51,6 +51,11 @@ class Gate(Part):
     max_score_shift: float = Field(default=1.0, gt=0)
     """Population stability index of the live scores against the served release's, same recipe."""
 
+    @field_validator("must_beat", mode="after")
+    @classmethod
+    def _once(cls, given: list[str]) -> list[str]:
+        return list(dict.fromkeys(given))
+
     @field_validator("margin", mode="after")
     @classmethod
     def _both_margins(cls, given: dict[Task, float]) -> dict[Task, float]:
