@@ -48,10 +48,15 @@ def choose_examples(
         draw = seeded_uniform(ids, seed, f"{salt} {kind}")
         found += [(ids[at], kind) for at in np.argsort(draw, kind="stable")[:per_kind]]
     drawn = pd.DataFrame(found, columns=["user_id", "kind"])
-    drawn["example"] = [chr(ord("A") + n) for n in range(len(drawn))]
+    drawn["example"] = [_letter(n) for n in range(len(drawn))]
     ids = [user for user in dict.fromkeys(named) if user in difference.index]
     asked = pd.DataFrame({"user_id": ids, "kind": "named", "example": ids})
     return pd.concat([asked, drawn[~drawn["user_id"].isin(ids)]], ignore_index=True)
+
+
+def _letter(n: int) -> str:
+    """A to Z, then A2 to Z2 and so on."""
+    return chr(ord("A") + n % 26) + (str(n // 26 + 1) if n >= 26 else "")
 
 
 def lay_out(

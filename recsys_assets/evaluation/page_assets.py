@@ -340,9 +340,9 @@ def _ablation(source: Snapshot | None) -> page.Section:
     section.blocks = [
         page.paragraph(
             f"The ranker learned anew without a part, on {int(rows['n_users'].max()):,} users of "
-            "the tune target drawn by a seeded hash: right of zero, the part helps. The whole "
-            "interval left or right of zero is beyond noise. Parts stand in for each other, so the "
-            "losses do not add up."
+            "the tune target drawn by a seeded hash: right of zero, the part helps. Of "
+            "twenty parts without effect about one has its whole 95% interval left or right of "
+            "zero. Parts stand in for each other, so the losses do not add up."
         ),
         *_pictures(source),
     ]

@@ -129,6 +129,8 @@ def plain_table(rows: pd.DataFrame, digits: Mapping[str, int] | None = None) -> 
                 cells.append(f'<td class="text{wrap}">{escape(value)}</td>')
             elif value is None or pd.isna(value):
                 cells.append("<td></td>")
+            elif isinstance(value, (bool, np.bool_)):
+                cells.append(f"<td>{'yes' if value else 'no'}</td>")
             elif isinstance(value, (int, np.integer)):
                 cells.append(f"<td>{value:,}</td>")
             else:

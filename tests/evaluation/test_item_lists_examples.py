@@ -1,5 +1,6 @@
 """Item-to-item lists against popularity, and the users whose lists a person looks at."""
 
+import numpy as np
 import pandas as pd
 
 from recsys_assets.evaluation.examples import choose_examples, lay_out
@@ -64,6 +65,8 @@ def test_only_whom_the_operator_named_is_called_by_id() -> None:
     both = choose_examples(gain, per_kind=2, named=[drawn["user_id"].iloc[0]], seed=1)
     assert both["example"].tolist() == [drawn["user_id"].iloc[0], *"BCDEF"]
     assert not both["user_id"].duplicated().any()
+    many = pd.Series(np.linspace(1, -1, 300), index=[f"u{n:03}" for n in range(300)])
+    assert choose_examples(many, per_kind=9)["example"].tolist()[24:] == ["Y", "Z", "A2"]
 
 
 def test_a_shop_without_a_case_has_no_hit_rate_and_no_error() -> None:

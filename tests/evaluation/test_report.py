@@ -185,6 +185,11 @@ def test_an_item_list_is_shown_with_its_paired_gain_and_how_many_cases_it_covers
     assert "<td>50.0%</td><td>1,234</td>" in row
 
 
+def test_a_table_says_yes_and_no_and_not_one_and_zero() -> None:
+    table = page.plain_table(pd.DataFrame({"trial": [1], "won": [True], "lost": [False]}))
+    assert "<td>1</td><td>yes</td><td>no</td>" in table
+
+
 def test_a_section_without_content_is_left_out() -> None:
     html = page_of_everything()
     assert 'href="#looks"' in html and "None" not in html
