@@ -90,22 +90,17 @@ def beyond_accuracy(
     k: int = 10,
     vectors: ItemVectors | None = None,
     categories: pd.Series | None = None,
-    taken: pd.DataFrame | None = None,
-    groups: pd.Series | None = None,
 ) -> pd.DataFrame:
     """How varied, how new and how popular each user's first k items are.
 
     `popularity` is events per item before the cutoff (index item_id; an absent item has none),
-    `categories` and `groups` map item_id to its category and group_id, `taken` is the pairs taken
-    before the cutoff. Returns `user_id` (everybody with a list, sorted) and
+    `categories` maps item_id to its category. Returns `user_id` (everybody with a list, sorted) and
 
     - `diversity@k`: 1 - mean cosine over the pairs of the list; without `vectors`, the share of
       pairs from different `categories`. NaN for a list of one (and where neither input is given)
     - `novelty@k`: mean of -log2(share of all events), add-one smoothed over the catalogue
     - `popularity_percentile@k`: mean percentile in the catalogue by popularity, 1 = most popular,
       ties share their mean: the popularity bias of the list
-    - `never_taken_items@k`: share of the list the user never took; `never_taken_groups@k`: share of
-      the list of whose group (variants of one product) the user never took any member
     """
     top = lists.loc[lists["rank"] <= k, ["user_id", "item_id"]]
     users, codes = np.unique(top["user_id"].to_numpy(dtype=object), return_inverse=True)
@@ -123,16 +118,6 @@ def beyond_accuracy(
         f"novelty@{k}": mean(-np.log2((counts + 1.0) / total)),
         f"popularity_percentile@{k}": mean(_percentiles(counts, popularity, n_catalogue)),
     }
-    if taken is not None:
-        columns[f"never_taken_items@{k}"] = mean(~contains_pairs(taken, top["user_id"], item_ids))
-        if groups is not None:
-            taken_groups = pd.DataFrame(
-                {"user_id": taken["user_id"], "item_id": taken["item_id"].map(groups)}
-            )
-            list_groups = pd.Index(groups.reindex(item_ids).to_numpy())
-            columns[f"never_taken_groups@{k}"] = mean(
-                ~contains_pairs(taken_groups, top["user_id"], list_groups)
-            )
     return pd.DataFrame(columns)
 
 

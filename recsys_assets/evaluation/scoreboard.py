@@ -194,7 +194,7 @@ def scoreboard(
             taken = taken[(taken["user_id"] >= 0) & (taken["item_id"] >= 0)]
             everything.append(_beyond(lists, around, taken, len(users), k))
         whole = pd.concat(everything, axis=1)
-        metrics += _whole(whole, lists, key, len(catalogue), k, draws, seed)
+        metrics.append(_whole(whole, lists, key, len(catalogue), k, draws, seed))
         best = [b for names in rivals.values() if (b := _best(means, names, k)) is not None]
         challengers = sorted(
             set(means.columns.get_level_values("model")) - {n for g in rivals.values() for n in g}
@@ -297,7 +297,7 @@ def _whole(
     k: int,
     draws: int,
     seed: int,
-) -> list[pd.DataFrame]:
+) -> pd.DataFrame:
     """Every metric on everybody: mean over seeds with its interval, and the spread of the seeds."""
     where = {**key, "slice": EVERYBODY}
     table = _tidy(bootstrap(_mean_over_seeds(values), draws=draws, seed=seed), where)
@@ -313,7 +313,7 @@ def _whole(
     means = seeds.mean().rename("value").reset_index()
     means = means[means["metric"] == f"coverage@{k}"].assign(n_users=len(values), **where)
     both = pd.concat([table, means.assign(low=np.nan, high=np.nan)], ignore_index=True)
-    return [both.merge(spread, on=["model", "metric"], how="left")]
+    return both.merge(spread, on=["model", "metric"], how="left")
 
 
 def _best(means: pd.DataFrame, names: Sequence[str], k: int) -> str | None:

@@ -26,16 +26,13 @@ TASKS: tuple[Task, ...] = ("all", "new")
 
 
 class ReleaseEvidence:
-    """The tables of one release. `replaced`: tables to read instead (a refit's lists)."""
+    """The tables of one release."""
 
-    def __init__(
-        self, releases: Releases, manifest: Manifest, replaced: dict[str, Snapshot] | None = None
-    ) -> None:
+    def __init__(self, releases: Releases, manifest: Manifest) -> None:
         self.releases, self.manifest = releases, manifest
-        self._replaced = replaced or {}
 
     def table(self, asset: str) -> Snapshot:
-        return self._replaced.get(asset) or self.releases.table(self.manifest, asset)
+        return self.releases.table(self.manifest, asset)
 
     @property
     def evaluate_as_of(self) -> str:

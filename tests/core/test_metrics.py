@@ -188,16 +188,6 @@ def test_diversity_without_vectors_is_the_share_of_pairs_from_different_categori
     assert got["diversity@3"] == pytest.approx(2 / 3)
 
 
-def test_a_twin_of_something_taken_is_a_new_item_but_not_a_new_group() -> None:
-    got = beyond(
-        lists_of({"u": ["a", "b"]}),
-        taken=pairs_of({"u": ["c"], "v": ["a", "b"]}),
-        groups=pd.Series({"a": "g1", "b": "g2", "c": "g1"}),
-    )
-    assert got["never_taken_items@2"] == 1.0
-    assert got["never_taken_groups@2"] == 0.5
-
-
 def test_bootstrap_interval_holds_the_mean_and_ignores_undefined_users() -> None:
     values = pd.DataFrame({"x": [0.0, 1.0] * 50, "y": [np.nan, 0.5] * 50, "none": [np.nan] * 100})
     summary = bootstrap(values, draws=400, seed=1)
