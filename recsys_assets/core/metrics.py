@@ -157,6 +157,26 @@ def paired_bootstrap(
     return summary.assign(p_value=np.where(summary["n_users"] > 0, p_value, np.nan))
 
 
+def bootstrap_of_cases(
+    values: pd.DataFrame, users: pd.Series, *, draws: int = 1000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Mean of each column over cases, with the interval of resampling users with all their cases.
+
+    One row of `values` and of `users` per case; cases of one user are alike and no draws of their
+    own. Returns index = column name and `value, low, high, p_value` (of a difference, as
+    `paired_bootstrap` has it).
+    """
+    by_user = values.assign(cases=1.0).groupby(users.to_numpy()).sum().to_numpy(dtype=float)
+    sums = _resampled_means(by_user, np.ones(by_user.shape, dtype=bool), draws, seed)
+    means = sums[:, :-1] / sums[:, -1:]
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    sides = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
+    p_value = np.minimum(1.0, 2.0 * (sides + 1) / (draws + 1))
+    columns = {"value": values.mean(), "low": low, "high": high, "p_value": p_value}
+    return pd.DataFrame(columns, index=values.columns)
+
+
 def seeded_uniform(ids: Iterable[str], seed: int, salt: str = "") -> npt.NDArray[np.float64]:
     """A number in [0, 1) per id that depends on the id, the seed and the salt, and on nothing else.
 

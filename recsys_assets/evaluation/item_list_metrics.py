@@ -7,7 +7,7 @@ lists, and whether one list hits (`collaborative/item_lists.py`).
 import pandas as pd
 
 from recsys_assets.collaborative import item_lists
-from recsys_assets.core.metrics import bootstrap, paired_bootstrap
+from recsys_assets.core.metrics import bootstrap_of_cases
 from recsys_assets.core.vectors import ItemVectors
 
 
@@ -30,6 +30,7 @@ def item_list_metrics(
     took last in that category has it; the baseline is the most popular products of the category.
     One row per list and model: list, model, value, low, high, n_cases, covered (share of cases with
     a list at all), and for `ours` the paired difference to the baseline with its interval and p.
+    Intervals are over users, each with all their cases.
     """
     found = []
     together = item_lists.bought_together(before, items, k=k)
@@ -37,6 +38,8 @@ def item_list_metrics(
         "ours": item_lists.basket_hit_rate(together, after, popular, k=k, seed=seed),
         "popularity": item_lists.basket_hit_rate(None, after, popular, k=k, seed=seed),
     }
+    basket_of = after.drop_duplicates("session_id").set_index("session_id")["user_id"]
+    cases = {m: rows.assign(user_id=rows["session_id"].map(basket_of)) for m, rows in cases.items()}
     found.append(_summary("bought_together", cases, draws, seed))
     similar = item_lists.similar_items(before, items, vectors, k=k)
     by_category = popular_in_category(popular, items, k)
@@ -69,19 +72,19 @@ def popular_in_category(popular: pd.Series, items: pd.DataFrame, k: int) -> pd.D
 
 
 def _summary(name: str, cases: dict[str, pd.DataFrame], draws: int, seed: int) -> pd.DataFrame:
-    values = {model: rows[["hit"]].astype(float) for model, rows in cases.items()}
     found = []
+    if len(cases["ours"]):
+        values = pd.DataFrame({model: rows["hit"].astype(float) for model, rows in cases.items()})
+        values["difference"] = values["ours"] - values["popularity"]
+        summary = bootstrap_of_cases(values, cases["ours"]["user_id"], draws=draws, seed=seed)
     for model, rows in cases.items():
         line: dict[str, object] = {"list": name, "model": model, "n_cases": len(rows)}
         line |= dict.fromkeys(("value", "low", "high"), float("nan"))
         if len(rows):
-            own = bootstrap(values[model], draws=draws, seed=seed).iloc[0]
-            line |= {n: own[n] for n in ("value", "low", "high")}
+            line |= {n: summary.loc[model, n] for n in ("value", "low", "high")}
             line["covered"] = float(rows["covered"].mean())
         if len(rows) and model == "ours":
-            against = paired_bootstrap(
-                values["ours"], values["popularity"], draws=draws, seed=seed
-            ).iloc[0]
+            against = summary.loc["difference"]
             line |= {
                 "difference": against["value"],
                 "difference_low": against["low"],

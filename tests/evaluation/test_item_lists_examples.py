@@ -69,6 +69,21 @@ def test_only_whom_the_operator_named_is_called_by_id() -> None:
     assert choose_examples(many, per_kind=9)["example"].tolist()[24:] == ["Y", "Z", "A2"]
 
 
+def test_the_cases_of_one_user_are_one_draw() -> None:
+    """Nine hits of one user and a miss of each of three others."""
+    hit = pd.Series([True] * 9 + [False] * 3)
+    cases = pd.DataFrame({"user_id": [*"aaaaaaaaabcd"], "hit": hit, "covered": True})
+    none = cases.assign(hit=False)
+    table = _summary("similar_items", {"ours": cases, "popularity": none}, draws=400, seed=0)
+    ours = table.iloc[0]
+    assert ours["value"] == ours["difference"] == 0.75
+    assert ours["low"] == 0, "without that user nothing is found, which is 32% of the draws"
+    assert ours["high"] > 0.95
+    alone = cases.assign(user_id=[*"abcdefghijkl"])
+    apart = _summary("similar_items", {"ours": alone, "popularity": none}, draws=400, seed=0)
+    assert apart.iloc[0]["low"] > 0.4
+
+
 def test_a_shop_without_a_case_has_no_hit_rate_and_no_error() -> None:
     nothing = pd.DataFrame(columns=["hit", "covered"])
     table = _summary("bought_together", {"ours": nothing, "popularity": nothing}, draws=9, seed=0)
