@@ -174,10 +174,14 @@ def clean(text: str) -> str:
 
 _PERSONAL = (
     (re.compile(r"[\w.+%-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)+", re.I), "[e-mail]"),
-    (re.compile(r"\bhttps?://\S+|\bwww\.\S+", re.I), "[link]"),
-    (re.compile(r"\+?\(?\d(?:[\s./()-]{0,2}\d){6,}"), "[number]"),
+    (
+        re.compile(r"\bhttps?://\S+|\bwww\.\S+|[\w.-]{1,100}\.[a-z]{2,18}/\S+", re.I),
+        "[link]",
+    ),
+    (re.compile(r"\+?\(?\d(?:(?:[\s./()_'\u2019\u00b7\u2010-\u2015-]{0,3}|,)\d){6,}"), "[number]"),
 )
-"""Telephone, card and account numbers are seven digits or more, however they are grouped."""
+"""Telephone, card and account numbers are seven digits or more, however they are grouped. Numbers
+with a comma and a blank between them are a list."""
 
 
 def _is_selector(char: str) -> bool:

@@ -65,17 +65,36 @@ def test_a_field_holds_text_and_nothing_else(value: object) -> None:
         "card 4111 1111 1111 1111 on file",
         "see https://example.com/user?id=1364 for more",
         "j\u200bane@exa\u200bmple.com",
+        "see example.com/jane",
+        "see t.me/jane",
+        "call 0170 - 1234 - 567",
+        "call 0170\u2013123456",
+        "call 030 \u2013 12 34 56",
+        "call 0170\u20111234567",
+        "call 0170_123_4567",
+        "call 0170'123'4567",
+        "call 0170\u2019123\u20194567",
+        "call +49\u00b7170\u00b71234567",
+        "call 0170,1234,567",
     ],
 )
 def test_personal_data_are_cut_out_of_texts(text: str) -> None:
     cleaned = clean(text)
     assert "[" in cleaned
-    for secret in ("jane", "example", "234", "867", "1234567", "1111", "1364"):
+    for secret in ("jane", "example", "234", "867", "1234567", "1111", "1364", "0170", "56"):
         assert secret not in cleaned
 
 
 @pytest.mark.parametrize(
-    "text", ["2% milk 128 fl oz", "12 x 330 ml", "Vitamin B12, 1000 mg", "Size 38/32, pack of 6"]
+    "text",
+    [
+        "2% milk 128 fl oz",
+        "12 x 330 ml",
+        "Vitamin B12, 1000 mg",
+        "Size 38/32, pack of 6",
+        "Sizes 36, 38, 40, 42",
+        "0.5kg/pack",
+    ],
 )
 def test_quantities_and_sizes_stay(text: str) -> None:
     assert clean(text) == text
