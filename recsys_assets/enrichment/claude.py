@@ -50,7 +50,9 @@ class Enrichment(BaseModel):
 
 def task(vocabulary: Vocabulary) -> Task:
     """The question about an item of a catalogue with this vocabulary."""
-    listed = "\n".join(_line(name, vocabulary.kinds.get(name, ())) for name in vocabulary.types)
+    # Answers name types exactly, so one that cannot be sent as it stands is not offered.
+    sendable = [name for name in vocabulary.types if clean(name) == name]
+    listed = "\n".join(_line(name, vocabulary.kinds.get(name, ())) for name in sendable)
     return Task(NAME, VERSION, INSTRUCTIONS + listed, ItemText, Enrichment)
 
 
