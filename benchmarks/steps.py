@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from dagster_project import jobs
 from dagster_project.runs import open_instance, prepare_home
 
 _MEASURED = {
@@ -80,11 +81,18 @@ def steps_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, Step]:
 
 
 def newest_steps() -> dict[str, Step]:
-    """The steps of the newest run of RECSYS_HOME; empty when there is none."""
+    """The steps of the newest whole run of RECSYS_HOME; empty when there is none."""
     prepare_home()
     instance = open_instance()
-    runs = instance.get_runs(limit=1)
-    return steps_of(instance, runs[0].run_id) if runs else {}
+    run_id = newest_run(instance)
+    return steps_of(instance, run_id) if run_id else {}
+
+
+def newest_run(instance: dg.DagsterInstance) -> str:
+    """The newest run of the main job that succeeded, '' when there is none."""
+    whole = dg.RunsFilter(job_name=jobs.MAIN, statuses=[dg.DagsterRunStatus.SUCCESS])
+    runs = instance.get_runs(filters=whole, limit=1)
+    return runs[0].run_id if runs else ""
 
 
 def table(steps: dict[str, Step]) -> str:

@@ -2,10 +2,13 @@
 
 from math import log2
 
+import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from benchmarks.peers import over_seeds, scores
+from benchmarks.steps import newest_run
 from benchmarks.untuned import verdicts
 
 
@@ -58,3 +61,14 @@ def test_a_shop_loses_only_where_the_whole_interval_lies_below_zero() -> None:
         ).to_dict("records")
         assert (row["ours"], row["its"], row["against"]) == (0.1, 0.2, "frequency")
         assert (row["verdict"], row["published"], row["users"]) == (verdict, "ranker", 9)
+
+
+def test_time_is_taken_from_the_newest_run_of_the_main_job_that_succeeded() -> None:
+    good, bad = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert newest_run(instance) == ""
+        made = [
+            create_run_for_test(instance, job_name=job, status=status).run_id
+            for job, status in (("recommend", good), ("recommend", bad), ("land", good))
+        ]
+        assert newest_run(instance) == made[0]
