@@ -80,5 +80,6 @@ bench: $(VENV)/.installed $(PEERS)/.installed
 	$(BIN)/python -W ignore -m benchmarks.scale --out $(BENCH_HOME) --factors $(BENCH_FACTORS) --until "$(BENCH_UNTIL)" --minutes $(BENCH_MINUTES)
 	@echo "Everything at ten times the data: make bench BENCH_FACTORS='1 3 10' BENCH_UNTIL= BENCH_MINUTES=300"
 
+# Only what lies in this folder: RECSYS_HOME may name a shop's real state.
 clean:
-	rm -rf $(VENV) $(PEERS) $(RECSYS_HOME) $(BENCH_HOME)
+	rm -rf $(VENV) $(PEERS) "$(CURDIR)"/.recsys*

@@ -34,6 +34,7 @@ from recsys_assets.core.journal import JournalError
 from recsys_assets.core.lake import Lake, LakeError
 from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.source import SourceError
+from recsys_assets.language_model.prices import PriceMissingError
 from recsys_assets.publishing.serving import Served, exported
 
 app = typer.Typer(
@@ -68,7 +69,7 @@ def run(
     job = job or jobs.MAIN
     if job not in (jobs.MAIN, *jobs.BY_HAND):
         raise typer.BadParameter(
-            f"{job!r} is none of {', '.join(jobs.BY_HAND)}", param_hint="--job"
+            f"{job!r} is none of {', '.join((jobs.MAIN, *jobs.BY_HAND))}", param_hint="--job"
         )
     from recsys_assets.ingestion.assets import partitions
     from recsys_assets.ranking.recipe import check_models
@@ -187,7 +188,7 @@ def recommend(
     user_id: Annotated[str, typer.Argument(help="Id of the user; an unknown one is fine.")],
     exclude: Annotated[list[str] | None, typer.Option(help="Item ids to leave out.")] = None,
     placement: Annotated[str | None, typer.Option(help="Only this placement.")] = None,
-    n: Annotated[int, typer.Option("-n", help="Items per placement.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, help="Items per placement.")] = 10,
     rerank: Annotated[
         bool,
         typer.Option(help="Let the language model put `discover` in order; needs a key."),
@@ -204,7 +205,7 @@ def recommend(
 @app.command()
 def similar(
     item_id: Annotated[str, typer.Argument(help="Id of an item of the catalogue.")],
-    n: Annotated[int, typer.Option("-n", help="Items per list.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, help="Items per list.")] = 10,
 ) -> None:
     """What could replace ITEM_ID, what goes well with it, and what the index finds near it."""
     from dagster_project import show
@@ -244,7 +245,14 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*is currently in beta")  # Dagster on its own API
     try:
         app()
-    except (LakeError, ConfigError, SourceError, LedgerError, JournalError) as error:
+    except (
+        LakeError,
+        ConfigError,
+        SourceError,
+        LedgerError,
+        JournalError,
+        PriceMissingError,
+    ) as error:
         text = str(error)
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -20,7 +20,7 @@ def onboard(
     words: Annotated[
         str | None, typer.Argument(help="What you like and what you do not, in your own words.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Items on the list.")] = 12,
+    n: Annotated[int, typer.Option("-n", min=1, help="Items on the list.")] = 12,
     rerank: Annotated[
         bool, typer.Option(help="Let the language model put the list in order; needs a key.")
     ] = False,

@@ -49,7 +49,7 @@ def search(
     text = read_query(text)
     where = Filter(
         category=category, brand=brand, market=market, min_price=min_price, max_price=max_price,
-        warm=warm,
+        warm=warm, available_at=_now(),
     )  # fmt: skip
     project = resources.project()
     release, catalogue = _release(project), _offered(project)
@@ -78,6 +78,7 @@ def search(
 def alike(item_id: str, n: int) -> None:
     """Print the items nearest to ITEM_ID in the index, other products only."""
     from recsys_assets.indexing.contract import Vectors
+    from recsys_assets.indexing.objects import Filter
     from recsys_assets.ranking.search import Question, find
 
     project = resources.project()
@@ -91,7 +92,9 @@ def alike(item_id: str, n: int) -> None:
         own = others.get(item_id, "")
         others = others[(others != own) | (others == "")].drop(item_id, errors="ignore")
         query = Vectors(index.release(release).model, stored.vectors)
-        found = find(index, release, Question(None, query), others, n)
+        found = find(
+            index, release, Question(None, query, where=Filter(available_at=_now())), others, n
+        )
     _show(found, catalogue, "Looks like it", release)
 
 
@@ -149,6 +152,12 @@ def _release(project: "Project") -> str:
     from recsys_assets.indexing.stores import release_of
 
     return release_of(project.lake.served("vector_index"))
+
+
+def _now() -> int:
+    """For the index's own filter: it looks no deeper than so many hits, and what is not offered
+    now must not take their places."""
+    return int(datetime.now(UTC).timestamp())
 
 
 def _offered(project: "Project") -> "pd.DataFrame":

@@ -1,17 +1,27 @@
 """Errors that people can act on are one line of the command line, and not a traceback."""
 
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 from dagster_project import cli, resources, show
+from dagster_project.commands import search
 from recsys_assets.core.config import ConfigError
 from recsys_assets.core.journal import JournalError
 from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.source import SourceError
+from recsys_assets.language_model.prices import PriceMissingError
+from recsys_assets.ranking.search import Question
 from tests.conftest import MINIMAL_SHOP
 
 LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again " * 9
@@ -21,6 +31,7 @@ LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again "
     ("error", "line"),
     [
         *((kind(LONG), LONG) for kind in (LakeError, ConfigError, SourceError, LedgerError)),
+        (PriceMissingError("no price"), "no price"),
         (JournalError("j.jsonl: line 2 cannot be read"), "j.jsonl: line 2 cannot be read"),
         (PermissionError(13, "Permission denied", "/home/x"), "/home/x: Permission denied"),
         (TimeoutError("nobody answers"), "nobody answers"),
@@ -74,3 +85,40 @@ def test_a_port_that_is_none_is_named_with_its_variable(
         resources.project()
     monkeypatch.setenv(resources.WEAVIATE_GRPC_PORT, "50052")
     assert resources.project().weaviate_grpc_port == 50052
+
+
+@pytest.mark.parametrize("command", [["onboard", "tea"], ["recommend", "u"], ["similar", "i"]])
+def test_a_list_of_no_items_is_refused(command: list[str]) -> None:
+    found = CliRunner().invoke(cli.app, [*command, "-n", "0"])
+    assert found.exit_code == 2 and "'-n'" in found.output
+
+
+def test_make_clean_leaves_a_home_elsewhere_alone() -> None:
+    root = Path(__file__).parents[2]
+    said = subprocess.run(
+        ["make", "--dry-run", "clean"], cwd=root, capture_output=True, text=True, check=True,
+        env={**os.environ, "RECSYS_HOME": "/srv/state", "MAKEFLAGS": ""},
+    ).stdout  # fmt: skip
+    assert "/srv/state" not in said and "/.recsys*" in said
+
+
+def test_the_index_is_asked_only_for_what_is_offered_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Question] = []
+
+    def find(index: object, release: str, question: Question, groups: object, n: int) -> None:
+        asked.append(question)
+
+    store = SimpleNamespace(
+        fetch=lambda release, ids: SimpleNamespace(item_ids=ids, vectors=np.eye(1)),
+        release=lambda release: SimpleNamespace(model="m"),
+        close=lambda: None,
+    )
+    monkeypatch.setattr("recsys_assets.ranking.search.find", find)
+    monkeypatch.setattr(resources, "project", lambda: None)
+    offered = pd.DataFrame({"group_id": [""]}, index=["i1"])
+    for name, stub in (
+        ("_release", "r"), ("_offered", offered), ("_open", store), ("_show", None)
+    ):  # fmt: skip
+        monkeypatch.setattr(search, name, lambda *given, stub=stub: stub)
+    search.alike("i1", 3)
+    assert asked[0].where.available_at == pytest.approx(time.time(), abs=60)
