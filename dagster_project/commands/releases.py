@@ -16,11 +16,14 @@ from rich.text import Text
 from dagster_project import resources
 from recsys_assets.core.lake import Lake
 from recsys_assets.publishing.alias import follow
-from recsys_assets.publishing.releases import SHORT, Releases, State
+from recsys_assets.publishing.releases import SHORT, Known, ReleaseError, Releases, State
 from recsys_assets.publishing.serving import Served
 
 Why = Annotated[str, typer.Option("--why", help="Kept in the log, for those who come after you.")]
 out = Console(markup=False, emoji=False)
+
+_SERVES = ("promoted", "rolled back", "redacted")
+"""Beginnings of the actions in the log after which another release is served."""
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +93,11 @@ def promote(
     state = store.state()
     if release is None:
         passed = [k.release_id for k in state.known if k.passed and not k.withdrawn]
-        release = passed[-1] if passed else ""
+        if not passed:
+            raise ReleaseError(
+                "no release passed its gate: name the one you mean (`recsys releases`)"
+            )
+        release = passed[-1]
     store.promote(store.resolve(release), why=why, anyway=anyway)
     _say(store, state.live, started)
 
@@ -174,7 +181,11 @@ def print_served(lake: Lake, console: Console) -> None:
         console.print("Nothing is served yet: start with `recsys run`.")
         return
     manifest = store.manifest(state.live)
-    since = next(e.at for e in reversed(state.log) if e.release_id == state.live)
+    since = next(
+        e.at
+        for e in reversed(state.log)
+        if e.release_id == state.live and e.action.startswith(_SERVES) and e.before != state.live
+    )
     hours = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() / 3600
     console.print(
         f"Served: release {state.live[:SHORT]}, data up to {manifest.facts['as_of']}, "
@@ -182,8 +193,19 @@ def print_served(lake: Lake, console: Console) -> None:
     )
     newest = state.known[-1]
     if newest.release_id != state.live:
-        reasons = "; ".join(newest.reasons) or ("pinned" if state.pinned else "")
+        reasons = "; ".join(newest.reasons) or _held(state, newest)
         console.print(f"A newer one, {newest.release_id[:SHORT]}, is not: {reasons}", markup=False)
+
+
+def _held(state: State, newest: Known) -> str:
+    """Why a release that passed its gate is not served."""
+    if newest.withdrawn:
+        return f"it was rolled back ({newest.withdrawn})"
+    if state.frozen:
+        return f"releases are frozen ({state.frozen}): `recsys unfreeze` lifts it"
+    if state.pinned:
+        return f"another is pinned ({state.pinned}): `recsys unpin` lifts it"
+    return "it waits for the end of its run, or for `recsys promote`"
 
 
 def _say(store: Releases, before: str, started: float) -> None:

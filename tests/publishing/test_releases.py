@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import time_machine
 from rich.console import Console
 
 from dagster_project.commands import releases as commands
@@ -347,3 +348,35 @@ def test_the_history_of_releases_can_be_read_on_a_narrow_terminal(
         [blocked[:12], "day 2", "", "blocked", ""],
     ]
     assert lines[-1] == f"{blocked[:12]}: worse than before"
+
+
+def test_status_counts_from_when_a_release_was_served_and_says_what_holds_the_next(
+    releases: Releases,
+) -> None:
+    def status() -> str:
+        with commands.out.capture() as got:
+            commands.print_served(releases.lake, commands.out)
+        return " ".join(got.get().split())
+
+    with time_machine.travel("2026-05-01T00:00Z", tick=False):
+        first = put(releases, 1)
+    with time_machine.travel("2026-05-01T06:00Z", tick=False):
+        releases.freeze(why="the sale")
+        second = put(releases, 2)
+        assert f"release {first[:12]}, data up to day 1, for 6.0 hours." in status()
+        assert f"{second[:12]}, is not: releases are frozen (the sale)" in status()
+        releases.unfreeze(why="")
+        releases.promote(second, why="")
+        releases.rollback(1, why="bad")
+        assert "for 0.0 hours." in status() and "is not: it was rolled back (bad)" in status()
+
+
+def test_promoting_against_the_gate_needs_to_say_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    releases = Releases(Lake(tmp_path / "lake"))
+    put(releases, 1, passed=False)
+    with pytest.raises(ReleaseError, match="name the one you mean"):
+        commands.promote(anyway=True)
+    assert releases.state().live == ""
