@@ -19,7 +19,9 @@ from pathlib import Path
 
 WEBHOOK = "RECSYS_ALERT_WEBHOOK"
 TIMEOUT_SECONDS = 5.0
-_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "WEBHOOK", "_URL")
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "DSN", "WEBHOOK", "_URL")
+_SHORTEST_SECRET = 6
+"""Characters; something shorter (a port, a switch) would cut up every text."""
 _log = logging.getLogger("recsys.alerts")
 
 
@@ -131,6 +133,8 @@ class Alerts:
 
     def _redacted(self, text: str) -> str:
         for name, value in self._environment.items():
-            if len(value) >= 8 and any(word in name.upper() for word in _SECRET_WORDS):
+            if len(value) >= _SHORTEST_SECRET and any(
+                word in name.upper() for word in _SECRET_WORDS
+            ):
                 text = text.replace(value, f"[{name}]")
         return text

@@ -133,6 +133,13 @@ def test_no_secret_reaches_the_log_the_record_or_the_message(
     assert "[ANTHROPIC_API_KEY]" in everything
 
 
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "PGPASS", "DATABASE_DSN", "API_CREDENTIALS"])
+def test_a_short_secret_by_any_usual_name_is_redacted(tmp_path: Path, name: str) -> None:
+    alerts = Alerts(tmp_path, HOUR, {name: "hunter2", "KEY_BITS": "256"})
+    alerts.tell(replace(TROUBLE, what="no login with hunter2, 256 bits"), NOW)
+    assert alerts.lines()[0]["what"] == f"no login with [{name}], 256 bits"
+
+
 def test_a_torn_record_of_alerts_is_no_reason_to_keep_silent(tmp_path: Path) -> None:
     alerts = Alerts(tmp_path, HOUR, {})
     alerts.tell(TROUBLE, NOW)
