@@ -26,6 +26,7 @@ from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.ingestion.source import SourceError
+from recsys_assets.publishing.releases import Releases
 from recsys_assets.publishing.serving import Served
 from recsys_assets.publishing.watch import in_words
 
@@ -88,7 +89,8 @@ def request(
     runs = instance.get_run_records(dg.RunsFilter(tags={STATE_TAG: state}), limit=len(PAUSES) + 1)
     if any(not r.dagster_run.is_finished for r in runs):
         return f"{job}: under way in run {runs[0].dagster_run.run_id}"
-    failed = [r for r in runs if r.dagster_run.is_failure]
+    # who cancels a run does not want it at once again
+    failed = [r for r in runs if r.dagster_run.is_failure_or_canceled]
     if len(failed) > len(PAUSES):
         return (
             f"{job}: failed {len(failed)} times on the same files, last in run "
@@ -232,9 +234,17 @@ def staleness(project: Project, now: datetime) -> tuple[timedelta | None, str]:
 
 
 def stale_alert(project: Project, now: datetime) -> Alert | None:
-    """Told when what is served is older than the shop allows."""
+    """Told when what is served is older than the shop allows, or cannot be read any more."""
     behind, words = staleness(project, now)
     allowed = stale_after(project.shop)
+    if behind is None and _was_served(project):
+        return Alert(
+            "what-is-served-is-stale",
+            "served recommendations",
+            f"cannot be read: {words}",
+            "nothing is shown until then: see recsys doctor, or serve the one before (recsys "
+            "rollback)",
+        )
     if behind is None or behind <= allowed:
         return None
     return Alert(
@@ -244,6 +254,13 @@ def stale_alert(project: Project, now: datetime) -> Alert | None:
         f"allowed are {allowed.total_seconds() / 3600:.0f} hours; look for missing files (recsys "
         "arrivals), failed runs and stopped schedules (recsys doctor)",
     )
+
+
+def _was_served(project: Project) -> bool:
+    try:
+        return bool(Releases(project.lake).state().live)
+    except LakeError:
+        return True  # who was served is written in the file that cannot be read
 
 
 def drift_alert(project: Project) -> Alert | None:

@@ -13,7 +13,7 @@ import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._daemon.types import DaemonHeartbeat
 
-from dagster_project import doctor
+from dagster_project import doctor, sensors
 from dagster_project.doctor import Finding
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import Erasures
@@ -178,6 +178,16 @@ def test_a_torn_pointer_to_what_is_served_is_named(
     (project.lake.root / "releases.json").write_text("{")
     found = look(project, instance)
     assert found and all("releases.json cannot be read" in f.what for f in found)
+
+
+def test_that_what_is_served_cannot_be_read_is_told_and_that_nothing_ever_was_is_not(
+    project: Project, home: Path, tmp_path: Path
+) -> None:
+    fresh = Project(home=str(tmp_path / "fresh"), shop_file=project.shop_file)
+    assert sensors.stale_alert(fresh, NOW) is None and sensors.stale_alert(project, NOW) is None
+    (project.lake.root / "releases.json").write_text("{")
+    alert = sensors.stale_alert(project, NOW)
+    assert alert is not None and alert.what.startswith("cannot be read: ")
 
 
 def test_a_release_that_somebody_holds_is_a_warning(
