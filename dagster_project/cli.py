@@ -86,26 +86,32 @@ def run(
     out.print("Loading the project in a process of its own …", style="dim")
     launched = runs.launch(select, (keys[0], keys[-1]), job)
     problems: list[str] = []
-    with Bar(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
-        transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("starting")
-        for event in launched.follow():
-            match event.what:
-                case "started":
-                    bar.reset(task, description=event.asset)
-                case "made" | "reused":
-                    rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
-                    took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
-                    out.print(
-                        f"  {event.asset:<26}{rows}  {took}  {event.detail}".rstrip(),
-                        soft_wrap=True,
-                    )
-                case "rejected":
-                    problems.append(f"{event.asset} was rejected by its check: {event.detail}")
-                case "failed" if event.detail and not event.asset.endswith("_quality"):
-                    problems.append(f"{event.asset or 'run'}: {event.detail.strip()}")
+    try:
+        with Bar(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
+            transient=True,
+        ) as bar:  # fmt: skip
+            task = bar.add_task("starting")
+            for event in launched.follow():
+                match event.what:
+                    case "started":
+                        bar.reset(task, description=event.asset)
+                    case "made" | "reused":
+                        rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
+                        took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
+                        out.print(
+                            f"  {event.asset:<26}{rows}  {took}  {event.detail}".rstrip(),
+                            soft_wrap=True,
+                        )
+                    case "rejected":
+                        problems.append(f"{event.asset} was rejected by its check: {event.detail}")
+                    case "failed" if event.detail and not event.asset.endswith("_quality"):
+                        problems.append(f"{event.asset or 'run'}: {event.detail.strip()}")
+    except KeyboardInterrupt:
+        err.print("Stopping the run …")
+        launched.stop()
+        err.print(f"Stopped (run {launched.run_id or 'not started'}): what it approved stays.")
+        raise typer.Exit(130) from None
     if not launched.succeeded:
         err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
         for problem in dict.fromkeys(problems):
@@ -134,10 +140,10 @@ def ui(
     """Open the Dagster UI on the same graph and the same storage, on localhost only."""
     from dagster_project import runs
 
-    runs.prepare_home()
+    workspace = runs.prepare_home() / "workspace.yaml"
     runs.open_instance().dispose()
-    dg = Path(sys.executable).parent / "dg"
-    os.execv(dg, [str(dg), "dev", "--host", "127.0.0.1", "--port", str(port)])
+    command = ["dev", "--workspace", str(workspace), "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", *command])
 
 
 @app.command()

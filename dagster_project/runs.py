@@ -7,6 +7,7 @@ job computes.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,11 @@ retention:
   sensor: {purge_after_days: {skipped: 3, failure: 30, success: 90}}
 """
 
+WORKSPACE = """\
+load_from:
+  - python_module: {module_name: dagster_project.definitions, location_name: recsys}
+"""
+"""What the UI loads, wherever it is started. Dagster keeps what is switched on under the name."""
 
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
@@ -72,6 +78,7 @@ def prepare_home() -> Path:
     settings = folder / "dagster.yaml"
     if not settings.exists():
         settings.write_text(DAGSTER_YAML, encoding="utf-8")
+    (folder / "workspace.yaml").write_text(WORKSPACE, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -138,6 +145,15 @@ class LaunchedRun:
             if ended:
                 return
             time.sleep(pause)
+
+    def stop(self, patience: float = 60) -> None:
+        """End the child as Ctrl-C does, so that the storage knows; kill it if it lingers."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     @property
     def succeeded(self) -> bool:

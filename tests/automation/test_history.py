@@ -2,6 +2,8 @@
 again because of it."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from dagster_project.history import delete, needed_runs, old_runs
-from dagster_project.runs import LAUNCH_TAG
-from dagster_project.sensors import STATE_TAG, request
+from dagster_project.runs import LAUNCH_TAG, LaunchedRun
+from dagster_project.sensors import PAUSES, STATE_TAG, request
 from recsys_assets.core.assets import CHECK, Project
 from tests.automation.test_conditions import Automatic
 
@@ -196,3 +199,29 @@ def test_conditions_ask_for_nothing_again_and_still_see_what_is_new(
     assert not automatic.requested(), "not even when the daemon has lost its cursor"
     assert automatic.make(3.0)
     assert automatic.requested() == ["doubled", "quadrupled"]
+
+
+def test_a_run_that_people_cancel_is_not_asked_for_without_end() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        later = now() + timedelta(days=1)
+        for _ in PAUSES:
+            wanted = request(instance, "land", ("", ""), "files", later)
+            assert isinstance(wanted, dg.RunRequest)
+            create_run_for_test(
+                instance, job_name="land", tags=wanted.tags, status=dg.DagsterRunStatus.CANCELED
+            )
+        create_run_for_test(
+            instance, job_name="land", tags=wanted.tags, status=dg.DagsterRunStatus.CANCELED
+        )
+        assert "start the job land by hand" in str(
+            request(instance, "land", ("", ""), "files", later)
+        )
+
+
+def test_a_run_that_is_stopped_by_hand_leaves_no_child(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); "
+                              "time.sleep(60)"], stdout=subprocess.PIPE)  # fmt: skip
+    assert child.stdout is not None and child.stdout.read(1)
+    with dg.DagsterInstance.ephemeral() as instance:
+        LaunchedRun(child, instance, "launch", tmp_path / "log").stop(patience=5)
+    assert child.returncode is not None

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 from typer.testing import CliRunner
 
-from dagster_project import cli, resources, show
+from dagster_project import cli, resources, runs, show
 from dagster_project.commands import search
 from recsys_assets.core.config import ConfigError
 from recsys_assets.core.journal import JournalError
@@ -122,3 +123,20 @@ def test_the_index_is_asked_only_for_what_is_offered_now(monkeypatch: pytest.Mon
         monkeypatch.setattr(search, name, lambda *given, stub=stub: stub)
     search.alike("i1", 3)
     assert asked[0].where.available_at == pytest.approx(time.time(), abs=60)
+
+
+def test_the_ui_loads_the_graph_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setattr(runs, "open_instance", lambda: SimpleNamespace(dispose=lambda: None))
+    monkeypatch.setattr(os, "execv", lambda program, arguments: asked.append(arguments))
+    cli.ui(port=3001)
+    (given,) = asked
+    file = given[given.index("--workspace") + 1]
+    (origin,) = WorkspaceFileTarget([file]).create_origins()
+    assert origin.location_name == "recsys"
+    assert origin.loadable_target_origin.module_name == "dagster_project.definitions"
