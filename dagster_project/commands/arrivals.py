@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
-from recsys_assets.core.lake import LakeError
-from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.files import ledger_of
 
 out = Console(markup=False, emoji=False)
@@ -30,14 +28,11 @@ def take() -> None:
 
 
 def arrivals(
-    n: Annotated[int, typer.Option("-n", help="How many of the newest lines.")] = 20,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many of the newest lines.")] = 20,
 ) -> None:
     """What the watched folders delivered: name, content, when; and what is wrong with it."""
     ledger = ledger_of(Path(resources.home()))
-    try:
-        lines = ledger.arrivals()
-    except LedgerError as error:
-        raise LakeError(str(error)) from error
+    lines = ledger.arrivals()
     grid = Grid(title=f"{len(lines):,} arrivals in {ledger.path}")
     for heading in ("arrived (UTC)", "role", "name", "bytes", "content"):
         grid.add_column(heading, justify="right" if heading == "bytes" else "left")

@@ -114,6 +114,8 @@ def exported(lake: Lake, table: str) -> pa.Table:
         served = Served.open(lake)
         if table in served.manifest.tables:
             return served.rows(table)
+    if table not in lake.assets():
+        raise LakeError(f"there is no table {table!r}: `recsys status` names them")
     return lake.read(table).to_arrow()
 
 

@@ -88,7 +88,9 @@ def test_a_port_that_is_none_is_named_with_its_variable(
     assert resources.project().weaviate_grpc_port == 50052
 
 
-@pytest.mark.parametrize("command", [["onboard", "tea"], ["recommend", "u"], ["similar", "i"]])
+@pytest.mark.parametrize(
+    "command", [["onboard", "tea"], ["recommend", "u"], ["similar", "i"], ["arrivals"]]
+)
 def test_a_list_of_no_items_is_refused(command: list[str]) -> None:
     found = CliRunner().invoke(cli.app, [*command, "-n", "0"])
     assert found.exit_code == 2 and "'-n'" in found.output

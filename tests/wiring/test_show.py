@@ -46,6 +46,11 @@ def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
         show.export(exported(lake, "items"), tmp_path / "items.xlsx")
 
 
+def test_an_export_of_no_table_says_where_their_names_are(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="there is no table 'nosuch': `recsys status`"):
+        exported(stored(tmp_path, "items", pd.DataFrame({"title": ["x"]})), "nosuch")
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Lake:
     rows = [
