@@ -253,14 +253,14 @@ def test_any_table_can_be_exported(shop_run: ShopRun, tmp_path: Path, suffix: st
 def test_an_error_that_people_can_act_on_is_one_line(shop_run: ShopRun) -> None:
     wrong = shop_run.recsys("export", "no_such_table", "x.csv")
     assert wrong.returncode == 1
-    assert "no_such_table has never been materialized" in wrong.stderr
+    assert "there is no table 'no_such_table'" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 
 def test_a_run_of_what_does_not_exist_says_so(shop_run: ShopRun) -> None:
     wrong = shop_run.recsys("run", "--job", "monthly")
     assert wrong.returncode == 2
-    assert "'monthly' is none of weekly, evaluate_cutoffs, tune" in wrong.stderr
+    assert "'monthly' is none of recommend, weekly, evaluate_cutoffs, tune" in wrong.stderr
     wrong = shop_run.recsys("run", "--select", "monthly")
     assert wrong.returncode == 1
     assert "no step of job recommend is meant by 'monthly'" in wrong.stderr
