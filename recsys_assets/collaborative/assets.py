@@ -52,7 +52,7 @@ def similar_items(
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
-    """For each item, what could be taken instead: alike in text and in who takes it.
+    """For each item, what could be taken instead: alike in text and in who takes it, and popular.
 
     Same kind of thing, another brand or size; never a variant of the item itself.
     """

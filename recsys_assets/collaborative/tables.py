@@ -52,7 +52,7 @@ def _item_list(name: str, description: str, other: str) -> Table:
 
 SIMILAR_ITEMS = _item_list(
     "similar_items",
-    "What could be taken instead: alike in text and in who takes it.",
+    "What could be taken instead: alike in text and in who takes it, and taken by many.",
     "A plausible substitute",
 )
 

@@ -168,7 +168,7 @@ SHELF = catalogue(
     ]
 )
 ANGLES = {"cola": 0, "cola-twin": 0, "diet": 10, "diet-twin": 10, "lime": 80, "lamp": 5}
-TEXT_ONLY = SimilarSettings(content_weight=1.0)
+TEXT_ONLY = SimilarSettings(content_weight=1.0, popularity=0.0)
 
 
 def test_substitutes_come_from_the_category_first_and_from_elsewhere_only_to_fill_up() -> None:
@@ -193,11 +193,29 @@ def test_users_who_took_both_make_items_alike() -> None:
         log,
         SHELF,
         vectors_of(SHELF, ANGLES),
-        settings=SimilarSettings(content_weight=0.0, user_prior=NEXT_TO_NOTHING),
+        settings=SimilarSettings(content_weight=0.0, user_prior=NEXT_TO_NOTHING, popularity=0.0),
     )
     assert of(users, "cola")[:2] == [("lime", 2), ("diet", 1)]
     row = users[(users["item_id"] == "cola") & (users["other_item_id"] == "lime")]
     assert row["score"].item() == pytest.approx(2 / np.sqrt(3 * 2), abs=1e-5)
+
+
+def test_of_what_is_alike_the_popular_comes_first() -> None:
+    """Nobody took cola with anything; three took diet, one took lime."""
+    log = baskets("cola", "diet", "diet", "diet", "lime")
+    plain = replace(TEXT_ONLY, popularity=0.0)
+    weighed = replace(TEXT_ONLY, popularity=0.5)
+    found = {
+        name: similar_items(log, SHELF, vectors_of(SHELF, ANGLES), settings=settings)
+        for name, settings in (("plain", plain), ("weighed", weighed))
+    }
+    score = {
+        name: lists[lists["item_id"] == "cola"].set_index("other_item_id")["score"]
+        for name, lists in found.items()
+    }
+    gained = score["weighed"] - score["plain"]
+    assert gained["diet"] == pytest.approx(0.5, abs=2e-5)
+    assert gained["lime"] == pytest.approx(0.5 * np.log(2) / np.log(4), abs=2e-5)
 
 
 def test_an_item_without_a_vector_is_refused() -> None:
