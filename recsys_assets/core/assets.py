@@ -68,6 +68,10 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+PATIENCE = 3_600.0
+"""Seconds that a run which a schedule or a sensor started waits for the lake: a person may hold it
+for a clean-up or an erasure."""
+
 LOOKS: ContextVar[dict[Any, Any] | None] = ContextVar("LOOKS", default=None)
 """What was seen outside of the lake since `one_look` began, by whatever tells it apart."""
 
@@ -94,9 +98,12 @@ class Project(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Project"]:
-        """Hold the lake for the length of a run, so that two runs never mix."""
+        """Hold the lake for the length of a run, so that two runs never mix. What a schedule or a
+        sensor started waits for its turn; a person is told at once who is at work."""
         run = context.run_id or "unknown"
-        with self.lake.exclusive(f"run {run}, process {os.getpid()}"):
+        tags = context.dagster_run.tags if context.dagster_run else {}
+        by_itself = {"dagster/schedule_name", "dagster/sensor_name"} & set(tags)
+        with self.lake.exclusive(f"run {run}, process {os.getpid()}", PATIENCE if by_itself else 0):
             self.lake.sweep()
             yield self
 

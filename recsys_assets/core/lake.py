@@ -485,11 +485,15 @@ class Lake:
     # -- housekeeping ------------------------------------------------------------------------
 
     @contextmanager
-    def exclusive(self, owner: str) -> Iterator[None]:
-        """Hold the lake for one run; BusyError names the holder. Freed when the process dies."""
+    def exclusive(self, owner: str, patience: float = 0.0) -> Iterator[None]:
+        """Hold the lake for one run, waiting up to `patience` seconds for whoever holds it;
+        BusyError names the holder. Freed when the process dies."""
         path = self.root / "locks" / "run"
+        end = time.monotonic() + patience
         with path.open("a+", encoding="utf-8") as stream:
-            if not _lock_soon(stream):
+            while not _lock_soon(stream):
+                if time.monotonic() < end:
+                    continue
                 stream.seek(0)
                 raise BusyError(
                     f"another run is working on this lake ({stream.read().strip()}): "

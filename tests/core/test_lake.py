@@ -5,11 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 
+from recsys_assets.core.assets import Project
 from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import (
     BusyError,
@@ -265,3 +268,37 @@ def test_the_run_lock_refuses_a_second_run_and_dies_with_its_process(tmp_path: P
     holder.wait()
     with Lake(tmp_path).exclusive("run 18"):
         pass
+
+
+@pytest.mark.parametrize("tags", [{"dagster/schedule_name": "daily"}, {"dagster/sensor_name": "x"}])
+def test_what_a_clock_started_waits_for_whoever_holds_the_lake(
+    project: Project, tags: dict[str, str]
+) -> None:
+    @dg.op(required_resource_keys={"project"})
+    def work(context: dg.OpExecutionContext) -> None:
+        context.log.info(context.resources.project.lake.holder())
+
+    @dg.job(resource_defs={"project": project.get_resource_definition()})
+    def job() -> None:
+        work()
+
+    held, free = threading.Event(), threading.Event()
+
+    def clean_up() -> None:
+        with project.lake.exclusive("a clean-up"):
+            held.set()
+            free.wait(30)
+
+    other = threading.Thread(target=clean_up)
+    other.start()
+    assert held.wait(30)
+    try:
+        with pytest.raises(dg.DagsterError) as caught:
+            job.execute_in_process()
+        assert isinstance(caught.value.__cause__, BusyError)
+        threading.Timer(0.6, free.set).start()
+        assert job.execute_in_process(tags=tags).success
+        assert free.is_set()
+    finally:
+        free.set()
+        other.join()
