@@ -225,7 +225,10 @@ def export(
     table: Annotated[str, typer.Argument(help="Name of a table, as `recsys status` lists them.")],
     file: Annotated[Path, typer.Argument(help="Where to: a .parquet or .csv file.")],
 ) -> None:
-    """Write a table of the served release to FILE, safe to open in a spreadsheet."""
+    """Write a table of the served release to FILE, safe to open in a spreadsheet.
+
+    Of quarantine and rejected_entities the newest version, approved or not.
+    """
     from dagster_project import show
 
     data = exported(lake(), table)

@@ -18,6 +18,8 @@ from recsys_assets.publishing.releases import SHORT, Manifest, Releases
 
 LISTS = ("recommendations", "popular_recommendations")
 """Tables whose rows name the build that made them; whoever gets them gets the release as well."""
+REFUSED_ROWS = ("quarantine", "rejected_entities")
+"""Tables that show what is wrong with the newest files, perhaps the cause that none is served."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,13 @@ class Served:
 
 def exported(lake: Lake, table: str) -> pa.Table:
     """All rows of a table: the served release's, or, of a table about releases, the approved ones.
+    Of refused rows the newest ones, approved or not.
 
     Raises LakeError when there is no such table.
     """
+    if table in REFUSED_ROWS and lake.entries(table):
+        with lake.reading():
+            return lake.of_version(*lake.candidates(table)).to_arrow()
     released = Releases(lake).state().live
     if released:
         served = Served.open(lake)

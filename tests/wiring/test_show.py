@@ -51,6 +51,18 @@ def test_an_export_of_no_table_says_where_their_names_are(tmp_path: Path) -> Non
         exported(stored(tmp_path, "items", pd.DataFrame({"title": ["x"]})), "nosuch")
 
 
+@pytest.mark.parametrize("table", ["quarantine", "rejected_entities"])
+def test_refused_rows_are_those_of_the_newest_files_also_when_their_table_was(
+    tmp_path: Path, table: str
+) -> None:
+    lake = stored(tmp_path, table, pd.DataFrame({"row": [1]}))
+    broken = pa.table({"row": [1, 2]})
+    version = lake.store(table, [("", broken)], KEY)
+    lake.propose([version])
+    lake.reject(version, ["too many"])
+    assert exported(lake, table)["row"].to_pylist() == [1, 2]
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Lake:
     rows = [
