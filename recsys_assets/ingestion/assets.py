@@ -131,9 +131,24 @@ def _rejects_have_reasons(candidate: Snapshot) -> Iterator[Failure]:
     if bare:
         yield Failure("accepted rows without an event id", rows=bare)
     if not accepted.any():
-        common = frame["reject_reason"].str.split(":").str[0].value_counts().head(3)
-        why = "; ".join(f"{reason} ({n:,} rows)" for reason, n in common.items())
-        yield Failure(f"no row of the source is acceptable: {why}")
+        rejected = candidate.to_pandas(["file", "row", "reject_field", "reject_reason"])
+        yield _none_acceptable("interactions", rejected)
+
+
+def _none_acceptable(role: Role, rejected: pd.DataFrame) -> Failure:
+    """That a table has no row, and the commonest causes, each with one row that shows it."""
+    codes = rejected["reject_reason"].str.split(":").str[0]
+    causes = rejected.groupby([rejected["reject_field"], codes], sort=False)
+    largest = sorted(causes, key=lambda cause: -len(cause[1]))[:3]
+    why = "; ".join(
+        f"{field}: {code} ({len(rows):,} rows, as row {rows['row'].iloc[0]} of "
+        f"{rows['file'].iloc[0]})"
+        for (field, code), rows in largest
+    )
+    return Failure(
+        f"no row of the source is acceptable: {why or 'its files have no rows'}. Correct the "
+        f"files, or what source.{role} of the shop file says about them"
+    )
 
 
 @table_asset(
@@ -253,6 +268,11 @@ def raw_interactions(shop: Shop) -> GatedAsset:
     return raw_interactions
 
 
+def _some_item_is_acceptable(candidate: Snapshot, project: Project) -> Iterator[Failure]:
+    if not candidate.rows:
+        yield _none_acceptable("items", source_of(project).items(datetime.now(UTC))[1])
+
+
 @table_asset(
     tables.RAW_ITEMS,
     group=GROUP,
@@ -260,6 +280,7 @@ def raw_interactions(shop: Shop) -> GatedAsset:
     config=CONFIG,
     inputs_hash=source_fingerprint,
     code=SOURCES,
+    rules=[_some_item_is_acceptable],
 )
 def raw_items(project: Project, report: Report) -> pd.DataFrame:
     """The catalogue as the source gives it: every item on offer, sold or not."""

@@ -84,6 +84,25 @@ def test_a_row_that_comes_due_between_two_tables_is_in_one_of_them(
     ]
 
 
+def test_a_table_without_an_acceptable_row_says_which_columns_are_wrong_and_where(
+    tmp_path: Path,
+) -> None:
+    project = shop_of(tmp_path)
+    text = Path(project.shop_file).read_text().replace(", event_type: purchase", "")
+    Path(project.shop_file).write_text(text)
+    (tmp_path / "items.csv").write_text("item_id,price\n,1\ny,-1\nz,-2\n")
+    assert make(project, ingestion.landed_rows).reasons == [
+        "no row of the source is acceptable: event_type: missing value (1 rows, as row 2 of "
+        "sales.csv). Correct the files, or what source.interactions of the shop file says about "
+        "them"
+    ]
+    assert make(project, ingestion.raw_items).reasons == [
+        "no row of the source is acceptable: price: negative (2 rows, as row 3 of items.csv); "
+        "item_id: missing id (1 rows, as row 2 of items.csv). Correct the files, or what "
+        "source.items of the shop file says about them"
+    ]
+
+
 @pytest.mark.parametrize("role", ["users", "exposures", "onboarding_answers"])
 def test_a_row_in_neither_table_is_told_by_its_sum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
