@@ -284,6 +284,20 @@ def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
+_EXPECTED = {
+    "bool": "write true or false",
+    "date": "write a valid date as year-month-day, like 2026-11-17",
+    "dict": "write keys and values, like {key: value}",
+    "float": "write a number without a unit, like 60 or 0.5",
+    "int": "write a whole number without a unit, like 7",
+    "list": "write a list, like [first, second]",
+    "model": "write keys and values, like {key: value}",
+    "name": "write a-z, 0-9 and _ only, a letter first, like corner_shop",
+    "string_pattern_mismatch": "write a time of day in quotes, like '04:30'",
+}
+"""What to write instead, by the key, the kind of a pydantic error, or the type it begins with."""
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -329,4 +343,6 @@ def _explain(error: dict[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] in ("value_error", "union_tag_not_found", "union_tag_invalid"):
         return f"{key}: {message}" if steps else message
+    for word in (error["type"].partition("_")[0], error["type"], key):
+        message = _EXPECTED.get(word, message)
     return f"{key}: {message} (found {error['input']!r})"

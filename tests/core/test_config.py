@@ -100,13 +100,19 @@ def test_section_hash_sees_meaning_and_nothing_else(tmp_path: Path) -> None:
         ("evaluation: {bootstrap: 0}", "evaluation.bootstrap: "),
         ("evaluation: {k: 20}", "evaluation.k: unknown key; .*known keys here: bootstrap, seed"),
         (f"wording: {{people: {'x' * 28}}}", "wording.people: .*at most 20 characters"),
-        ("plausible: {earliest: soon}", "plausible.earliest: .*valid date"),
         ("plausible: {earliest: 20240131}", "plausible.earliest: 20240131 is not a date; write"),
         ("plausible: {latest: 1989-01-01}", "plausible: latest must not be before earliest"),
         ("plausible: {latest: 9999-12-31}", "plausible.latest: .*less than or equal"),
         ("plausible: {clock_skew_minutes: 9999999}", "clock_skew_minutes: .*less than or equal"),
         ("plausible: {max_age_days: 9999999}", "plausible.max_age_days: .*less than or equal"),
         ("arrival: {settle_seconds: 1.0e+15}", "arrival.settle_seconds: .*less than or equal"),
+        ("plausible: {earliest: 17.11.2026}", "earliest: write a valid date .*like 2026-11-17"),
+        ("arrival: {settle_seconds: 1m}", "settle_seconds: write a number .*like 60 .*found '1m'"),
+        ("last_day_complete: yes please", "last_day_complete: write true or false"),
+        ("automation: {daily_at: noon}", "automation.daily_at: write a time of day .*like '04:30'"),
+        ("seed: x", "seed: write a whole number"),
+        ("rules: {exclude_items: x}", r"rules.exclude_items: write a list, like \[first"),
+        ("retrieval: {als: 3}", "retrieval.als: write keys and values, like"),
         ("name: again", "key 'name' is given twice"),
         ("rules: [", "not valid YAML"),
     ],
@@ -178,6 +184,10 @@ def test_a_missing_file_and_an_unknown_source_are_explained(tmp_path: Path) -> N
         load_shop(tmp_path / "nowhere.yaml")
     with pytest.raises(ConfigError, match=r"source: .*'complete_journey'"):
         shop(tmp_path, MINIMAL.replace("kind: files", "kind: flies"))
+    with pytest.raises(
+        ConfigError, match=r"name: write a-z, .*like corner_shop .found 'Tiny Shop'"
+    ):
+        shop(tmp_path, MINIMAL.replace("name: corner", "name: Tiny Shop"))
     with pytest.raises(ConfigError, match="partitions: missing; add this key"):
         shop(tmp_path, MINIMAL.replace("partitions: {start: 2024-01-01}", ""))
 
