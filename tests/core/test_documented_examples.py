@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from recsys_assets.core.config import Shop, load_shop
+from recsys_assets.core.config import ConfigError, Shop, load_shop
 from recsys_assets.core.settings.sources import EVENT_TYPES
 from recsys_assets.ranking.recipe import check_models
 
@@ -52,6 +52,18 @@ def test_a_documented_shop_file_loads(text: str, tmp_path: Path) -> None:
     shop = load_shop(path)
     assert shop.file == path
     check_models(shop)
+
+
+def test_trying_the_files_as_documented_refuses_what_a_run_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    snippet = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
+    smallest = _shops("docs/data.md")[0]
+    (tmp_path / "shop.yaml").write_text(f"{smallest}retrieval: {{als: {{params: {{wrong: 1}}}}}}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"retrieval\.als\.params\.wrong: unknown key"):
+        exec(snippet, {})
 
 
 def test_the_reference_names_every_key_of_a_shop_file() -> None:
