@@ -27,7 +27,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import File, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import tables
-from recsys_assets.ingestion.parsing import ERASED
+from recsys_assets.ingestion.parsing import ERASED, REASONS, reason_code
 from recsys_assets.ingestion.source import Role, Source, open_source
 
 GROUP = "ingestion"
@@ -137,12 +137,12 @@ def _rejects_have_reasons(candidate: Snapshot) -> Iterator[Failure]:
 
 def _none_acceptable(role: Role, rejected: pd.DataFrame) -> Failure:
     """That a table has no row, and the commonest causes, each with one row that shows it."""
-    codes = rejected["reject_reason"].str.split(":").str[0]
+    codes = rejected["reject_reason"].map(reason_code)
     causes = rejected.groupby([rejected["reject_field"], codes], sort=False)
     largest = sorted(causes, key=lambda cause: -len(cause[1]))[:3]
     why = "; ".join(
-        f"{field}: {code} ({len(rows):,} rows, as row {rows['row'].iloc[0]} of "
-        f"{rows['file'].iloc[0]})"
+        f"{field}: {code}, that is, {REASONS[str(code)]} ({len(rows):,} rows, as row "
+        f"{rows['row'].iloc[0]} of {rows['file'].iloc[0]})"
         for (field, code), rows in largest
     )
     return Failure(

@@ -26,8 +26,9 @@ REASONS: dict[str, str] = {
     "missing value": "a required value is null or blank",
     "not an exact id": "an id was stored as a floating point number and may have lost digits",
     "not a timestamp": "a time is not in the configured format, or no such date exists",
-    "before the plausible time": "a time is older than configured (1970: a wrong unit?)",
-    "after the plausible time": "a time is later than configured",
+    "before the plausible time": "a time is before partitions.start or what plausible allows "
+    "(1970: a wrong unit?)",
+    "after the plausible time": "a time is not before partitions.end or after plausible.latest",
     "in the future": "a time is later than now",
     "not a number": "a number cannot be read",
     "not finite": "a number is NaN or infinite",

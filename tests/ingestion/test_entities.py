@@ -92,15 +92,28 @@ def test_a_table_without_an_acceptable_row_says_which_columns_are_wrong_and_wher
     Path(project.shop_file).write_text(text)
     (tmp_path / "items.csv").write_text("item_id,price\n,1\ny,-1\nz,-2\n")
     assert make(project, ingestion.landed_rows).reasons == [
-        "no row of the source is acceptable: event_type: missing value (1 rows, as row 2 of "
-        "sales.csv). Correct the files, or what source.interactions of the shop file says about "
-        "them"
+        "no row of the source is acceptable: event_type: missing value, that is, a required value "
+        "is null or blank (1 rows, as row 2 of sales.csv). Correct the files, or what "
+        "source.interactions of the shop file says about them"
     ]
     assert make(project, ingestion.raw_items).reasons == [
-        "no row of the source is acceptable: price: negative (2 rows, as row 3 of items.csv); "
-        "item_id: missing id (1 rows, as row 2 of items.csv). Correct the files, or what "
-        "source.items of the shop file says about them"
+        "no row of the source is acceptable: price: negative, that is, a number must not be "
+        "negative here (2 rows, as row 3 of items.csv); item_id: missing id, that is, an id is "
+        "null or blank (1 rows, as row 2 of items.csv). Correct the files, or what source.items of "
+        "the shop file says about them"
     ]
+
+
+def test_partitions_that_start_too_late_are_named_where_they_refuse_every_row(
+    tmp_path: Path,
+) -> None:
+    project = shop_of(tmp_path)
+    text = Path(project.shop_file).read_text().replace("2023-01-01", "2024-06-01")
+    Path(project.shop_file).write_text(text)
+    (reason,) = make(project, ingestion.landed_rows).reasons
+    assert (
+        "event_time: before the plausible time, that is, a time is before partitions.st" in reason
+    )
 
 
 @pytest.mark.parametrize("role", ["users", "exposures", "onboarding_answers"])
