@@ -131,6 +131,7 @@ def run(
 
         show.scoreboard(lake().served, out)
         show.standing(lake().served("served_release"), out)
+        show.warnings(lake().served("recommendations"), out)
 
 
 @app.command()

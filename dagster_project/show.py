@@ -199,6 +199,12 @@ def standing(served_release: Snapshot, out: Console) -> None:
         out.print(text, style="yellow", markup=False)
 
 
+def warnings(table: Snapshot, out: Console) -> None:
+    """Print what the report of a table warns of."""
+    if told := table.report().get("texts", {}).get("warnings"):
+        out.print(told, style="yellow", markup=False)
+
+
 def write_into_markdown(read: Read, file: Path) -> None:
     """Replace what stands between the scoreboard marks of `file` by the current numbers."""
     start, end = "<!-- scoreboard:start -->", "<!-- scoreboard:end -->"

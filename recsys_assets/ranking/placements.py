@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from recsys_assets.content.categories import CATEGORY_COLUMNS
 from recsys_assets.core.config import Shop
-from recsys_assets.core.settings.lists import PLACEMENTS
+from recsys_assets.core.settings.lists import PLACEMENTS, RuleSettings
 from recsys_assets.ranking.rules import Rules
 
 PlacementName = Literal["for_you", "discover", "buy_again"]
@@ -60,6 +61,25 @@ def rules_of(shop: Shop, placement: PlacementName) -> Rules:
     if placement == BUY_AGAIN:
         return replace(rules, exploration_rate=0.0, mmr_lambda=1.0)
     return rules
+
+
+def unmatched(configured: RuleSettings, catalogue: pd.DataFrame) -> list[str]:
+    """What the rules name and the catalogue does not have: a misspelt name does nothing at all."""
+    names = {str(n) for column in CATEGORY_COLUMNS for n in catalogue[column].dropna().unique()}
+    categories, ids = {n.casefold() for n in names}, set(catalogue["item_id"])
+    return [
+        *(
+            f"rules.{key}: no category of the catalogue is called {name!r}"
+            for key in ("exclude_categories", "sensitive_categories")
+            for name in getattr(configured, key)
+            if name.casefold() not in categories
+        ),
+        *(
+            f"rules.exclude_items: no item of the catalogue has the id {item!r}"
+            for item in configured.exclude_items
+            if item not in ids
+        ),
+    ]
 
 
 def first_listed(rows: pd.DataFrame) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_assets.core.settings.lists import RuleSettings
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.ranking import lists
 from recsys_assets.ranking.lists import apply_rules, lists_to_depth
+from recsys_assets.ranking.placements import unmatched
 from recsys_assets.ranking.rules import Rules, check_lists
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
@@ -60,6 +62,20 @@ def shown(
 def test_lists_follow_the_score_and_ties_follow_the_item_id() -> None:
     candidates = scored({"u": {"i2": 1.0, "i1": 1.0, "i3": 2.0}})
     assert shown(catalogue(), Rules(length=3), candidates) == ["i3", "i1", "i2"]
+
+
+def test_rules_that_name_nothing_of_the_catalogue_are_told() -> None:
+    configured = RuleSettings(
+        exclude_items=["i2", "i22"],
+        exclude_categories=["food", "Fod"],
+        sensitive_categories=["c3", "C33"],
+    )
+    assert unmatched(configured, catalogue()) == [
+        "rules.exclude_categories: no category of the catalogue is called 'Fod'",
+        "rules.sensitive_categories: no category of the catalogue is called 'C33'",
+        "rules.exclude_items: no item of the catalogue has the id 'i22'",
+    ]
+    assert unmatched(RuleSettings(), catalogue()) == []
 
 
 def test_excluded_items_and_categories_of_any_level_are_not_shown() -> None:

@@ -63,6 +63,17 @@ def test_refused_rows_are_those_of_the_newest_files_also_when_their_table_was(
     assert exported(lake, table)["row"].to_pylist() == [1, 2]
 
 
+@pytest.mark.parametrize("texts", [{}, {"warnings": "- [x] is nowhere"}])
+def test_what_a_table_warns_of_is_printed(tmp_path: Path, texts: dict[str, str]) -> None:
+    lake = Lake(tmp_path / "lake")
+    parts = [("", pa.table({"x": [1]}))]
+    version = lake.store("recommendations", parts, KEY, report=lambda: {"texts": texts})
+    out = Console(file=io.StringIO(), width=80)
+    show.warnings(lake.of_version(version), out)
+    assert isinstance(out.file, io.StringIO)
+    assert out.file.getvalue() == "".join(f"{text}\n" for text in texts.values())
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Lake:
     rows = [
