@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_assets.content.categories import in_categories
+from recsys_assets.content.offer import available
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import visits_as_of
 from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
@@ -292,7 +293,7 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         scored = read("scored_candidates")
         candidates = _rows(scored, scored.parts[-1], "user_id", user_id)["item_id"]
         among = item_id in set(candidates.to_pylist())
-        why = (
+        why = _not_on_offer(read("items"), item_id, pd.Timestamp(lists["as_of"].iloc[0])) or (
             "it was a candidate, but others scored higher or a rule left it out"
             if among
             else "no retriever proposed it"
@@ -300,6 +301,22 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         where = placement or "any list"
         raise LakeError(f"item {item_id!r} is not on {where} of user {user_id!r}: {why}")
     return first_listed(rows)
+
+
+def _not_on_offer(items: Snapshot, item_id: str, as_of: pd.Timestamp) -> str:
+    """Why an item was on nobody's list at that moment, '' if it might have been."""
+    catalogue = items.to_pandas(["item_id", "status", "available_from", "available_to"])
+    item = catalogue[catalogue["item_id"] == item_id]
+    if item.empty:
+        return "the catalogue does not have it"
+    if available(item, as_of)[0]:
+        return ""
+    status, begins, ends = item.iloc[0][["status", "available_from", "available_to"]]
+    if status != "active":
+        return f"it is not on offer: its status is {status}"
+    if begins > as_of:
+        return f"it is not on offer before {begins:%F}"
+    return f"it is not available since {ends:%F}"
 
 
 def _facts(

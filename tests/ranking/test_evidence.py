@@ -1,9 +1,21 @@
 """Evidence is said in words that a user understands, and adds up to the ranker's score."""
 
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recsys_assets.core.config import load_shop, packaged_shop
-from recsys_assets.ranking.evidence import RETRIEVERS, Contribution, Evidence, Theme, themes
+from recsys_assets.core.lake import Lake, VersionKey
+from recsys_assets.ranking.evidence import (
+    RETRIEVERS,
+    Contribution,
+    Evidence,
+    Theme,
+    _not_on_offer,
+    themes,
+)
 from recsys_assets.ranking.features import AGREEMENT, FEATURES
 from recsys_assets.ranking.grounding import check
 from recsys_assets.retrieval.registry import KINDS
@@ -77,3 +89,29 @@ def test_the_default_shop_explains_each_of_its_retrievers() -> None:
     for name, retriever in shop.retrieval.items():
         if retriever.enabled:
             assert not _in_words(shop, name).startswith("the search")
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ("sold", ""),
+        ("old", "it is not on offer: its status is inactive"),
+        ("new", "it is not on offer before 2024-03-01"),
+        ("ended", "it is not available since 2024-01-15"),
+        ("typo", "the catalogue does not have it"),
+    ],
+)
+def test_an_item_that_is_not_on_offer_is_told_so(tmp_path: Path, item: str, why: str) -> None:
+    moment = pd.DatetimeIndex(["2024-02-01"], tz="UTC").as_unit("us")[0]
+    items = pa.table(
+        {
+            "item_id": ["sold", "old", "new", "ended"],
+            "status": ["active", "inactive", "active", "active"],
+            "available_from": [None, None, pd.Timestamp("2024-03-01", tz="UTC"), None],
+            "available_to": [None, None, None, pd.Timestamp("2024-01-15", tz="UTC")],
+        }
+    )
+    lake = Lake(tmp_path)
+    key = VersionKey(code="", config="", libraries="", inputs={})
+    stored = lake.of_version(lake.store("items", [("", items)], key))
+    assert _not_on_offer(stored, item, moment) == why
