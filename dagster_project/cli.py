@@ -85,7 +85,7 @@ def run(
     arrivals.take()
     out.print("Loading the project in a process of its own …", style="dim")
     launched = runs.launch(select, (keys[0], keys[-1]), job)
-    problems: list[str] = []
+    problems: list[tuple[str, str]] = []
     try:
         with Bar(
             SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
@@ -104,9 +104,10 @@ def run(
                             soft_wrap=True,
                         )
                     case "rejected":
-                        problems.append(f"{event.asset} was rejected by its check: {event.detail}")
+                        text = f" was rejected by its check: {event.detail}"
+                        problems.append((event.asset, text))
                     case "failed" if event.detail and not event.asset.endswith("_quality"):
-                        problems.append(f"{event.asset or 'run'}: {event.detail.strip()}")
+                        problems.append((event.asset or "run", f": {event.detail.strip()}"))
     except KeyboardInterrupt:
         err.print("Stopping the run …")
         launched.stop()
@@ -114,7 +115,7 @@ def run(
         raise typer.Exit(130) from None
     if not launched.succeeded:
         err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
-        for problem in dict.fromkeys(problems):
+        for problem in _once(problems):
             err.print(f"  • {problem}", markup=False)
         if not problems:
             text = launched.log.read_text(encoding="utf-8", errors="replace")
@@ -132,6 +133,14 @@ def run(
         show.scoreboard(lake().served, out)
         show.standing(lake().served("served_release"), out)
         show.warnings(lake().served("recommendations"), out)
+
+
+def _once(problems: list[tuple[str, str]]) -> list[str]:
+    """(table, what happened to it), each happening told once, of all tables it happened to."""
+    tables: dict[str, list[str]] = {}
+    for table, what in dict.fromkeys(problems):
+        tables.setdefault(what, []).append(table)
+    return [", ".join(names) + what for what, names in tables.items()]
 
 
 @app.command()

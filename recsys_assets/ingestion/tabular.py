@@ -264,11 +264,12 @@ class TabularSource:
 
     def check(self) -> list[str]:
         """See `Source.check`."""
-        warnings = [
+        packed = [
             f"{name_of(path, table.root)}: is compressed and not read; unpack it there"
             for table in self._tables
             for path in table.packed()
         ]
+        found: dict[tuple[Role, Path, str], list[str]] = {}
         for file in self.files():
             table = self._found[file]
             with named(file):
@@ -277,8 +278,12 @@ class TabularSource:
             read = table.read_columns(mapped) | set(table.attribute_columns(header, mapped))
             ignored = [column for column in header if column and column not in read]
             if ignored:
-                warnings.append(f"{file.name}: ignored columns {', '.join(ignored)}")
-        return warnings
+                names = found.setdefault((file.role, table.pattern, ", ".join(ignored)), [])
+                names.append(file.name)
+        return packed + [
+            f"{first}{f' and {len(others)} more' if others else ''}: ignored columns {ignored}"
+            for (_, _, ignored), (first, *others) in found.items()
+        ]
 
     def to_land(self) -> list[SourceFile]:
         """See `Source.to_land`."""

@@ -69,6 +69,12 @@ def test_a_run_of_a_shop_whose_paths_cannot_be_watched_says_so_in_one_line(
     assert "only the file name may hold * or ?" in line
 
 
+def test_an_error_of_several_tables_is_told_once() -> None:
+    gone = ": sales.csv: no file"
+    problems = [("landed_rows", gone), ("users", gone), ("items", ": has 0 rows"), ("users", gone)]
+    assert cli._once(problems) == ["landed_rows, users: sales.csv: no file", "items: has 0 rows"]
+
+
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
 def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path, name: str) -> None:
     file = tmp_path / "nowhere" / name
