@@ -133,6 +133,7 @@ def run(
         show.scoreboard(lake().served, out)
         show.standing(lake().served("served_release"), out)
         show.warnings(lake().served("recommendations"), out)
+        show.waiting(lake(), out)
 
 
 def _once(problems: list[tuple[str, str]]) -> list[str]:
@@ -177,6 +178,9 @@ def status() -> None:
         grid.add_row(asset, Text(state, style), rows, version, problem)
     out.print(grid)
     releases.print_served(store, out)
+    from dagster_project import show
+
+    show.waiting(store, out)
 
 
 @app.command()

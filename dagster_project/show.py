@@ -21,12 +21,13 @@ from rich.text import Text
 
 from dagster_project import resources
 from recsys_assets.content.categories import in_categories
-from recsys_assets.core.lake import LakeError, Read, Snapshot
+from recsys_assets.core.lake import Lake, LakeError, Read, Snapshot
 from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served, formula_safe
 from recsys_assets.ranking.placements import DISCOVER
 from recsys_assets.ranking.reranking import rerank_rows
+from recsys_assets.staging.tables import NOT_MADE_YET
 
 METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
 WIDE = 120
@@ -203,6 +204,18 @@ def warnings(table: Snapshot, out: Console) -> None:
     """Print what the report of a table warns of."""
     if told := table.report().get("texts", {}).get("warnings"):
         out.print(told, style="yellow", markup=False)
+
+
+def waiting(lake: Lake, out: Console) -> None:
+    """Print how many accepted rows nothing uses yet because their day or month is not over."""
+    if any(entry.current for entry in lake.entries("quarantine").values()):
+        rows = lake.served("quarantine").report().get("numbers", {}).get(NOT_MADE_YET, 0)
+        if rows:
+            out.print(
+                f"{rows:,} rows wait until their day or month is over; with "
+                "partitions.granularity: day they wait for a day at most.",
+                style="yellow",
+            )
 
 
 def write_into_markdown(read: Read, file: Path) -> None:

@@ -109,7 +109,7 @@ def quarantine(
     )
     reasons = table["reject_reason"].to_pandas().str.split(":").str[0].value_counts()
     report.numbers |= {f"quarantined: {reason}": int(n) for reason, n in reasons.items()}
-    report.numbers["rows of days not made yet"] = _waiting(landed_rows, raw_interactions)
+    report.numbers[tables.NOT_MADE_YET] = _waiting(landed_rows, raw_interactions)
     return table
 
 

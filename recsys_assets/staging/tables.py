@@ -32,6 +32,9 @@ INTERACTIONS = Table(
     key=("event_id",),
 )
 
+NOT_MADE_YET = "rows of days not made yet"
+"""In the report of `quarantine`: accepted rows whose day or month is not over."""
+
 QUARANTINE = Table(
     name="quarantine",
     description="Rows of the interactions files that are not used, each with field and reason.",

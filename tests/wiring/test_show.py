@@ -15,6 +15,7 @@ from dagster_project import cli, show
 from dagster_project.commands import arrivals, explain, forget, onboard, releases, search
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
 from recsys_assets.publishing.serving import exported
+from recsys_assets.staging.tables import NOT_MADE_YET
 
 KEY = VersionKey(code="", config="", libraries="", inputs={})
 
@@ -72,6 +73,23 @@ def test_what_a_table_warns_of_is_printed(tmp_path: Path, texts: dict[str, str])
     show.warnings(lake.of_version(version), out)
     assert isinstance(out.file, io.StringIO)
     assert out.file.getvalue() == "".join(f"{text}\n" for text in texts.values())
+
+
+@pytest.mark.parametrize(("rows", "said"), [(0, ""), (1211, "1,211 rows wait until their day")])
+def test_rows_that_wait_for_the_end_of_their_month_are_told(
+    tmp_path: Path, rows: int, said: str
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    out = Console(file=io.StringIO(), width=80)
+    show.waiting(lake, out)  # nothing was made yet
+    report = {"numbers": {NOT_MADE_YET: rows}}
+    version = lake.store("quarantine", [("", pa.table({"x": [1]}))], KEY, report=lambda: report)
+    lake.propose([version])
+    lake.approve([version])
+    show.waiting(lake, out)
+    assert isinstance(out.file, io.StringIO)
+    assert out.file.getvalue()[: len(said)] == said
+    assert bool(out.file.getvalue()) == bool(rows)
 
 
 @pytest.fixture
