@@ -215,6 +215,8 @@ class TableSpec:
             lines.append(f"{path}: no column {column!r}{purpose}{hint}")
         advice = f"columns found: {', '.join(map(repr, header))}; map them under columns: of "
         advice += f"source.{self.role} in the shop file, as name_of_ours: name_in_the_file"
+        if "event_type" in [column for column, _ in missing]:
+            advice += ", or say event_type: purchase there if every row is one"
         other = [sign for sign in ";\t|," if sign in header[0]] if len(header) == 1 else []
         if other and not self.is_parquet(path):
             advice += f"; there is only one column: is the delimiter {other[0]!r}?"

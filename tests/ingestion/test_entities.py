@@ -90,6 +90,7 @@ def test_a_table_without_an_acceptable_row_says_which_columns_are_wrong_and_wher
     project = shop_of(tmp_path)
     text = Path(project.shop_file).read_text().replace(", event_type: purchase", "")
     Path(project.shop_file).write_text(text)
+    (tmp_path / "sales.csv").write_text("user_id,item_id,event_time,event_type\nu,x,2024-05-31,\n")
     (tmp_path / "items.csv").write_text("item_id,price\n,1\ny,-1\nz,-2\n")
     assert make(project, ingestion.landed_rows).reasons == [
         "no row of the source is acceptable: event_type: missing value, that is, a required value "

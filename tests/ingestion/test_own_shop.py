@@ -163,6 +163,7 @@ def test_a_renamed_column_stops_with_the_nearest_match(tmp_path: Path) -> None:
     ("table", "header", "message"),
     [
         ("", "event_typ", r"no column 'event_type'; did you mean 'event_typ'"),
+        ("", "event_typ", r"or say event_type: purchase there if every row is one"),
         (", rating: {}", "weigth", r"no column 'weight'; did you mean 'weigth'"),
     ],
 )
