@@ -137,11 +137,15 @@ def run(
 
 
 def _once(problems: list[tuple[str, str]]) -> list[str]:
-    """(table, what happened to it), each happening told once, of all tables it happened to."""
+    """(table, what happened to it), each happening told once, of all tables it happened to; of the
+    run only where it happened to no table."""
     tables: dict[str, list[str]] = {}
     for table, what in dict.fromkeys(problems):
         tables.setdefault(what, []).append(table)
-    return [", ".join(names) + what for what, names in tables.items()]
+    return [
+        ", ".join([n for n in names if n != "run"] or names) + what
+        for what, names in tables.items()
+    ]
 
 
 @app.command()

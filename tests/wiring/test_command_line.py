@@ -72,7 +72,8 @@ def test_a_run_of_a_shop_whose_paths_cannot_be_watched_says_so_in_one_line(
 def test_an_error_of_several_tables_is_told_once() -> None:
     gone = ": sales.csv: no file"
     problems = [("landed_rows", gone), ("users", gone), ("items", ": has 0 rows"), ("users", gone)]
-    assert cli._once(problems) == ["landed_rows, users: sales.csv: no file", "items: has 0 rows"]
+    told = ["landed_rows, users: sales.csv: no file", "items: has 0 rows", "run: the lake is held"]
+    assert cli._once([*problems, ("run", gone), ("run", ": the lake is held")]) == told
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
