@@ -46,8 +46,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about one recommended item, in words: names of the catalogue, how many took it. Nothing
-    that the person it is recommended to did or told."""
+    """Facts behind one recommendation, in words: names of the catalogue, counts, periods. They tell
+    what somebody did with the item, and never who."""
 
     item: str
     facts: tuple[str, ...]

@@ -148,15 +148,6 @@ class Evidence:
         return tuple(dict.fromkeys(said))
 
     @property
-    def sendable(self) -> tuple[str, ...]:
-        """What may leave the house: what is true of the item, whoever is asked about. Empty where
-        the reason says what the user did or told, or nothing."""
-        if self.sensitive or self.reason_code != reasons.POPULAR:
-            return ()
-        category = (f"{CATEGORY}{self.category}",) if self.category else ()
-        return (f"{ITEM}{self.title}", *category, self.reason)
-
-    @property
     def sentence(self) -> str:
         """The plain sentence: the reason, and what the ranker weighed most where one did."""
         if self.sensitive or not self.in_favour:

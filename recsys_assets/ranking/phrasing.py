@@ -14,6 +14,7 @@ from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.language_model.request import Facts, Task
 from recsys_assets.ranking.evidence import Evidence
 from recsys_assets.ranking.grounding import MAX_LENGTH, Key, check
+from recsys_assets.ranking.reasons import STATED
 
 PLAIN, CLAUDE = "plain", "claude"
 
@@ -51,18 +52,18 @@ def phrase(
 ) -> Phrased:
     """The model's sentence if the evidence bears it out, else the plain one.
 
-    `names` are the catalogue's names (`grounding.name_keys`). Nothing is sent of a sensitive item,
-    nor where the reason is what the customer did or told.
+    `names` are the catalogue's names (`grounding.name_keys`). Of a sensitive item nothing is sent,
+    nor of one that only the customer's own words speak for.
     """
     plain = evidence.sentence
     if model is None:
         return Phrased(plain, PLAIN)
-    if not evidence.sendable:
-        return Phrased(plain, PLAIN, "nothing that a customer did or told is sent")
-    answer = answer_all(model, TASK, [Facts(evidence.title, evidence.sendable)])[0]
+    if evidence.sensitive or evidence.reason_code == STATED:
+        return Phrased(plain, PLAIN, "nothing about this item is sent")
+    answer = answer_all(model, TASK, [Facts(evidence.title, evidence.texts)])[0]
     if not isinstance(answer.content, Sentence):
         return Phrased(plain, PLAIN, answer.problem)
     said = answer.content.sentence.strip()
-    if problems := check(said, evidence.sendable, names):
+    if problems := check(said, evidence.texts, names):
         return Phrased(plain, PLAIN, f"not grounded ({'; '.join(map(str, problems[:3]))})")
     return Phrased(said, CLAUDE)

@@ -91,14 +91,19 @@ def asked(shop_run: ShopRun, fake: FakeAnthropic, *arguments: str) -> str:
     return shown.stdout
 
 
-def test_what_a_user_did_is_explained_in_our_own_words_and_nothing_of_it_is_sent(
+def test_an_invented_sentence_gives_way_to_the_plain_one_and_no_user_is_sent(
     shop_run: ShopRun, lists: pd.DataFrame
 ) -> None:
     said = lists[(lists["placement"] == "for_you") & (lists["reason_code"] == "repeat")].iloc[0]
-    with FakeAnthropic() as fake:
+
+    def invent(sent: dict[str, Any], schema: dict[str, Any], body: dict[str, Any]) -> Any:
+        return {"id": sent["id"], "sentence": "You bought it 999 times, with caviar."}
+
+    with FakeAnthropic(invent) as fake:
         shown = asked(shop_run, fake, "explain", said["user_id"], said["item_id"])
-        assert fake.requests == []
-    assert "In our own words: nothing that a customer did" in shown and said["reason"] in shown
+        assert len(fake.posted()) == 1
+        assert said["user_id"] not in str(fake.requests)
+    assert "In our own words: not grounded" in shown and said["reason"] in shown
 
 
 def test_discover_follows_the_models_order_only_if_it_is_one_of_what_was_sent(

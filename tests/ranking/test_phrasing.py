@@ -35,11 +35,9 @@ EVIDENCE = Evidence(
     placement="discover",
     rank=1,
     policy="ranker",
-    reason="Popular this week: 12 households bought it in the last 7 days",
-    reason_code="popular",
+    reason="Often bought together with Snack Crackers 8 Oz, which you bought 5 times",
+    reason_code="together",
     sensitive=False,
-    facts=("You bought this 5 times, about every 9 days; last time 11 days ago",),
-    proposed=("your own history with it",),
     themes=(Theme("how well it goes with other things you take", 0.8),),
 )
 
@@ -68,18 +66,18 @@ def says(**content: object) -> Callable[..., dict[str, object]]:
 def test_a_grounded_sentence_is_used_and_paid_for_once(
     fake: FakeAnthropic, model: Callable[..., LanguageModel]
 ) -> None:
-    fake.answer = says(sentence="Popular this week: 12 households bought it.")
+    fake.answer = says(sentence="It goes well with Snack Crackers, which you bought 5 times.")
     for _ in range(2):
         found = phrase(EVIDENCE, model())
         assert (found.source, found.problem) == ("claude", "")
-        assert found.text.startswith("Popular this week")
+        assert found.text.startswith("It goes well with Snack Crackers")
     assert len(fake.posted()) == 1
 
 
 @pytest.mark.parametrize(
     "sentence",
     [
-        "Popular this week: 13 households bought it.",
+        "It goes well with Snack Crackers, which you bought 6 times.",
         "It goes well with red wine.",
         "You bought this 5 times.",
         "",
@@ -105,13 +103,11 @@ def test_a_service_that_fails_or_a_cap_that_is_reached_changes_only_the_wording(
     assert phrase(EVIDENCE, None).text == EVIDENCE.sentence
 
 
-def test_of_a_sensitive_item_and_of_what_somebody_did_or_told_nothing_is_sent(
+def test_of_a_sensitive_item_and_of_somebodys_own_words_nothing_is_sent(
     fake: FakeAnthropic, model: Callable[..., LanguageModel]
 ) -> None:
-    codes = ("stated", "repeat", "variant", "together", "category", "category_before")
-    hidden = [replace(EVIDENCE, reason_code=c) for c in (*codes, "new_category", "plain")]
-    for found in (replace(EVIDENCE, sensitive=True), *hidden):
-        assert phrase(found, model()).source == "plain"
+    for hidden in (replace(EVIDENCE, sensitive=True), replace(EVIDENCE, reason_code="stated")):
+        assert phrase(hidden, model()).source == "plain"
     assert fake.posted() == []
 
 
@@ -121,11 +117,7 @@ def test_only_the_item_and_the_facts_leave_the_house(
     phrase(EVIDENCE, model())
     sent = json.loads(fake.posted()[0]["messages"][0]["content"][0]["text"])
     assert set(sent) == {"id", "item", "facts"}
-    assert sent["item"] == "Onions 48 Ct"
-    assert sent["facts"] == [
-        "The item is Onions 48 Ct", "It is in the category ONIONS",
-        "Popular this week: 12 households bought it in the last 7 days",
-    ]  # fmt: skip
+    assert sent["facts"] == list(EVIDENCE.texts)
 
 
 def test_an_order_of_what_was_sent_is_taken_over_and_the_tail_stays(
