@@ -24,7 +24,7 @@ from dagster_project import sensors
 from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
-from recsys_assets.core.lake import Lake, LakeError
+from recsys_assets.core.lake import CorruptFileError, Lake, LakeError
 from recsys_assets.ingestion.arrivals import LocalInbox
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
@@ -112,7 +112,7 @@ def stored(lake: Lake, deep: bool) -> Iterator[Finding]:
         remedy = f"Restore the file from a backup, or delete it and materialize {asset} again"
         try:
             entries = lake.entries(asset)
-        except (ValueError, KeyError, TypeError):
+        except (CorruptFileError, KeyError, TypeError):
             path = lake.root / "pointers" / f"{asset.replace('/', '__')}.json"
             yield Finding("error", f"{asset}: the pointer {path} cannot be read", remedy)
             continue
