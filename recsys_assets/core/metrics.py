@@ -152,8 +152,7 @@ def paired_bootstrap(
     if not ours.index.equals(other.index) or not ours.columns.equals(other.columns):
         raise ValueError("a paired comparison needs the same users and columns in the same order")
     summary, means = _interval(ours - other, draws, level, seed)
-    sides = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
-    p_value = np.minimum(1.0, 2.0 * (sides + 1) / (draws + 1))
+    p_value = _two_sided(means)
     return summary.assign(p_value=np.where(summary["n_users"] > 0, p_value, np.nan))
 
 
@@ -171,10 +170,14 @@ def bootstrap_of_cases(
     means = sums[:, :-1] / sums[:, -1:]
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail], axis=0)
-    sides = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
-    p_value = np.minimum(1.0, 2.0 * (sides + 1) / (draws + 1))
-    columns = {"value": values.mean(), "low": low, "high": high, "p_value": p_value}
+    columns = {"value": values.mean(), "low": low, "high": high, "p_value": _two_sided(means)}
     return pd.DataFrame(columns, index=values.columns)
+
+
+def _two_sided(means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Bootstrap p-value per column of resampled differences [draws, columns], never 0."""
+    sides = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
+    return np.minimum(1.0, 2.0 * (sides + 1) / (len(means) + 1))
 
 
 def seeded_uniform(ids: Iterable[str], seed: int, salt: str = "") -> npt.NDArray[np.float64]:

@@ -270,7 +270,7 @@ def policies(
     relevant = {} if as_of is None else relevant_at(labels, interactions, as_of, shop)
     lists = tune_lists.to_pandas()
     rows = []
-    trained = set(zip(*rankers.to_pandas(["target", "task"]).T.to_numpy(), strict=True))
+    trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
     for task in tasks_of(shop):
         own = lists[lists["task"] == task]
         chosen = UNDECIDED

@@ -86,8 +86,7 @@ def apply_rules(
     refilled = chosen.take(~np.isin(chosen.user, short))
     for first in range(0, len(short), _REFILLED):
         some = short[first : first + _REFILLED]
-        between = slice(*np.searchsorted(rows.user, [some[0], some[-1] + 1]))
-        all_rows = rows.take(np.arange(len(rows.user))[between])
+        all_rows = rows.take(np.arange(*np.searchsorted(rows.user, [some[0], some[-1] + 1])))
         all_rows = all_rows.take(np.isin(all_rows.user, some))
         if fallback is not None:
             all_rows = all_rows.extended(

@@ -203,17 +203,13 @@ def test_users_who_took_both_make_items_alike() -> None:
 def test_of_what_is_alike_the_popular_comes_first() -> None:
     """Nobody took cola with anything; three took diet, one took lime."""
     log = baskets("cola", "diet", "diet", "diet", "lime")
-    plain = replace(TEXT_ONLY, popularity=0.0)
-    weighed = replace(TEXT_ONLY, popularity=0.5)
-    found = {
-        name: similar_items(log, SHELF, vectors_of(SHELF, ANGLES), settings=settings)
-        for name, settings in (("plain", plain), ("weighed", weighed))
-    }
-    score = {
-        name: lists[lists["item_id"] == "cola"].set_index("other_item_id")["score"]
-        for name, lists in found.items()
-    }
-    gained = score["weighed"] - score["plain"]
+
+    def scores(popularity: float) -> pd.Series:
+        settings = replace(TEXT_ONLY, popularity=popularity)
+        lists = similar_items(log, SHELF, vectors_of(SHELF, ANGLES), settings=settings)
+        return lists[lists["item_id"] == "cola"].set_index("other_item_id")["score"]
+
+    gained = scores(0.5) - scores(0.0)
     assert gained["diet"] == pytest.approx(0.5, abs=2e-5)
     assert gained["lime"] == pytest.approx(0.5 * np.log(2) / np.log(4), abs=2e-5)
 

@@ -247,14 +247,19 @@ def test_an_error_about_an_archived_file_names_it_as_the_sender_did(tmp_path: Pa
     assert raised.value.__cause__ is None, "alerts tell the first cause, which names a hash"
 
 
-def test_late_events_are_refused_by_their_age_on_arrival_except_in_the_first_data(
-    tmp_path: Path,
-) -> None:
+def refusing_late(tmp_path: Path) -> Shop:
+    """A shop with an empty inbox that takes no event older than three days."""
     (tmp_path / "inbox").mkdir()
     text = WATCHING.replace("arrival: {}", "arrival: {settle_seconds: 0}")
     (tmp_path / "shop.yaml").write_text(text + "plausible: {max_age_days: 3}\n")
     (tmp_path / "items.csv").write_text("item_id\nx\n")
-    shop, home = load_shop(tmp_path / "shop.yaml"), tmp_path / "home"
+    return load_shop(tmp_path / "shop.yaml")
+
+
+def test_late_events_are_refused_by_their_age_on_arrival_except_in_the_first_data(
+    tmp_path: Path,
+) -> None:
+    shop, home = refusing_late(tmp_path), tmp_path / "home"
     rows = "user_id,item_id,event_time\nu,x,2024-01-02\nu,x,2024-01-08\n"
     arrived = datetime(2024, 1, 9, tzinfo=UTC) + timedelta(days=0)
     (tmp_path / "inbox" / "sales1.csv").write_text(rows)
@@ -273,11 +278,7 @@ def test_late_events_are_refused_by_their_age_on_arrival_except_in_the_first_dat
 def test_copies_and_corrections_of_old_files_keep_the_rows_that_were_accepted(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "inbox").mkdir()
-    text = WATCHING.replace("arrival: {}", "arrival: {settle_seconds: 0}")
-    (tmp_path / "shop.yaml").write_text(text + "plausible: {max_age_days: 3}\n")
-    (tmp_path / "items.csv").write_text("item_id\nx\n")
-    shop, home = load_shop(tmp_path / "shop.yaml"), tmp_path / "home"
+    shop, home = refusing_late(tmp_path), tmp_path / "home"
 
     def arrive(name: str, rows: str, day: int, *, history: bool = False) -> None:
         (tmp_path / "inbox" / name).write_text("user_id,item_id,event_time\n" + rows)
