@@ -30,3 +30,11 @@ def category_path(items: pd.DataFrame, level: int) -> pd.Series:
     for part in parts[1:]:
         path = path + "\x1f" + part
     return path.where(parts[-1] != "", "")
+
+
+def deepest_path(items: pd.DataFrame, level: int) -> pd.Series:
+    """The path down to `level`, or as far as an item's categories go; '' for one without any."""
+    path = category_path(items, level)
+    for above in range(level - 1, 0, -1):
+        path = path.where(path != "", category_path(items, above))
+    return path

@@ -35,6 +35,13 @@ _SENTENCE_END = re.compile(
     r"|\band\s+(?=(?:i|we|he|she|they|my|our|like|love|want|enjoy|prefer)\b)"
     r"|\bund\s+(?=(?:ich|wir|er|sie|mein|unser|mag|mögen|liebe|lieben)\b)"
 )
+_PRAISE = re.compile(
+    r"\b(?:can't|cannot|cant|could never|couldn't|never) (?:get|have) enough(?: of)?\b"
+    r"|\b(?:can't|cannot|cant|couldn't|could not) (?:live|do|be) without\b"
+    r"|\b(?:can't|cannot|cant|couldn't|could not) (?:resist|wait for)\b"
+    r"|\b(?:nicht|nie) genug(?: von)?\b"
+)
+"""What holds a word of negation and praises: "can't get enough chocolate"."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def read_words(
         avoid |= _banned(_claimed(claim)) if diet is None else {stem(w) for w in diet}
         if _term(claim) in vocabulary:
             contexts[" ".join(claim.split())] = ""
-    text = _CLAIM.sub(" ", text)
+    text = _PRAISE.sub(" love ", _CLAIM.sub(" ", text))
     for sentence in _SENTENCE_END.split(text):
         queries: list[str] = []
         said: list[str] = []

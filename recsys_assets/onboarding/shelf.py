@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.collaborative.popularity import popular_items
-from recsys_assets.content.categories import category_path, in_categories
+from recsys_assets.content.categories import deepest_path, in_categories
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
@@ -161,8 +161,7 @@ class Shelf:
         """
         items = items.sort_values("item_id", ignore_index=True)
         words = Words.build(items)
-        path = category_path(items, 3).where(lambda p: p != "", category_path(items, 2))
-        path = path.where(path != "", category_path(items, 1))
+        path = deepest_path(items, 3)
         rows = vectors.rows(items["item_id"])
         first = np.full(len(words.words), -1)
         first[words.text[::-1]] = rows[::-1]

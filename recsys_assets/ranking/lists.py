@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.content.categories import category_path
+from recsys_assets.content.categories import deepest_path
 from recsys_assets.core.arrays import distinct
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
@@ -159,7 +159,7 @@ class _Catalogue:
         groups = pd.factorize(items["group_id"].fillna("").astype(str))
         no_group = np.asarray(groups[1] == "")[groups[0]]
         group = np.where(no_group, -1 - np.arange(len(items)), groups[0])
-        path = category_path(items, rules.category_level)
+        path = deepest_path(items, rules.category_level)
         category = np.where((path == "").to_numpy(), -1, pd.factorize(path)[0])
         boost = np.zeros(len(items))
         if rules.freshness_days > 0 and rules.freshness_weight:

@@ -218,7 +218,7 @@ def _repeat(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:
 
 def _variant(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:
     times, ago = _times(e["variant_n_taken"]), _ago(e["variant_days_since_last"])
-    text = f"You {words.past} another variant of this " + times + "; last time " + ago
+    text = f"You {words.past} a variant of this " + times + "; last time " + ago
     return text, _json(variant_n_taken=e["variant_n_taken"], days=e["variant_days_since_last"])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.content.categories import CATEGORY_COLUMNS, category_path, in_categories
+from recsys_assets.content.categories import CATEGORY_COLUMNS, deepest_path, in_categories
 from recsys_assets.content.offer import available, in_market, showable
 
 RANKER, EXPLORE, FALLBACK, STAND_IN = "ranker", "explore", "fallback", "stand_in"
@@ -33,7 +33,8 @@ class Rules:
       an item's category path, ignoring case.
     - `markets`: shows items of these markets and items without one; empty shows all.
     - `max_per_category`: at most so many items of one category of level `category_level` (1..3,
-      the path down to it); items without a category are not limited. None = no limit.
+      the path down to it, or as far as an item's path goes); items without a category are not
+      limited. None = no limit.
     - `one_per_group`: of the variants of one product (`group_id`) at most one; where this is off,
       `max_per_group` may still limit them (None = no limit). People buy several flavours of what
       they like, so one per group costs accuracy where repeats are wanted.
@@ -186,7 +187,7 @@ def check_lists(
         (
             "max_per_category",
             rules.max_per_category,
-            category_path(joined, rules.category_level),
+            deepest_path(joined, rules.category_level),
             "category",
         ),
     ):

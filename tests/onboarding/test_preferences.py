@@ -30,6 +30,9 @@ from recsys_assets.onboarding.preferences import (
         ("I don't eat pork. We grill on weekends", ("grill",)),
         ("On Sundays we bake bread with three friends", ("bake bread",)),
         ("Wir kochen gern und essen keine Nüsse, aber viel Käse", ("käse",)),
+        ("I can't get enough chocolate, no nuts", ("chocolate",)),
+        ("We cannot live without cheese", ("cheese",)),
+        ("Von Schokolade bekomme ich nicht genug", ("schokolade bekomme",)),
         ("", ()),
         ("😀 … !!", ()),
     ],
@@ -51,6 +54,8 @@ def test_wishes_are_what_stands_between_ordinary_words(text: str, queries: tuple
         ("without nuts but with chocolate", ["nut"], ["chocolate"]),
         ("Wir essen kein Fleisch, keine Eier oder Fisch", ["fleisch", "eier", "fisch"], []),
         ("zuckerfreie Kekse", ["zucker"], ["kekse"]),
+        ("I can't get enough chocolate, no nuts", ["nut"], ["chocolate"]),
+        ("I can't eat chocolate, nor live without cheese", ["chocolate"], []),
     ],
 )
 def test_negations_and_diets_rule_out_what_they_stand_for(

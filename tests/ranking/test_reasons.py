@@ -94,7 +94,7 @@ def test_two_lines_of_one_basket_are_one_purchase_and_returns_are_none() -> None
 def test_a_twin_in_another_package_is_called_a_variant() -> None:
     log = bought([("u", "milk-twin", 8), ("u", "milk-twin", 4)])
     text, code, _ = reason("u", "milk", log)
-    assert text == "You bought another variant of this twice; last time 4 days ago"
+    assert text == "You bought a variant of this twice; last time 4 days ago"
     assert code == "variant"
 
 

@@ -110,8 +110,13 @@ def test_at_most_n_variants_where_one_per_group_is_off() -> None:
 
 
 def test_items_without_group_or_category_are_not_limited() -> None:
-    items = catalogue(group_id=[""] * 10, category_2=[""] * 10)
+    items = catalogue(group_id=[""] * 10, category_1=[""] * 10, category_2=[""] * 10)
     assert shown(items, Rules(length=3, max_per_category=1)) == ["i0", "i1", "i2"]
+
+
+def test_a_catalogue_of_one_level_is_limited_by_it() -> None:
+    items = catalogue(category_1=["C"] * 8 + ["D", "E"], category_2=[""] * 10)
+    assert shown(items, Rules(length=3, max_per_category=1)) == ["i0", "i8", "i9"]
 
 
 def test_a_list_that_variants_would_starve_looks_beyond_the_pool() -> None:
