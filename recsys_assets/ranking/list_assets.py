@@ -20,7 +20,13 @@ from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.ranking import reasons, rules, stated, tables
 from recsys_assets.ranking.lists import apply_rules
-from recsys_assets.ranking.placements import placements, published, rules_of, unmatched
+from recsys_assets.ranking.placements import (
+    placements,
+    published,
+    repeated_after_all,
+    rules_of,
+    unmatched,
+)
 
 GROUP = "ranking"
 
@@ -165,8 +171,8 @@ def recommendations(
         bought_together,
     )  # fmt: skip
     report.texts["build"] = build
-    if idle := unmatched(shop.rules, catalogue):
-        report.texts["warnings"] = "\n".join(f"- {warning}" for warning in idle)
+    if told := [*unmatched(shop.rules, catalogue), *repeated_after_all(known, shop)]:
+        report.texts["warnings"] = "\n".join(f"- {warning}" for warning in told)
     codes = why["reason_code"].value_counts(normalize=True)
     report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}
     return shown.assign(

@@ -25,6 +25,9 @@ VARIANTS = 3
 """At most so many variants of one product in `for_you` and `buy_again`: people do buy several
 flavours of a thing (one per product costs .007 NDCG on the default data, three cost .001)."""
 
+OFTEN_AGAIN = 0.1
+"""From this share of takings on, that nothing repeats is worth a second look."""
+
 
 def placements(shop: Shop) -> list[PlacementName]:
     """The shop's placements, in the order people see them."""
@@ -79,6 +82,20 @@ def unmatched(configured: RuleSettings, catalogue: pd.DataFrame) -> list[str]:
             for item in configured.exclude_items
             if item not in ids
         ),
+    ]
+
+
+def repeated_after_all(known: pd.DataFrame, shop: Shop) -> list[str]:
+    """A warning where a shop says that nothing repeats and its visits (`VISITS`) say otherwise."""
+    taken = known[known["counts_as_taken"]]
+    days = taken.assign(day=taken["event_time"].dt.floor("D"))
+    days = days.drop_duplicates(["user_id", "item_id", "day"])
+    again = float(days.duplicated(["user_id", "item_id"]).mean()) if len(days) else 0.0
+    if shop.repeats or again < OFTEN_AGAIN:
+        return []
+    return [
+        f"repeats: {again:.0%} of what people took they had taken on an earlier day. With `false` "
+        "nobody is shown a thing again; `true` shows it, and adds buy_again"
     ]
 
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_assets.core.assets import Project
 from recsys_assets.core.settings.lists import RuleSettings
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.ranking import lists
 from recsys_assets.ranking.lists import apply_rules, lists_to_depth
-from recsys_assets.ranking.placements import unmatched
+from recsys_assets.ranking.placements import repeated_after_all, unmatched
 from recsys_assets.ranking.rules import Rules, check_lists
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
@@ -76,6 +77,26 @@ def test_rules_that_name_nothing_of_the_catalogue_are_told() -> None:
         "rules.exclude_items: no item of the catalogue has the id 'i22'",
     ]
     assert unmatched(RuleSettings(), catalogue()) == []
+
+
+def test_a_shop_that_says_nothing_repeats_is_told_where_much_does(project: Project) -> None:
+    known = pd.DataFrame(
+        [
+            ("u", "bread", "2024-01-01", True),
+            ("u", "bread", "2024-01-01", True),  # twice on one day is one taking
+            ("u", "bread", "2024-01-02", True),
+            ("v", "bread", "2024-01-02", True),
+            ("v", "milk", "2024-01-03", False),  # a look is none
+            ("v", "milk", "2024-01-04", True),
+        ],
+        columns=["user_id", "item_id", "event_time", "counts_as_taken"],
+    )
+    known["event_time"] = pd.to_datetime(known["event_time"], utc=True)
+    once = project.shop.model_copy(update={"repeats": False})
+    assert repeated_after_all(known, once)[0].startswith("repeats: 25% of what people took")
+    assert repeated_after_all(known.drop_duplicates("item_id"), once) == []
+    assert repeated_after_all(known.iloc[:0], once) == []
+    assert repeated_after_all(known, project.shop) == []
 
 
 def test_excluded_items_and_categories_of_any_level_are_not_shown() -> None:
