@@ -20,7 +20,7 @@ import yaml
 from dagster._check import CheckError
 from sqlalchemy.exc import SQLAlchemyError
 
-from dagster_project import sensors
+from dagster_project import jobs, sensors
 from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
@@ -307,15 +307,19 @@ def runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> Iterator[Fi
 
 
 def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
-    """Runs that failed lately, unless the same job succeeded since."""
+    """Runs that failed lately, unless their job, or one that does all it does, succeeded since."""
     for alert in sensors.failures(instance, now):
         run = instance.get_run_by_id(alert.run)
-        since = dg.RunsFilter(
-            job_name=run.job_name if run else None,
-            statuses=[dg.DagsterRunStatus.SUCCESS],
-            updated_after=datetime.fromisoformat(alert.happened),
-        )
-        if not instance.get_run_records(since, limit=1):
+        name = run.job_name if run else None
+        since = [
+            dg.RunsFilter(
+                job_name=job,
+                statuses=[dg.DagsterRunStatus.SUCCESS],
+                updated_after=datetime.fromisoformat(alert.happened),
+            )
+            for job in (name, *jobs.DONE_BY.get(name or "", ()))
+        ]
+        if not any(instance.get_run_records(wanted, limit=1) for wanted in since):
             yield Finding("error", f"run {alert.run} failed: {alert.subject}: {alert.what}",
                           f"{alert.remedy[0].upper()}{alert.remedy[1:]}")  # fmt: skip
 

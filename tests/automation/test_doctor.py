@@ -13,7 +13,7 @@ import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._daemon.types import DaemonHeartbeat
 
-from dagster_project import doctor, sensors
+from dagster_project import doctor, jobs, sensors
 from dagster_project.doctor import Finding
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import Erasures
@@ -304,6 +304,33 @@ def test_a_run_that_failed_is_told_until_its_job_succeeds(
     broken = False
     some.execute_in_process(instance=instance)
     assert list(doctor.failed(instance, now)) == []
+
+
+def test_a_landing_that_failed_is_over_once_a_whole_run_has_landed(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    """People are told to run again, and `recsys run` is another job than the sensor's."""
+
+    def run(job: str, *, well: bool) -> None:
+        @dg.op
+        def land() -> None:
+            if not well:
+                raise RuntimeError("no column 'item_id'")
+
+        @dg.job(name=job)
+        def some() -> None:
+            land()
+
+        some.execute_in_process(instance=instance, raise_on_error=False)
+
+    run(jobs.LAND, well=False)
+    run(jobs.TUNE, well=False)
+    run(jobs.INGEST, well=True)
+    assert len(list(doctor.failed(instance, datetime.now(UTC)))) == 2, "that is less, not more"
+    run(jobs.MAIN, well=True)
+    assert "job tune" in only(list(doctor.failed(instance, datetime.now(UTC)))).what
+    run(jobs.WEEKLY, well=True)
+    assert list(doctor.failed(instance, datetime.now(UTC))) == []
 
 
 def beat(instance: dg.DagsterInstance, at: datetime) -> None:
