@@ -166,7 +166,7 @@ def served(project: Project, now: datetime) -> Iterator[Finding]:
 
 
 def release(project: Project, deep: bool) -> Iterator[Finding]:
-    """Whether what is served is complete, and whether somebody holds it."""
+    """Whether what is served is complete, and what holds a newer one back."""
     releases = Releases(project.lake)
     try:
         state = releases.state()
@@ -187,6 +187,14 @@ def release(project: Project, deep: bool) -> Iterator[Finding]:
             yield Finding(
                 "warning", f"no new release is served: {held}", f"`recsys {lift}` lifts it"
             )
+    newest = state.known[-1] if state.known else None
+    if state.live and newest is not None and not newest.passed and newest.release_id != state.live:
+        short = newest.release_id[:SHORT]
+        yield Finding(
+            "warning",
+            f"the newest release, {short}, is blocked by its gate: {'; '.join(newest.reasons)}",
+            f"Repair the cause; or, if you know better, `recsys promote {short} --anyway --why …`",
+        )
 
 
 def deliveries(project: Project) -> Iterator[Finding]:

@@ -252,7 +252,8 @@ def stale_alert(project: Project, now: datetime) -> Alert | None:
         "served recommendations",
         words,
         f"allowed are {allowed.total_seconds() / 3600:.0f} hours; look for missing files (recsys "
-        "arrivals), failed runs and stopped schedules (recsys doctor)",
+        "arrivals), failed runs and stopped schedules (recsys doctor), and a newer release that is "
+        "held back (recsys releases)",
     )
 
 

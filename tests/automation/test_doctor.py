@@ -198,6 +198,19 @@ def test_a_release_that_somebody_holds_is_a_warning(
     assert found.level == "warning" and "the sale" in found.what
 
 
+def test_a_release_that_its_gate_blocked_is_a_warning_with_the_reasons(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    """Every run is green then, and what is served ages."""
+    releases = Releases(project.lake)
+    releases.judged(Known("f" * 64, False, ["scores: stability index 9.00"]), "a test")
+    found = only(look(project, instance))
+    assert found.level == "warning" and "blocked by its gate: scores: stability" in found.what
+    assert "recsys promote ffffffffffff --anyway" in found.remedy
+    releases.judged(Known("a" * 64, passed=True), "a test")
+    assert look(project, instance) == []
+
+
 def test_a_rejected_table_is_named_with_its_reason(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
@@ -220,7 +233,8 @@ def test_age_counts_from_the_data_and_not_past_the_end_of_a_closed_data_set(
 ) -> None:
     assert look(project, instance, NOW + timedelta(days=365)) == []
     served(project.lake, datetime(2024, 1, 8, tzinfo=UTC))
-    assert "72 hours behind" in only(look(project, instance)).what
+    found = only(look(project, instance))
+    assert "72 hours behind" in found.what and "held back (recsys releases)" in found.remedy
 
 
 def test_nothing_served_is_an_error(project: Project, instance: dg.DagsterInstance) -> None:
