@@ -68,8 +68,15 @@ class ReleaseEvidence:
             found[task] = Measured(per_user, history_slices(known, users))
         return found
 
+    @property
+    def ranked(self) -> bool:
+        """Whether a ranker made the live scores; data that are too short for one leave it to the
+        fused places of the retrievers."""
+        made = self.table("rankers").to_pandas(["target", "task"])
+        return bool((made["target"].eq("live") & made["task"].eq("all")).any())
+
     def live_scores(self) -> np.ndarray:
-        """The ranker's scores of all live candidates."""
+        """`score_all` of all live candidates."""
         as_of = self.manifest.facts["as_of"]
         scores = self.table("scored_candidates").to_arrow(["score_all"], as_of)["score_all"]
         return scores.to_numpy()

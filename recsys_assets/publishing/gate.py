@@ -355,14 +355,26 @@ def lists_beside_served(
 
 
 def scores_beside_served(
-    scores: np.ndarray, served: np.ndarray, gate: Gate, *, changed: bool, stands_in: bool = False
+    scores: np.ndarray,
+    served: np.ndarray,
+    gate: Gate,
+    *,
+    changed: bool,
+    first_ranker: bool = False,
+    stands_in: bool = False,
 ) -> Criterion:
     """Scores of all live candidates beside those of the served release. Only reported where the
-    recipe is another one (its scores mean something else), or where something simpler is published
-    (nobody sees them)."""
+    recipe is another one or this is the first release with a ranker (its scores mean something
+    else), or where something simpler is published (nobody sees them)."""
     shift = psi(served, scores)
     outcome: Outcome = "passed" if shift <= gate.max_score_shift else "failed"
-    why = "another recipe" if changed else "no list goes by them" if stands_in else ""
+    why = ""
+    if changed:
+        why = "another recipe"
+    elif first_ranker:
+        why = "a ranker's, where fused places are served"
+    elif stands_in:
+        why = "no list goes by them"
     note = f" ({why}: reported only)" if why else ""
     return Criterion(
         "score shift", "score_all", "reported" if why else outcome,

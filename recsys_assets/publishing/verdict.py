@@ -72,7 +72,7 @@ def judge(
     found.append(
         gate.scores_beside_served(
             challenger.live_scores(), incumbent.live_scores(), rules, changed=changed,
-            stands_in="all" in simpler,
+            first_ranker=challenger.ranked and not incumbent.ranked, stands_in="all" in simpler,
         )
     )  # fmt: skip
     return gate.corrected(found, rules)

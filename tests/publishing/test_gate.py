@@ -198,6 +198,8 @@ def test_shifted_scores_block_the_same_recipe_and_are_reported_of_another() -> N
     assert gate.scores_beside_served(old, old, RULES, changed=False).value == 0
     assert gate.scores_beside_served(new, old, RULES, changed=False).outcome == "failed"
     assert gate.scores_beside_served(new, old, RULES, changed=True).outcome == "reported"
+    first = gate.scores_beside_served(new, old, RULES, changed=False, first_ranker=True)
+    assert first.outcome == "reported" and "where fused places are served" in first.text
     unseen = gate.scores_beside_served(new, old, RULES, changed=False, stands_in=True)
     assert unseen.outcome == "reported" and "no list goes by them" in unseen.text
 

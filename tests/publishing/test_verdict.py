@@ -1,6 +1,6 @@
 """Two recipes meet where both were fitted at one cutoff; what knows more is never compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,18 @@ from recsys_assets.publishing.refit import RefitError
 from recsys_assets.publishing.releases import RELEASE, Releases
 from recsys_assets.publishing.verdict import RECIPE, judge
 from recsys_assets.publishing.watch import sample
+from recsys_assets.ranking.features import feature_names
+from recsys_assets.ranking.ranker import RankerModel, feature_spec
 
 KEY = VersionKey(code="c", config="", libraries="l", inputs={})
 USERS = [f"u{n:03d}" for n in range(60)]
 EARLY, LATE = (pd.Timestamp(d, tz="UTC") for d in ("2024-02-05", "2024-02-12"))
 LIVE = pd.Timestamp("2024-03-18", tz="UTC")
+
+
+def only(reasons: list[str]) -> str:
+    (reason,) = reasons
+    return reason
 
 
 def never() -> Snapshot:
@@ -58,7 +65,23 @@ class Made:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return self.lake.of_version(self.lake.store(asset, [(part, table)], KEY))
 
-    def release(self, as_of: pd.Timestamp | None, hits: int, recipe: str) -> ReleaseEvidence:
+    def rankers(self, *, live: bool) -> Snapshot:
+        """A ranker of what is measured; `live`: and one of what is shown."""
+        features = tuple(feature_names(["user_id", "item_id"]))
+        model = RankerModel("all", (), features, {}, {}, {}).to_json()
+        made = pd.DataFrame({"target": ["evaluate", *(["live"] if live else [])], "task": "all"})
+        spec = feature_spec(features)
+        return self.store("rankers", made.assign(model=model, feature_spec=spec))
+
+    def release(
+        self,
+        as_of: pd.Timestamp | None,
+        hits: int,
+        recipe: str,
+        *,
+        ranked: bool = True,
+        scores: Sequence[float] = (0.0, 1.0),
+    ) -> ReleaseEvidence:
         pairs = pd.DataFrame({"user_id": USERS, "item_id": "right", "is_new": False})
         events = pd.DataFrame(
             {
@@ -77,7 +100,9 @@ class Made:
             self.store("interactions", events),
             self.store("users", pd.DataFrame({"user_id": USERS})),
             self.store("recommendations", both),
-            self.store("scored_candidates", pd.DataFrame({"score_all": [0.0, 1]}), part_name(LIVE)),
+            self.store("scored_candidates", pd.DataFrame({"score_all": scores}), part_name(LIVE)),
+            self.store("candidates", pd.DataFrame({"user_id": USERS, "item_id": "right"})),
+            self.rankers(live=ranked),
             self.lists(as_of or EARLY, hits),
         ]
         rows = manifest.table_rows({s.asset: s for s in named})
@@ -192,6 +217,17 @@ def test_data_too_short_to_measure_say_so_and_only_the_lists_are_judged(made: Ma
     reasons, texts = made.verdict(made.release(None, hits=0, recipe="r2"), served)
     assert reasons == []
     assert "too short to hold out a period" in texts["measured"]
+
+
+def test_the_first_ranker_of_a_young_shop_may_score_otherwise_and_no_later_one(made: Made) -> None:
+    """Fused places lie between 0 and 1, a ranker's log odds anywhere: were that a shift, a shop
+    that began with too few weeks for a ranker would be held at its first lists for ever."""
+    fused = made.release(None, hits=0, recipe="r", ranked=False, scores=[0.1, 0.2])
+    first = made.release(EARLY, hits=30, recipe="r", scores=[-4.0, -3.0])
+    assert made.verdict(first, fused)[0] == []
+    shifted = made.release(EARLY, hits=30, recipe="r", scores=[4.0, 5.0])
+    assert "scores: stability index" in only(made.verdict(shifted, first)[0])
+    assert "scores: stability index" in only(made.verdict(fused, first)[0]), "rankers are lost"
 
 
 def test_features_are_looked_at_of_users_drawn_from_all_of_them(
