@@ -7,9 +7,10 @@ short to measure). Does not belong here: the rules themselves (`gate.py`), readi
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from recsys_assets.core.config import Shop
-from recsys_assets.core.lake import Snapshot
+from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.settings.releases import Task
 from recsys_assets.publishing import gate
 from recsys_assets.publishing.evidence import TASKS, ReleaseEvidence
@@ -123,6 +124,16 @@ def _beside(
             back = refit()
         except RefitError as error:
             text = f"the changed recipe cannot be compared with what is served: {error}"
+            return [Criterion(RECIPE, "all", "failed", text)]
+        measured_at = {
+            part_name(m) for m in pc.unique(back.to_arrow(["as_of"])["as_of"]).to_pylist()
+        }
+        if measured_at != {incumbent.evaluate_as_of}:
+            text = (
+                "the changed recipe cannot be compared with what is served: from the same data it "
+                f"is measured at {', '.join(sorted(measured_at)) or 'no cutoff'}, what is served "
+                f"was at {incumbent.evaluate_as_of} (has `cutoffs` in the shop file changed?)"
+            )
             return [Criterion(RECIPE, "all", "failed", text)]
         new, old = (incumbent.measured(lists, ours, shop) for lists in (back, served))
     found = []

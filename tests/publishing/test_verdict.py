@@ -195,6 +195,17 @@ def test_a_changed_recipe_at_a_new_cutoff_goes_back_to_the_cutoff_of_what_is_ser
     assert made.verdict(new, served, lambda: made.lists(EARLY, hits=38))[0] == []
 
 
+def test_a_recipe_that_goes_back_to_another_cutoff_is_blocked_and_not_measured(made: Made) -> None:
+    """Another weekday or horizon of `cutoffs`: its lists may know what they are measured by."""
+    served = made.release(EARLY, hits=30, recipe="old")
+    new = made.release(LATE, hits=30, recipe="new")
+    reason = only(made.verdict(new, served, lambda: made.lists(LATE, hits=38))[0])
+    assert "measured at 2024-02-12T00:00Z, what is served was at 2024-02-05T00:00Z" in reason
+    nothing = made.lists(EARLY, hits=0).to_pandas().iloc[:0]
+    reason = only(made.verdict(new, served, lambda: made.store("evaluation_lists", nothing))[0])
+    assert "measured at no cutoff" in reason
+
+
 def test_a_recipe_that_cannot_go_back_is_blocked_and_says_why(made: Made) -> None:
     def broken() -> Snapshot:
         raise RefitError("rankers failed its check there")
