@@ -145,7 +145,9 @@ def _refuse_mistaken(path: Path) -> None:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     if not start:
-        raise SourceError(f"{path}: is empty (0 bytes); deliver it again or remove it")
+        raise SourceError(
+            f"{path}: is empty (0 bytes); deliver it again, if without rows then with a header"
+        )
     for magic, meaning in _MISTAKEN.items():
         if start.startswith(magic):
             raise SourceError(f"{path}: is {meaning}")

@@ -171,13 +171,20 @@ def is_text(name: str) -> bool:
 
 @contextmanager
 def named(file: SourceFile) -> Iterator[None]:
-    """An error about a file names it, an archived one as the sender did, and hides no other."""
+    """An error about a file names it, an archived one as the sender did, and hides no other. Of an
+    archived one it says how to be rid of it: taking it out of the folder does nothing."""
     try:
         yield
     except SourceError as error:
         where = str(file.path) if file.arrived is None else file.name
         text = str(error).replace(str(file.path), where)
-        raise SourceError(text if where in text else f"{where}: {text}") from error.__cause__
+        text = text if where in text else f"{where}: {text}"
+        if file.arrived is not None:
+            text += (
+                f". {file.name} was taken and is kept, whatever becomes of it in its folder: "
+                "deliver that name again, corrected, or without rows to withdraw it"
+            )
+        raise SourceError(text) from error.__cause__
 
 
 def sha256_of(path: Path) -> str:

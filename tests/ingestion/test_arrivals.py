@@ -247,6 +247,24 @@ def test_an_error_about_an_archived_file_names_it_as_the_sender_did(tmp_path: Pa
     assert raised.value.__cause__ is None, "alerts tell the first cause, which names a hash"
 
 
+def test_an_error_about_an_archived_file_says_how_to_be_rid_of_it_and_that_works(
+    tmp_path: Path,
+) -> None:
+    shop, home = watching(tmp_path), tmp_path / "home"
+    sales = tmp_path / "inbox" / "sales1.csv"
+    sales.write_text("")
+    take(shop, home)
+    sales.unlink()
+    take(shop, home)
+    with pytest.raises(
+        SourceError, match=r"\(0 bytes\).* again, corrected, or without rows to with"
+    ):
+        open_source(shop, home).check()
+    sales.write_text("user_id,item_id,event_time\n")
+    take(shop, home)
+    assert open_source(shop, home).check() == []
+
+
 def refusing_late(tmp_path: Path) -> Shop:
     """A shop with an empty inbox that takes no event older than three days."""
     (tmp_path / "inbox").mkdir()
