@@ -10,8 +10,10 @@ texts of its errors are never passed on: they quote the service, which may quote
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Thread
 from typing import Any
 
 MAX_BYTES = 4_000_000
@@ -54,12 +56,9 @@ class Service:
     def __init__(
         self, key: str, monotonic: Callable[[], float], base_url: str | None = None
     ) -> None:
-        import anthropic
-
         self._monotonic = monotonic
-        self._sdk = anthropic.Anthropic(
-            api_key=key, base_url=base_url, max_retries=0, open_telemetry=False
-        )
+        self._key, self._base_url = key, base_url
+        self._sdk = self._connected()
 
     def message(self, body: Mapping[str, Any], seconds: float) -> object:
         """POST /v1/messages; the decoded body, whatever it is."""
@@ -119,12 +118,41 @@ class Service:
     def _read(self, call: Callable[[float], Any], seconds: float) -> Any:
         found = _decode(self._bytes(call, seconds, MAX_BYTES))
         if isinstance(found, Mapping) and found.get("type") == "error":
-            kind = (found.get("error") or {}).get("type")
+            error = found.get("error")
+            kind = error.get("type") if isinstance(error, Mapping) else None
             raise ServiceError("unavailable", again=kind in _TRANSIENT, sent=True)
         return found
 
+    def _connected(self) -> Any:
+        import anthropic
+
+        return anthropic.Anthropic(
+            api_key=self._key, base_url=self._base_url, max_retries=0, open_telemetry=False
+        )
+
     def _bytes(self, call: Callable[[float], Any], seconds: float, limit: int) -> bytes:
-        """The body of a 200, read against the clock: a trickle does not outlast the deadline."""
+        """The body of a 200. A trickle does not outlast the deadline.
+
+        The SDK's timeout begins anew with each byte of the head and of an error's text, so somebody
+        else waits for those, and the connection is closed on them.
+        """
+        answer: Future[bytes] = Future()
+
+        def wait() -> None:
+            try:
+                answer.set_result(self._received(call, seconds, limit))
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                answer.set_exception(error)
+
+        Thread(target=wait, daemon=True).start()
+        try:
+            return answer.result(seconds + _GRACE)
+        except TimeoutError:
+            self._sdk.close()
+            self._sdk = self._connected()
+            raise ServiceError("deadline", again=True, sent=True) from None
+
+    def _received(self, call: Callable[[float], Any], seconds: float, limit: int) -> bytes:
         import anthropic
         import httpx2
 
@@ -144,12 +172,14 @@ class Service:
             raise _status_error(error.status_code, error.error_code, headers) from None
         except (anthropic.APITimeoutError, httpx2.TimeoutException):
             raise ServiceError("deadline", again=True, sent=True) from None
-        except (anthropic.APIConnectionError, httpx2.TransportError):
+        except (anthropic.APIConnectionError, httpx2.RequestError):
             raise ServiceError("unavailable", again=True, sent=True) from None
         except anthropic.AnthropicError:
             raise ServiceError("unavailable", again=False, sent=True) from None
 
 
+_GRACE = 0.5
+"""Seconds that an attempt has beyond its deadline to say itself that it is over."""
 _TRANSIENT = ("overloaded_error", "api_error", "timeout_error", "rate_limit_error")
 _SPENT = (
     "enforced_spend_limit_reached", "contract_spend_limit_reached",
@@ -187,13 +217,16 @@ def _decode(data: bytes) -> Any:
 def _batch(found: object) -> BatchState:
     try:
         counts = found["request_counts"]  # type: ignore[index]
-        return BatchState(
+        state = BatchState(
             id=str(found["id"]),  # type: ignore[index]
             ended=found["processing_status"] == "ended",  # type: ignore[index]
             created_at=datetime.fromisoformat(found["created_at"]),  # type: ignore[index]
             requests=sum(int(n) for n in counts.values()),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+        if not state.id or state.created_at.utcoffset() is None:
+            raise ValueError("no id, or a time that may be anywhere")
+        return state
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise ServiceError("unreadable", again=False, sent=True) from None
 
 

@@ -227,8 +227,12 @@ class _Handler(BaseHTTPRequestHandler):
             case "hang":
                 time.sleep(float(detail))
                 self.close_connection = True
-            case "trickle":
-                self.send_response(200)
+            case "text200":
+                self._json(200, {"type": "error", "error": detail})
+            case "packed":
+                self._send(200, whole, "application/json", {"content-encoding": "gzip"})
+            case "trickle" | "drip":
+                self.send_response(200 if name == "trickle" else 500)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(whole)))
                 self.end_headers()

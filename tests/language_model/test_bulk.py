@@ -185,6 +185,28 @@ def test_a_submission_whose_reply_was_lost_is_found_again_not_repeated(
     assert len(fake.batches) == 1
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"created_at": "2026-11-01T00:00:00"},
+        {"request_counts": {"processing": float("inf")}},
+        {"id": ""},
+    ],
+    ids=["a time without zone", "infinitely many", "no id"],
+)
+def test_a_batch_that_is_described_oddly_ends_no_asset_and_is_submitted_once(
+    fake: FakeAnthropic, model: Model, odd: dict
+) -> None:
+    fake.faults, honest = ["batch lost reply"], fake.describe
+    fake.describe = lambda number: honest(number) | odd  # type: ignore[method-assign]
+    found = answer_all(model("r1", attempts=1, batch_from=1), TASK, items(2))
+    assert [a.problem for a in found] == ["unreadable"] * 2
+    fake.describe = honest  # type: ignore[method-assign]
+    fake.answer = echo
+    assert titles(answer_all(model("r2", batch_from=1), TASK, items(2))) == ["item 0", "item 1"]
+    assert len(fake.batches) == 1
+
+
 def test_a_process_killed_between_submitting_and_noting_the_id_submits_once(
     fake: FakeAnthropic, model: Model, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ def test_truncation_and_refusal_are_told_apart_and_their_tokens_counted(
     assert tagger.numbers()["language model output tokens"] == 50
 
 
-TRANSIENT = ["status 429", "status 500", "status 529", "error200", "cut", "reset"]
+TRANSIENT = ["status 429", "status 500", "status 529", "error200", "cut", "reset", "packed"]
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
@@ -93,6 +93,7 @@ LASTING = {
     "status 400": "rejected",
     "status 413": "rejected",
     "error200 invalid_request_error": "unavailable",
+    "text200 something": "unavailable",
     "html": "unreadable",
     "huge": "too large",
 }
@@ -138,7 +139,7 @@ def test_a_short_retry_after_is_respected(
     assert time.seconds >= 7
 
 
-@pytest.mark.parametrize("fault", ["hang 2", "trickle 0.05"])
+@pytest.mark.parametrize("fault", ["hang 2", "trickle 0.05", "drip 0.05"])
 def test_a_silent_or_dripping_service_does_not_outlast_the_deadline(
     fake: FakeAnthropic, tmp_path: Path, fault: str
 ) -> None:
