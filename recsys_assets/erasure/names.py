@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 INSTEAD = "[erased]"
 LONG, WORD, DIGITS = 16, 4, 10
-_PERSON = r"(?:user|customer|household|visitor|member)(?:[_ ]?id)?"
+_PERSONS = ("user", "customer", "household", "visitor", "member")
 _LITERAL = re.compile(r"true|false|null|NaN|-?Infinity|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _NO_VALUE = r'(?<!":)(?<!": )'
 """Not what stands unquoted after a key of JSON, which would be no JSON any more without it."""
@@ -71,7 +71,8 @@ class Names:
 
     @cached_property
     def _texts(self) -> list[re.Pattern[str]]:
-        return [re.compile(_rule(i, self.is_weak(i))) for i in sorted(self.ids)]
+        # ASCII, as for bytes: what is found is what is replaced, also in a text without blanks.
+        return [re.compile(_rule(i, self.is_weak(i)), re.ASCII) for i in sorted(self.ids)]
 
     @cached_property
     def _bytes(self) -> list[re.Pattern[bytes]]:
@@ -90,17 +91,25 @@ def spellings(user_id: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _word(word: str, inside: str) -> str:
+    """`word` where none of the characters `inside` a word stand before it. What JSON and Python
+    write for others (`\\n`, `\\u5ba2`, `\\xa0`) ends in a letter or a digit, and is none of them.
+
+    What stands before it is looked at from its end, so that a search begins with the word itself,
+    which `re` finds much faster than a place where it might begin."""
+    escapes = (r"\\[bfnrt]", r"\\u[0-9A-Fa-f]{4}", r"\\x[0-9A-Fa-f]{2}")
+    before = "|".join([f"(?<!{inside}{word})", *(f"(?<={e}{word})" for e in escapes)])
+    return f"{word}(?:{before})"
+
+
 def _rule(user_id: str, weak: bool) -> str:
     exact = "(?:" + "|".join(re.escape(s) for s in spellings(user_id)) + ")"
     bare = _NO_VALUE if _LITERAL.fullmatch(user_id) else ""
     if weak:
-        said = rf"(?i:\b{_PERSON})(?:[\s:=]|\\?[\"']){{1,6}}"
+        person = "|".join(_word(p, r"\w") for p in _PERSONS)
+        said = rf"(?i:(?:{person})(?:[_ ]?id)?)(?:[\s:=]|\\{{0,3}}[\"']){{1,6}}"
         return rf"(?P<before>{said}){bare}{exact}(?![\w-])"
     if len(user_id) >= LONG:
         return f"(?P<before>){exact}"
-    # What stands before it is looked at from its end, so that a search begins with the id itself,
-    # which `re` finds much faster than a place where it might begin.
-    words = [
-        rf"{e}(?:(?<![\w-]{e})|(?<=\\[nrt]{e}))" for e in map(re.escape, spellings(user_id))
-    ]  # fmt: skip
+    words = [_word(re.escape(s), r"[\w-]") for s in spellings(user_id)]
     return rf"(?P<before>){bare}(?:{'|'.join(words)})(?![\w-])"

@@ -31,6 +31,19 @@ def test_an_id_is_found_however_a_text_spells_it(user_id: str, spelt) -> None:  
     assert cells.to_pylist() == [True, False, False]
 
 
+@pytest.mark.parametrize("before", ["客户", "\b", "\f", "\xa0", "é", "\x1f"])
+@pytest.mark.parametrize(
+    "spelt", [str, json.dumps, repr, lambda text: json.dumps(json.dumps(text))],
+    ids=["as it is", "JSON", "Python", "JSON in JSON"],
+)  # fmt: skip
+@pytest.mark.parametrize("user_id", ["ann-17", "17"])
+def test_a_character_that_needs_no_blank_hides_no_id(user_id: str, spelt, before: str) -> None:  # type: ignore[no-untyped-def]
+    said = user_id if user_id == "ann-17" else f"user {user_id}"
+    names, text = Names([user_id]), spelt(f"{before}{said}下单")
+    assert names.count(text.encode()) == 1
+    assert names.replaced(text) == spelt(f"{before}{said.replace(user_id, INSTEAD)}下单")
+
+
 @pytest.mark.parametrize("text", ["joann-17", "ann-170", "ann-17-b", "nann-17", "\\nann-170"])
 def test_a_part_of_another_word_is_not_an_id(text: str) -> None:
     assert Names(["ann-17"]).count(text.encode()) == 0
