@@ -28,7 +28,7 @@ from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.erasure import texts
 from recsys_assets.erasure.names import Names
 from recsys_assets.erasure.retained import Moved, Retained
-from recsys_assets.erasure.search import Searched, search
+from recsys_assets.erasure.search import Searched, found_in, search
 from recsys_assets.erasure.tables import LANDED, Redactor
 from recsys_assets.ingestion.blanking import blanker, rows_of
 from recsys_assets.ingestion.files import files_source, ledger_of
@@ -133,7 +133,9 @@ def forget(
         retained.swap("recsys forget", names.replaced)
         blank = blanker(project.shop, home)
         if blank is not None:
-            outcome.blanked, outcome.unreadable = ledger_of(home).erase(blank)
+            outcome.blanked, outcome.unreadable = ledger_of(home).erase(
+                blank, lambda path: any(found_in(path, names))
+            )
         say("deleting the old files")
         retained.delete(PATIENCE)
         shutil.rmtree(home / "spill", ignore_errors=True)

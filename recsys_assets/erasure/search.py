@@ -27,6 +27,10 @@ _FILE_NAMED_AFTER_USER = (
     "the name of a delivered file: rename the file where it is delivered, then move the ledger "
     "away (docs/erasure.md)"
 )
+_MENTIONED = (
+    "a text in a row of somebody else: deliver the file again without it under the same name "
+    "(docs/erasure.md)"
+)
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _PIECE = 64 << 20
 _OVERLAP = 4096
@@ -72,14 +76,17 @@ def search(home: Path, names: Names, delivered: Delivered) -> Searched:
         name = path.relative_to(home).as_posix()
         if times := names.count(name.encode()):
             found.append(Left(name, "its name", times))
-        for where, times in _in_file(path, names):
-            found.append(Left(name, _FILE_NAMED_AFTER_USER if name == ARRIVALS else where, times))
+        for where, times in found_in(path, names):
+            told = _FILE_NAMED_AFTER_USER if name == ARRIVALS else where
+            told = _MENTIONED if path.is_relative_to(kept) else told
+            found.append(Left(name, told, times))
         if path.is_relative_to(kept) and (times := delivered(path)):
             found.append(Left(name, "rows", times))
     return Searched(files, size, tuple(found))
 
 
-def _in_file(path: Path, names: Names) -> Iterator[tuple[str, int]]:
+def found_in(path: Path, names: Names) -> Iterator[tuple[str, int]]:
+    """Where in a file the users are, and how often."""
     with path.open("rb") as stream:
         start = stream.read(16)
     if start.startswith(b"PAR1"):

@@ -313,8 +313,11 @@ class ArrivalLedger:
             return {}
         return {k: Blanked(v["stored"], tuple(v["rows"])) for k, v in document.items()}
 
-    def erase(self, blank: Blank) -> tuple[dict[str, int], dict[str, str]]:
-        """Blank the rows of erased users in everything that is kept, replaced contents too.
+    def erase(
+        self, blank: Blank, mentions: Callable[[Path], bool] = lambda path: False
+    ) -> tuple[dict[str, int], dict[str, str]]:
+        """Blank the rows of erased users in everything that is kept, replaced contents too; of
+        these also remove those that still have `mentions` then.
 
         Returns name -> rows blanked now, and name -> why a content could not be read and was
         removed (replaced ones) or must be looked at (active ones). Safe to repeat.
@@ -325,7 +328,7 @@ class ArrivalLedger:
             return done, failed
         with self._locked():
             self._sweep()
-            active = {(a.name, a.sha256) for a in self.active()}
+            active = {self.archived(a) for a in self.active()}
             for arrival in {(a.role, a.name, a.sha256): a for a in self.arrivals()}.values():
                 path = self.archived(arrival)
                 if not path.is_file():
@@ -338,9 +341,11 @@ class ArrivalLedger:
                         copy.replace(path)
                         _sync_folder(path.parent)
                         done[arrival.name] = now
+                    if path not in active and mentions(path):
+                        path.unlink()
                 except SourceError as error:
                     failed[arrival.name] = str(error).replace(str(copy), arrival.name)
-                    if (arrival.name, arrival.sha256) not in active:
+                    if path not in active:
                         path.unlink()
                 finally:
                     copy.unlink(missing_ok=True)

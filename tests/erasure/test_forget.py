@@ -18,7 +18,7 @@ from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.core.erasures import ErasureError, Erasures
 from recsys_assets.core.lake import BusyError, Lake
 from recsys_assets.erasure import forget as forgetting
-from recsys_assets.erasure import retained, tables, texts
+from recsys_assets.erasure import retained, search, tables, texts
 from recsys_assets.erasure.forget import Outcome, forget
 from recsys_assets.erasure.names import Names
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
@@ -246,6 +246,24 @@ def test_a_file_named_after_a_user_is_told_and_the_record_of_arrivals_stays_whol
     assert (left.file, left.times) == ("arrivals/ledger.jsonl", 1)
     assert "rename the file" in left.where
     assert ledger.arrivals() == before and not ledger.problems()
+
+
+def test_a_mention_in_somebody_elses_row_goes_when_the_file_is_delivered_again(
+    project: Project,
+) -> None:
+    home, folder = Path(project.home), Path(project.shop_file).parent
+    (inbox,), kept = inboxes_of(project.shop), home / "arrivals" / "files"
+    items = folder / "items.csv"
+    for text in (f"friend of {GONE}", "b"):
+        items.write_text(f"item_id,title\ni1,a\ni2,{text}\n", encoding="utf-8")
+        (came,) = ledger_of(home).accept(inbox, NOW).accepted
+        found = erase(project, GONE)
+        assert found.searched is not None
+        left = [(Path(x.file).stem, x.where) for x in found.searched.left]
+        if text != "b":
+            assert left == [(came.sha256, search._MENTIONED)]
+    assert found.proved and not left
+    assert {p.stem for p in kept.rglob("*.csv")} >= {a.sha256 for a in ledger_of(home).active()}
 
 
 @pytest.mark.parametrize("folder", ["index", "index_parts/als_202601010000"])
