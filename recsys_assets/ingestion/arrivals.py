@@ -42,6 +42,7 @@ from recsys_assets.ingestion.source import (
 )
 
 _PIECE = 1 << 20
+_LET = "let the user that recsys works as read it (chmod, chown)"
 
 Blank = Callable[[Role, str, Path], list[int]]
 """Blanks the rows of erased users in a file of this role and name, in place; gives their numbers.
@@ -121,10 +122,7 @@ class LocalInbox:
         of their folder."""
         self._refused = {}
         for watched in self.watched:
-            found = watched.folder.rglob("*") if watched.pattern is None else (
-                watched.folder.iterdir() if watched.folder.is_dir() else ()
-            )  # fmt: skip
-            for path in sorted(found):
+            for path in sorted(self._below(watched)):
                 if watched.accepts(path) and not is_temporary(path, watched, self.settings):
                     listed = self._look(path, watched)
                     if listed is not None:
@@ -143,6 +141,17 @@ class LocalInbox:
             os.close(handle)
             raise OSError(f"{path} changed while it was looked at")
         return os.fdopen(handle, "rb")
+
+    def _below(self, watched: Watched) -> Iterator[Path]:
+        """Everything in its folders. `rglob` would pass over one that is closed to us."""
+        folders = [watched.folder]
+        if watched.pattern is None:
+            folders += (p for p in watched.folder.rglob("*") if p.is_dir() and not p.is_symlink())
+        for folder in folders:
+            try:
+                yield from folder.iterdir() if folder.is_dir() else ()
+            except PermissionError:
+                self._refused[name_of(folder, self.root)] = f"cannot be looked into: {_LET}"
 
     def _look(self, path: Path, watched: Watched) -> Listed | None:
         name = name_of(path, self.root)
@@ -165,6 +174,9 @@ class LocalInbox:
             self._refused[name] = too_large(status.st_size, self.settings)
             return None
         if self.settings.marker is not None and not Path(f"{path}{self.settings.marker}").exists():
+            return None
+        if not os.access(path, os.R_OK, effective_ids=True):
+            self._refused[name] = f"cannot be read: {_LET}"
             return None
         # The modification time is the sender's to set, to the past or to the future.
         changed = datetime.fromtimestamp(status.st_ctime, UTC)

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -78,6 +80,38 @@ def test_a_modification_time_in_the_future_does_not_keep_a_file_waiting(place: P
     os.utime(path, (2**32, 2**32))
     now = datetime.fromtimestamp(path.stat().st_ctime, UTC) + timedelta(seconds=61)
     assert place.names(place.look(now)) == ["a.csv"]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may reach and write to; this process is nobody meanwhile, if it may
+    read everything otherwise."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        me = os.geteuid()
+        os.seteuid(me or 65534)
+        yield Path(name)
+        os.seteuid(me)
+
+
+def test_what_may_not_be_read_is_told_and_keeps_no_other_file_back(open_folder: Path) -> None:
+    place = Place(open_folder)
+    closed = place.folder / "closed"
+    closed.mkdir()
+    place.inbox.watched = (watch("interactions", place.folder, (".csv",)),)
+    for name in ("a.csv", "b.csv", "c.csv", "closed/d.csv"):
+        place.put(name, name)
+    (place.folder / "b.csv").chmod(0)
+    closed.chmod(0)
+    look = place.look()
+    assert place.names(look) == ["a.csv", "c.csv"]
+    assert sorted(look.refused) == ["inbox/b.csv", "inbox/closed"]
+    assert all("let the user that recsys works as read it" in w for w in look.refused.values())
+    closed.chmod(0o700)
+    assert place.names(place.look()) == ["closed/d.csv"]
+    place.folder.chmod(0)
+    assert list(place.look().refused) == ["inbox"]
+    place.folder.chmod(0o700)
 
 
 def test_a_name_that_is_no_text_is_refused_and_the_others_are_taken(place: Place) -> None:
