@@ -15,10 +15,11 @@ Layout below the home::
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class Erasures:
         self.key_path = folder / "key"
         self.path = folder / "ledger.jsonl"
         self._journal = Journal(self.path)
+        self._records: list[dict[str, Any]] = []
+        self._checked = 0
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -70,9 +73,19 @@ class Erasures:
     def records(self) -> list[dict[str, Any]]:
         """Every line, oldest first. Raises ErasureError for a damaged one."""
         try:
-            return self._journal.records()
+            records = self._journal.records()
         except JournalError as error:
             raise ErasureError(str(error)) from error
+        if records is not self._records:
+            self._records, self._checked = records, 0
+        for number, record in enumerate(records[self._checked :], self._checked + 1):
+            if not _is_whole(record):
+                raise ErasureError(
+                    f"{self.path}: line {number} was altered, so nobody knows whom it is about: "
+                    "restore the file from where you keep it; nothing is ingested until then"
+                )
+        self._checked = len(records)
+        return records
 
     def erased(self) -> Erased | None:
         """The question to put to every delivered id; None when nobody was ever erased.
@@ -170,7 +183,7 @@ class Erasures:
     def _write(self, kind: str, user: str, now: datetime, more: dict[str, str]) -> None:
         at = now.isoformat(timespec="seconds")
         line = {"kind": kind, "user": user, "at": at, "key": _name_of(self.key()), **more}
-        self._journal.append([line])
+        self._journal.append([{**line, "seal": _seal(line)}])
 
     def _make_key(self, key: bytes | None = None) -> None:
         """Create the key where there is none, whole or not at all."""
@@ -200,6 +213,19 @@ class Erasures:
 def hash_of(key: bytes, user_id: str) -> str:
     """HMAC-SHA256 of an id, hex."""
     return hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    bare = {k: v for k, v in record.items() if k != "seal"}
+    return {"kind", "user", "at", "key"} <= bare.keys() and record.get("seal") in (
+        None,
+        _seal(bare),
+    )
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """The checksum of a line. Lines of earlier programs have none."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _name_of(key: bytes) -> str:

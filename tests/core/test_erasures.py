@@ -1,5 +1,6 @@
 """The erasure ledger knows erased users again, and says of nobody who they are."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,6 +54,29 @@ def test_without_its_key_the_ledger_lets_nothing_in(tmp_path: Path, key: bytes |
         ledger.erased()
     with pytest.raises(ErasureError):
         ledger.ask("u2", "", NOW)
+
+
+def test_no_altered_byte_of_the_ledger_lets_an_erased_user_in_again(tmp_path: Path) -> None:
+    Erasures(tmp_path).ask("u1", "", NOW)
+    whole, refused = (tmp_path / "ledger.jsonl").read_bytes(), 0
+    for place in range(len(whole) - 1):  # without its line break it is an unfinished line
+        altered = bytearray(whole)
+        altered[place] ^= 1
+        (tmp_path / "ledger.jsonl").write_bytes(altered)
+        try:
+            assert Erasures(tmp_path).among(["u1"]) == {"u1"}, altered
+        except ErasureError:
+            refused += 1
+    assert refused > 0.9 * len(whole)
+
+
+def test_a_line_of_an_earlier_program_counts(tmp_path: Path) -> None:
+    ledger = Erasures(tmp_path)
+    ledger.ask("u1", "", NOW)
+    record = json.loads(ledger.path.read_bytes())
+    del record["seal"]
+    ledger.path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    assert Erasures(tmp_path).among(["u1"]) == {"u1"}
 
 
 def test_a_reason_that_names_the_user_is_refused(tmp_path: Path) -> None:
