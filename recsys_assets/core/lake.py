@@ -366,7 +366,8 @@ class Lake:
 
     def entries(self, asset: str) -> dict[str, PointerEntry]:
         """State per partition ('' for an asset without partitions); empty when never written."""
-        return _entries(self.document(self._pointer_path(asset)))
+        path = self._pointer_path(asset)
+        return _entries(self.document(path), path)
 
     def assets(self) -> list[str]:
         """Every asset that was ever written, sorted."""
@@ -462,10 +463,7 @@ class Lake:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise CorruptFileError(
-                f"{path} is damaged ({error}): restore it from a backup; or delete it and "
-                f"materialize {path.stem.replace('__', '/')} again"
-            ) from error
+            raise _damaged(path, error) from error
         return loaded
 
     @contextmanager
@@ -618,8 +616,9 @@ class Lake:
     @contextmanager
     def _pointer(self, asset: str) -> Iterator[dict[str, PointerEntry]]:
         """Read, change and atomically replace a pointer."""
-        with self.changing(self._pointer_path(asset)) as document:
-            entries = _entries(document)
+        path = self._pointer_path(asset)
+        with self.changing(path) as document:
+            entries = _entries(document, path)
             yield entries
             document.clear()
             document.update({p: asdict(e) for p, e in sorted(entries.items())})
@@ -675,11 +674,21 @@ def publish(path: Path, target: Path) -> None:
         os.close(folder)
 
 
-def _entries(document: Mapping[str, Any]) -> dict[str, PointerEntry]:
-    return {
-        p: PointerEntry(e["candidate"], e["current"], e["verdict"], tuple(e["reasons"]))
-        for p, e in document.items()
-    }
+def _entries(document: Mapping[str, Any], path: Path) -> dict[str, PointerEntry]:
+    try:
+        return {
+            p: PointerEntry(e["candidate"], e["current"], e["verdict"], tuple(e["reasons"]))
+            for p, e in document.items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path} is damaged ({error}): restore it from a backup; or delete it and "
+        f"materialize {path.stem.replace('__', '/')} again"
+    )
 
 
 def _digest(*values: Any) -> str:

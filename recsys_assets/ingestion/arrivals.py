@@ -318,12 +318,24 @@ class ArrivalLedger:
         ]  # fmt: skip
 
     def blanked(self) -> dict[str, Blanked]:
-        """sha256 as delivered -> what was blanked in it."""
+        """sha256 as delivered -> what was blanked in it. Raises LedgerError for a damaged note."""
         try:
-            document = json.loads(self._blanked_path.read_bytes())
+            data = self._blanked_path.read_bytes()
         except FileNotFoundError:
             return {}
-        return {k: Blanked(v["stored"], tuple(v["rows"])) for k, v in document.items()}
+        first, _, rest = data.partition(b"\n")
+        text = rest or first  # an earlier program wrote no checksum
+        try:
+            if rest and first != hashlib.sha256(rest).hexdigest().encode():
+                raise ValueError("its checksum differs")
+            document = json.loads(text)
+            return {k: Blanked(v["stored"], tuple(v["rows"])) for k, v in document.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LedgerError(
+                f"{self._blanked_path} is damaged ({error}), and which rows were blanked for "
+                "erased users is not known: restore it from a backup; or delete it and deliver "
+                "those files again"
+            ) from error
 
     def erase(
         self, blank: Blank, mentions: Callable[[Path], bool] = lambda path: False
@@ -401,10 +413,10 @@ class ArrivalLedger:
     def problems(self) -> list[str]:
         """What is wrong with the ledger and the archive, in words. Hashes every active content."""
         try:
-            active = self.active()
+            active, blanked = self.active(), self.blanked()
         except LedgerError as error:
             return [str(error)]
-        found, blanked = [], self.blanked()
+        found = []
         if self.torn_bytes():
             found.append(f"{self.path} ends in a torn line: the next look at the folder mends it")
         for arrival in active:
@@ -490,8 +502,9 @@ class ArrivalLedger:
         known[sha256] = Blanked(_sha256(path), tuple(sorted(rows)))
         document = {k: {"stored": v.stored, "rows": list(v.rows)} for k, v in known.items()}
         temporary = self._blanked_path.with_suffix(".tmp")
+        text = json.dumps(document, sort_keys=True)
         with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(document, stream, sort_keys=True)
+            stream.write(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(self._blanked_path)

@@ -122,9 +122,10 @@ def test_a_table_of_which_no_partition_was_ever_approved_is_not_read_as_nothing(
         lake.read("numbers", tolerated_partitions=1)
 
 
-def test_a_damaged_pointer_is_an_error_that_says_what_to_do(lake: Lake) -> None:
+@pytest.mark.parametrize("text", ['{"": {"candi', '{"": {"bandidate": "1"}}', '{"": 1}', "[]"])
+def test_a_damaged_pointer_is_an_error_that_says_what_to_do(lake: Lake, text: str) -> None:
     put(lake, 1)
-    (lake.root / "pointers" / "numbers.json").write_text('{"": {"candi')
+    (lake.root / "pointers" / "numbers.json").write_text(text)
     with pytest.raises(CorruptFileError, match=r"numbers.json is damaged .* materialize numbers"):
         lake.read("numbers")
 

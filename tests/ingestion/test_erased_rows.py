@@ -9,7 +9,7 @@ import pytest
 
 from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.erasures import Erasures
-from recsys_assets.ingestion.arrivals import ArrivalLedger
+from recsys_assets.ingestion.arrivals import ArrivalLedger, LedgerError
 from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.source import open_source, sha256_of
@@ -149,6 +149,26 @@ def test_kept_files_lose_the_rows_and_are_still_known_by_what_was_delivered(
     look = ledger.accept(inboxes_of(shop)[0], NOW, blank=blank)
     assert look.accepted == [] and ledger.problems() == []
     assert as_delivered["sales.csv"][1].read_text(encoding="utf-8") == text
+
+
+def test_an_altered_note_of_blanked_rows_is_refused(shop: Shop, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ledger = take(shop, home)
+    forget(home, "u1")
+    blank = blanker(shop, home)
+    assert blank is not None
+    ledger.erase(blank)
+    note, right = home / "arrivals" / "blanked.json", ledger.blanked()
+    whole = note.read_text(encoding="utf-8")
+    _, _, document = whole.partition("\n")
+    note.write_text(document, encoding="utf-8")  # as an earlier program wrote it
+    assert ledger.blanked() == right
+    for torn in (whole[:70], whole.replace("[2", "[3", 1), document.replace("rows", "rovs", 1)):
+        assert torn != whole
+        note.write_text(torn, encoding="utf-8")
+        with pytest.raises(LedgerError, match="blanked.json is damaged"):
+            ledger.source_files()
+        assert "blanked.json is damaged" in ledger.problems()[0]
 
 
 def test_a_new_file_is_kept_without_the_rows_of_erased_users(shop: Shop, tmp_path: Path) -> None:
