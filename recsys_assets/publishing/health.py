@@ -72,8 +72,9 @@ def concentration(counts: npt.ArrayLike) -> float:
 
 
 def weekly_volume(times: pd.Series, as_of: pd.Timestamp, weeks: int = 9) -> list[int]:
-    """Events of each of the last `weeks` full weeks before `as_of`, newest first."""
-    age = (as_of - times).dt.total_seconds() // (7 * 86_400)
+    """Events of each of the last `weeks` full weeks before `as_of`, newest first; the first moment
+    of a week belongs to it, so that days without a time of day count in full."""
+    age = np.ceil((as_of - times).dt.total_seconds() / (7 * 86_400)) - 1
     counts = age[(age >= 0) & (age < weeks)].astype(int).value_counts()
     return [int(counts.get(week, 0)) for week in range(weeks)]
 

@@ -50,9 +50,15 @@ def test_concentration_is_zero_for_equals_and_near_one_for_a_monopoly() -> None:
 
 def test_weekly_volume_counts_back_from_the_cutoff() -> None:
     as_of = pd.Timestamp("2024-03-01", tz="UTC")
-    days = [0.5, 6.9, 7.0, 7.1, 30, -1]
+    days = [0, 0.5, 6.9, 7.0, 7.1, 30, -1]
     times = pd.Series([as_of - pd.Timedelta(days=d) for d in days])
-    assert health.weekly_volume(times, as_of, weeks=3) == [2, 2, 0]
+    assert health.weekly_volume(times, as_of, weeks=3) == [3, 1, 0]
+
+
+def test_a_week_of_days_without_a_time_of_day_has_seven_of_them() -> None:
+    as_of = pd.Timestamp("2024-03-01", tz="UTC")
+    times = pd.Series(pd.date_range("2024-02-09", "2024-02-29", tz="UTC"))
+    assert health.weekly_volume(times, as_of, weeks=4) == [7, 7, 7, 0]
 
 
 def test_an_empty_text_is_not_an_unseen_value() -> None:
