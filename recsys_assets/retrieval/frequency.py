@@ -34,11 +34,12 @@ class PersonalFrequency:
 class RepeatInterval:
     """Expected number of takings in the next `horizon` days from the user's own rhythm.
 
-    For a user-item pair taken on n different days, first `span + age` and last `age` days ago, the
-    rate is a Gamma-Poisson estimate (n - 1 + a) / (span + age_excess + b), where `age_excess` is
-    the age beyond the item's usual gap (pooled over all users, shrunk to its category and the
-    whole shop): a gap much longer than usual speaks for having stopped, and the score fades with
-    0.5 ** (age_excess / fade). Units: days.
+    For a user-item pair taken on n different days (counted back from the cutoff, a first moment
+    belongs to its day), first `span + age` and last `age` days ago, the rate is a Gamma-Poisson
+    estimate (n - 1 + a) / (span + age_excess + b), where `age_excess` is the age beyond the item's
+    usual gap (pooled over all users, shrunk to its category and the whole shop): a gap much longer
+    than usual speaks for having stopped, and the score fades with 0.5 ** (age_excess / fade).
+    Units: days.
     """
 
     horizon: float = 28.0
@@ -58,7 +59,7 @@ class RepeatInterval:
         order = np.lexsort((log.day[rows], pair))
         pair, day = pair[order], log.day[rows][order]
         new_pair = np.r_[True, pair[1:] != pair[:-1]]
-        new_day = new_pair | (np.floor(day) != np.floor(np.r_[-1.0, day[:-1]]))
+        new_day = new_pair | (np.ceil(day) != np.ceil(np.r_[0.0, day[:-1]]))
         start = np.flatnonzero(new_pair)
         count = np.add.reduceat(new_day.astype(np.float64), start)
         last = day[start]

@@ -374,6 +374,17 @@ def test_what_was_only_looked_at_was_not_taken(kind: str) -> None:
     assert looked_at.tolist() == [0.0, 0.0]
 
 
+def test_midnight_and_noon_of_one_day_are_one_day_for_the_rhythm() -> None:
+    def score(*days_ago: float) -> float:
+        log = shop_events(len(days_ago)).assign(
+            event_time=[AS_OF - pd.Timedelta(days=d) for d in days_ago],
+            user_id="u", item_id="i00", polarity=np.int8(1), counts_as_taken=True,
+        )  # fmt: skip
+        return float(fitted("repeat_interval", log_of(log)).scores(np.array([0])).max())
+
+    assert score(10.0, 9.5) < score(10.5, 10.0)  # one day, and two that are as far apart
+
+
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_log_in_which_nobody_liked_anything_is_no_error(kind: str) -> None:
     log = log_of(shop_events().assign(polarity=np.int8(-1), counts_as_taken=True))
