@@ -258,11 +258,16 @@ def _choose(
 ) -> _Chosen:
     """Greedy choice for `users`, in blocks of users. `rows` are sorted by user.
 
-    Without diversity the choice never looks past the first few of a group, so the others are cut
-    first and the pool stays exact however many variants crowd the top.
+    Without diversity the choice never looks past the first few of a group (of each of its
+    categories, where these are limited), so the others are cut first and the pool stays exact
+    however many variants crowd the top.
     """
     if rules.mmr_lambda >= 1.0 and rules.group_limit is not None:
-        nth = _position_within(rows.user, catalogue.group[rows.item])
+        alike = catalogue.group
+        if rules.max_per_category is not None:  # variants of another one may have to step in
+            both = alike * (len(catalogue.ids) + 1) + catalogue.category
+            alike = np.unique(both, return_inverse=True)[1]
+        nth = _position_within(rows.user, alike[rows.item])
         rows = rows.take(nth < rules.group_limit)
     starts = np.searchsorted(rows.user, users)
     lengths = np.searchsorted(rows.user, users, side="right") - starts
@@ -383,7 +388,8 @@ def _explore(
 ) -> None:
     """Redraw the exploration slot of the drawn users and set its propensities, in place.
 
-    Eligible is what fits beside the other rows of the list, the ranking's own choice included.
+    Eligible is, of what the choice looks at, whatever fits beside the other rows of the list, the
+    ranking's own choice included.
     """
     slot = (rules.exploration_position or rules.length) - 1
     lines = np.flatnonzero(picks[:, slot] >= 0)

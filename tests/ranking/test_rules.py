@@ -130,6 +130,11 @@ def test_at_most_n_variants_where_one_per_group_is_off() -> None:
     assert shown(items, rules) == ["i0", "i1", "i3"]
 
 
+def test_a_variant_steps_in_where_the_category_of_a_better_one_is_full() -> None:
+    items = catalogue(group_id=["a", "twin", "twin"], category_2=["C", "C", "D"])
+    assert shown(items, Rules(length=3, max_per_category=1)) == ["i0", "i2", "i3"]
+
+
 def test_items_without_group_or_category_are_not_limited() -> None:
     items = catalogue(group_id=[""] * 10, category_1=[""] * 10, category_2=[""] * 10)
     assert shown(items, Rules(length=3, max_per_category=1)) == ["i0", "i1", "i2"]
