@@ -37,6 +37,8 @@ _MISTAKEN = {
     b"PAR1": "a Parquet file; set format: parquet or name it *.parquet",
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b'{"': "JSON; convert it to CSV or Parquet",
+    b'[{"': "JSON; convert it to CSV or Parquet",
 }
 
 

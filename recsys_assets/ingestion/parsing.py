@@ -42,7 +42,8 @@ REASONS: dict[str, str] = {
     "NUL character": "a NUL byte",
     "too long": "a row or an id is longer than any real one",
     "wrong number of values": "a row has more or fewer values than the header has names",
-    "broken quotes": "a quoted value is not closed, or is followed by text",
+    "broken quotes": "a quoted value is not closed, or is followed by text "
+    "(does it span lines? newlines_in_values: true)",
     "duplicate of row": "the same item, user, promotion … with the same content came before",
     "conflicts with row": "the same id came before with other content",
     "excluded by rule": "the source's written rule leaves this row out",

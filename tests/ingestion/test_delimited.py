@@ -134,6 +134,8 @@ def test_delimiters_of_several_characters_and_files_without_header(file: Path) -
         (b"PK\x03\x04....", "zip archive"),
         (b"PAR1....", "Parquet file"),
         (b"\xff\xfea\x00", "UTF-16"),
+        (b'{"user":1,"item":2}\n', "is JSON"),
+        (b'[{"user":1}]', "is JSON"),
         (b"a\xff,b\n1,2\n", "header line is not utf-8"),
         (b'"a,b\n1,2\n', "header line has broken quotes"),
     ],

@@ -103,6 +103,9 @@ def test_a_table_without_an_acceptable_row_says_which_columns_are_wrong_and_wher
         "null or blank (1 rows, as row 2 of items.csv). Correct the files, or what source.items of "
         "the shop file says about them"
     ]
+    (tmp_path / "items.csv").write_text('item_id,title\nx,"two\nlines"\n')
+    [reason] = make(project, ingestion.raw_items).reasons
+    assert "row: broken quotes" in reason and "newlines_in_values: true" in reason
 
 
 def test_partitions_that_start_too_late_are_named_where_they_refuse_every_row(
