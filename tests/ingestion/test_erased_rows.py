@@ -166,7 +166,7 @@ def test_an_altered_note_of_blanked_rows_is_refused(shop: Shop, tmp_path: Path) 
     for torn in (whole[:70], whole.replace("[2", "[3", 1), document.replace("rows", "rovs", 1)):
         assert torn != whole
         note.write_text(torn, encoding="utf-8")
-        with pytest.raises(LedgerError, match="blanked.json is damaged"):
+        with pytest.raises(LedgerError, match=r"blanked\.json is damaged"):
             ledger.source_files()
         assert "blanked.json is damaged" in ledger.problems()[0]
 
