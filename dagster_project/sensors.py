@@ -210,11 +210,14 @@ _SILENT = "it failed without saying why"
 
 
 def stale_after(shop: Shop) -> timedelta:
-    """How old the data behind what is served may be."""
+    """How old the data behind what is served may be. Just before a daily run lists are up to two
+    days old (how much depends on the zone), three where the newest day counts as unfinished."""
     configured = shop.automation.stale_after_hours
     if configured is not None:
         return timedelta(hours=configured)
-    return timedelta(hours=60) if shop.partitions.granularity == "day" else timedelta(days=35)
+    if shop.partitions.granularity == "month":
+        return timedelta(days=35)
+    return timedelta(hours=60 if shop.last_day_complete else 84)
 
 
 def staleness(project: Project, now: datetime) -> tuple[timedelta | None, str]:

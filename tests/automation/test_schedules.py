@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -11,9 +12,11 @@ import pytest
 import time_machine
 from dagster._utils.schedules import schedule_execution_time_iterator  # what the daemon walks
 
-from dagster_project import schedules
+from dagster_project import schedules, sensors
 from recsys_assets.core.assets import Project
 from recsys_assets.core.config import ConfigError, load_shop
+from recsys_assets.ingestion.assets import partitions
+from recsys_assets.staging.cutoffs import end_of_data
 from tests.conftest import MINIMAL_SHOP
 
 
@@ -101,6 +104,23 @@ def test_the_range_ends_with_the_last_whole_utc_day_leap_days_included(
         tags = schedules.whole_range(shop)
     assert tags["dagster/asset_partition_range_start"] == "2024-01-01"
     assert tags["dagster/asset_partition_range_end"] == last.isoformat()
+
+
+@pytest.mark.parametrize("complete", ["true", "false"])
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Asia/Tokyo", "Asia/Kathmandu"])
+def test_what_a_daily_run_publishes_is_not_stale_before_the_next_one_is_through(
+    tmp_path: Path, zone: str, complete: str
+) -> None:
+    shop = project(tmp_path, time_zone=zone, last_day_complete=complete)
+    daily, *_ = schedules.all_schedules(shop)
+    begin = datetime(2024, 2, 25, tzinfo=ZoneInfo(zone))
+    for moment, following in pairwise(due(daily, begin, 21)):  # a leap day, and DST in between
+        with time_machine.travel(moment):
+            newest = date.fromisoformat(partitions(shop.shop).get_partition_keys()[-1])
+        last_sale = datetime.combine(newest, time(20), UTC)
+        as_of = end_of_data(datetime(2024, 1, 1, tzinfo=UTC), last_sale, complete == "true")
+        through = following + timedelta(hours=2)
+        assert through - as_of < sensors.stale_after(shop.shop), moment
 
 
 def test_before_the_first_day_is_over_nothing_is_requested(tmp_path: Path) -> None:
