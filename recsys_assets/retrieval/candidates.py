@@ -13,6 +13,7 @@ import pyarrow as pa
 from recsys_assets.core.arrays import distinct
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.contract import (
+    BoolArray,
     EventLog,
     Fitted,
     FloatArray,
@@ -40,7 +41,8 @@ def generate(
 
     For each retriever a user's list is its `k_seen` best items that the user took before, its
     `k_unseen` best others with history and its `k_cold` best without, ordered together; the
-    candidates are the union of the lists. Columns: as_of, user_id, item_id, then for each
+    candidates are the union of the lists. Items whose dates do not hold at `log.as_of` get only the
+    places that others leave. Columns: as_of, user_id, item_id, then for each
     retriever r by name score_<r> float32 (of every pair the retriever can score, null otherwise)
     and rank_<r> int32 (1 = first of its list, null if the pair is not in it). Sorted by user_id,
     item_id. Batches are padded to `user_batch`, so that the last one is computed like every other.
@@ -90,8 +92,7 @@ def _batch(
             member,
             seen_row,
             seen_column,
-            log.columns,
-            log.n_warm,
+            log,
         )
         value = scores[row, column]
         order = np.lexsort((log.columns[column], -value, row))
@@ -124,16 +125,16 @@ def _list(
     member: Member,
     seen_row: IntArray,
     seen_column: IntArray,
-    codes: IntArray,
-    n_warm: int,
+    log: EventLog,
 ) -> tuple[IntArray, IntArray]:
     """Rows and columns of one retriever's lists, unordered; `scores` is left as it was found."""
+    codes, n_warm, offered = log.columns, log.n_warm, log.offered_column
     seen_value = scores[seen_row, seen_column]
     scores[seen_row, seen_column] = -np.inf
     parts = []
     for first, last, k in ((0, n_warm, member.k_unseen), (n_warm, scores.shape[1], member.k_cold)):
         part = scores[:, first:last]
-        row, column = top_k(part, k, codes[first:last], floor)
+        row, column = _best(part, k, codes[first:last], floor, offered[first:last])
         if floor == -np.inf:  # a user without history: equal scores everywhere say nothing
             blank = np.flatnonzero(np.bincount(seen_row, minlength=len(scores)) == 0)
             says = np.ones(len(scores), dtype=bool)
@@ -143,12 +144,27 @@ def _list(
             row, column = row[says[row]], column[says[row]]
         parts.append((row, column + first))
     scores[seen_row, seen_column] = seen_value
-    order = np.lexsort((codes[seen_column], -seen_value, seen_row))
+    order = np.lexsort((codes[seen_column], -seen_value, ~offered[seen_column], seen_row))
     order = order[seen_value[order] > floor]
     order = order[position_in_run(seen_row[order]) < member.k_seen]
     parts.append((seen_row[order], seen_column[order]))
     rows, columns = zip(*parts, strict=True)
     return np.concatenate(rows), np.concatenate(columns)
+
+
+def _best(
+    scores: Scores, k: int, codes: IntArray, floor: float, offered: BoolArray
+) -> tuple[IntArray, IntArray]:
+    """`top_k`, but what is not offered gets only the places that the rest leaves."""
+    if offered.all():
+        return top_k(scores, k, codes, floor)
+    here, gone = np.flatnonzero(offered), np.flatnonzero(~offered)
+    row, column = top_k(scores.take(here, axis=1), k, codes[here], floor)
+    left = k - np.bincount(row, minlength=len(scores))
+    more_row, more = top_k(scores.take(gone, axis=1), k, codes[gone], floor)
+    fits = position_in_run(more_row) < left[more_row]
+    columns = np.concatenate([here[column], gone[more[fits]]])
+    return np.concatenate([row, more_row[fits]]), columns
 
 
 def _table(

@@ -39,6 +39,7 @@ Signal = Literal["positive", "graded", "relative"]
 Value = Literal["count", "quantity", "baskets", "binary"]
 Level = Literal["category_1", "category_2", "category_3", "brand", "group_id"]
 _LEVELS = ("category_1", "category_2", "category_3", "brand", "group_id")
+_DATES = ("available_from", "available_to")
 _DOUBT = 10.0
 EVENT_COLUMNS = (
     "user_id",
@@ -62,7 +63,9 @@ class EventLog:
     `day` is the age of the event in days before `as_of` (> 0). `session` counts baskets in the
     order in which they began, `store` is -1 where unknown. `levels[name]` has one code per
     catalogue item for each of category_1, category_2, category_3 (each the path down to its level),
-    brand and group_id; an item with an empty value is alone in its code.
+    brand and group_id; an item with an empty value is alone in its code. `offered` says of every
+    catalogue item whether `as_of` lies within its dates. Its status does not count: of what it was
+    at an earlier cutoff nothing is known.
     """
 
     as_of: pd.Timestamp
@@ -78,6 +81,7 @@ class EventLog:
     session: IntArray
     store: IntArray
     levels: Mapping[str, IntArray]
+    offered: BoolArray
 
     @classmethod
     def from_frames(
@@ -98,7 +102,7 @@ class EventLog:
         cutoff = pd.Timestamp(as_of)
         cutoff = cutoff.tz_localize("UTC") if cutoff.tzinfo is None else cutoff.tz_convert("UTC")
         events = _table(interactions, EVENT_COLUMNS)
-        catalogue = _table(items, ("item_id", *_LEVELS))
+        catalogue = _table(items, ("item_id", *_LEVELS, *_DATES))
 
         order = pc.sort_indices(catalogue, sort_keys=[("item_id", "ascending")])
         catalogue = catalogue.take(order)
@@ -147,7 +151,13 @@ class EventLog:
             session=rank_of_session[session],
             store=store,
             levels=_levels(catalogue),
+            offered=_offered(catalogue, cutoff),
         )
+
+    @cached_property
+    def offered_column(self) -> BoolArray:
+        """`offered`, by column instead of item code."""
+        return self.offered[self.columns]
 
     @property
     def n_users(self) -> int:
@@ -470,6 +480,14 @@ def _codes(values: pa.ChunkedArray, rows: IntArray) -> tuple[pd.Index, IntArray]
     place[order] = np.arange(len(words), dtype=np.int32)
     codes = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
     return pd.Index(words[order], dtype=object), place[codes]
+
+
+def _offered(catalogue: pa.Table, at: pd.Timestamp) -> BoolArray:
+    begins, ends = (catalogue.column(n).cast(pa.timestamp("us", "UTC")) for n in _DATES)
+    moment = pa.scalar(at.to_pydatetime(), pa.timestamp("us", "UTC"))
+    begun = pc.fill_null(pc.less_equal(begins, moment), True)
+    ended = pc.fill_null(pc.less_equal(ends, moment), False)
+    return np.asarray(pc.and_not(begun, ended).to_numpy(), dtype=bool)
 
 
 def _levels(catalogue: pa.Table) -> Mapping[str, IntArray]:

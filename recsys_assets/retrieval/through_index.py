@@ -20,7 +20,6 @@ from recsys_assets.indexing.contract import DEEPEST, Release, VectorIndex, Vecto
 from recsys_assets.indexing.objects import (
     ALWAYS_FROM,
     ALWAYS_TO,
-    EVERYWHERE,
     PROPERTIES,
     Filter,
     Objects,
@@ -32,6 +31,9 @@ _MARGIN = 32
 """Asked for beyond what is needed: rounding may order the index's last few otherwise."""
 
 _PAIRS_AT_ONCE = 100_000
+
+_OFFERED = {True: "offered", False: "gone"}
+"""By the catalogue's dates, told as a market."""
 
 
 @runtime_checkable
@@ -75,7 +77,7 @@ class ThroughIndex:
         vectors = np.ones((len(points), points.shape[1] + 1), dtype=np.float32)
         vectors[:, :-1] = points[order]
         ids = pa.array(items[order], pa.string())
-        objects = Objects(ids, vectors, _properties(warm))
+        objects = Objects(ids, vectors, _properties(warm, log.offered_column[order]))
         release = Release.of(name, objects, {"as_of": log.as_of.isoformat()})
         index.build(release, objects)
         return cls(model, member, log, index, release, points)
@@ -99,8 +101,8 @@ class ThroughIndex:
         row = [np.repeat(np.arange(len(users)), np.diff(seen.indptr))]
         column = [seen.indices]
         for warm, k in ((True, self.member.k_unseen + most_seen), (False, self.member.k_cold)):
-            if k:
-                hits = self._nearest(users, min(k + _MARGIN, DEEPEST), warm)
+            for offered in np.unique(self.log.offered) if k else ():
+                hits = self._nearest(users, min(k + _MARGIN, DEEPEST), warm, offered)
                 row += [np.full(len(found), at) for at, found in enumerate(hits)]
                 column += hits
         rows, columns = np.concatenate(row), np.concatenate(column)
@@ -118,20 +120,22 @@ class ThroughIndex:
             out[some] = np.einsum("ij,ij->i", queries, self._points[columns[some]])
         return out
 
-    def _nearest(self, users: IntArray, k: int, warm: bool) -> list[IntArray]:
+    def _nearest(self, users: IntArray, k: int, warm: bool, offered: bool) -> list[IntArray]:
         """Columns of the index's best for each user."""
         queries = self.model.queries(users)
         queries = np.concatenate([queries, np.zeros((len(users), 1), dtype=np.float32)], axis=1)
         asked = Vectors(self.release.model, queries.astype(np.float32))
-        hits = self.index.nearest(self.release.id, asked, k, Filter(warm=warm))
+        hits = self.index.nearest(
+            self.release.id, asked, k, Filter(warm=warm, market=_OFFERED[bool(offered)])
+        )
         return [
             self.log.column_of_item[self.log.items.get_indexer(pd.Index(found.item_ids, dtype=str))]
             for found in hits
         ]
 
 
-def _properties(warm: npt.NDArray[np.bool_]) -> pa.Table:
-    """Objects that can be told warm from cold and by nothing else."""
+def _properties(warm: npt.NDArray[np.bool_], offered: npt.NDArray[np.bool_]) -> pa.Table:
+    """Objects that can be told warm from cold, offered from not, and by nothing else."""
     n = len(warm)
     values: dict[str, object] = {
         "text": [""] * n,
@@ -141,7 +145,7 @@ def _properties(warm: npt.NDArray[np.bool_]) -> pa.Table:
         "available_from": [ALWAYS_FROM] * n,
         "available_to": [ALWAYS_TO] * n,
         "active": [True] * n,
-        "market": [EVERYWHERE] * n,
+        "market": [_OFFERED[bool(on)] for on in offered],
         "group_id": [""] * n,
         "popularity": [0] * n,
         "warm": warm,

@@ -24,6 +24,7 @@ def items() -> pd.DataFrame:
         {
             "item_id": ids, "category_1": "a", "category_2": "b", "category_3": "c", "brand": "m",
             "group_id": ids, "text": [f"text {n}" for n in range(N)],
+            "available_from": pd.NaT, "available_to": pd.NaT,
         }
     )  # fmt: skip
 

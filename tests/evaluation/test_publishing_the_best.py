@@ -32,6 +32,7 @@ def log() -> EventLog:
     )  # fmt: skip
     levels = ("category_1", "category_2", "category_3", "brand", "group_id")
     items = pd.DataFrame({"item_id": ITEMS}).assign(**dict.fromkeys(levels, ""))
+    items = items.assign(available_from=pd.NaT, available_to=pd.NaT)
     return EventLog.from_frames(events, items, AS_OF)
 
 

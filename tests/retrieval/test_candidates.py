@@ -9,7 +9,8 @@ import pytest
 
 from recsys_assets.core.config import load_shop
 from recsys_assets.retrieval import candidates, registry
-from tests.retrieval.test_contract import AS_OF, log_of, shop_events, vectors
+from recsys_assets.retrieval.contract import EventLog
+from tests.retrieval.test_contract import AS_OF, log_of, shop_events, shop_items, vectors
 
 CONFIG: dict[str, dict[str, object]] = {
     "als": {"k_seen": 3, "k_unseen": 4, "params": {"factors": 6}},
@@ -68,6 +69,36 @@ def test_every_retriever_scores_every_candidate_it_can() -> None:
 def test_the_cold_quota_brings_items_nobody_took() -> None:
     frame = made(USERS)
     assert (frame[frame["item_id"] >= "i36"].groupby("user_id").size() == 2).all()
+
+
+def test_what_is_not_on_offer_gets_only_the_places_that_the_rest_leaves() -> None:
+    sold = [f"i{n:02d}" for n in range(36) if n % 9]  # of 36 with history four stay: 0, 9, 18, 27
+    dates = {**dict.fromkeys(sold, AS_OF), "i37": AS_OF, "i09": AS_OF + pd.Timedelta(1, "us")}
+    to = pd.to_datetime(shop_items()["item_id"].map(dates), utc=True)
+    come = shop_items()["item_id"].map({"i38": AS_OF + pd.Timedelta(1, "us"), "i36": AS_OF})
+    items = shop_items().assign(available_from=pd.to_datetime(come, utc=True), available_to=to)
+    log = EventLog.from_frames(shop_events(), items, AS_OF)
+    chosen = registry.members(
+        {
+            "content": {"k_seen": 0, "k_unseen": 0, "k_cold": 2},
+            "frequency": {"k_seen": 1, "k_unseen": 0},
+            "week": {"kind": "popularity", "k_seen": 0, "k_unseen": 6, "params": {"window": 90}},
+        },
+        vectors(),
+    )
+    found = candidates.generate(log, registry.fit(log, chosen), chosen, ["stranger", *USERS])
+    frame = found.to_pandas()
+    cold = frame[frame["rank_content"].notna()]
+    assert cold.groupby("user_id")["item_id"].agg(set).map(sorted).tolist() == (
+        [["i36", "i39"]] * len(USERS)
+    )
+    mine = frame[(frame["user_id"] == "stranger") & frame["rank_week"].notna()]
+    stay = {"i00", "i09", "i18", "i27"}
+    assert len(mine) == 6 and stay < set(mine["item_id"])
+    again = frame[frame["rank_frequency"].notna()].set_index("user_id")["item_id"]
+    past = shop_events().query("event_time < @AS_OF and counts_as_taken and item_id in @stay")
+    mixed = past["user_id"].unique()
+    assert len(mixed) > 5 and again[mixed].isin(stay).all() and not again.isin(stay).all()
 
 
 def test_a_user_nobody_knows_gets_what_is_popular() -> None:

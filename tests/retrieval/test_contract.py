@@ -27,6 +27,8 @@ def shop_items() -> pd.DataFrame:
             "category_3": [f"c{n % 8}" for n in range(N_ITEMS)],
             "brand": [f"m{n % 3}" for n in range(N_ITEMS)],
             "group_id": [f"g{n // 2}" for n in range(N_ITEMS)],
+            "available_from": pd.NaT,
+            "available_to": pd.NaT,
         }
     )
 

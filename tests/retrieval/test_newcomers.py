@@ -19,7 +19,7 @@ def log_of(events: list[tuple[str, str, float]], items: dict[str, tuple[str, str
     catalogue = pd.DataFrame(
         [(i, "a", "b", kind, "m", group) for i, (kind, group) in items.items()],
         columns=["item_id", "category_1", "category_2", "category_3", "brand", "group_id"],
-    )
+    ).assign(available_from=pd.NaT, available_to=pd.NaT)
     frame = pd.DataFrame(events, columns=["user_id", "item_id", "age"])
     frame["event_time"] = AS_OF - pd.to_timedelta(frame.pop("age"), unit="D")
     frame = frame.assign(

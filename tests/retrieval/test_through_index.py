@@ -11,10 +11,11 @@ from recsys_assets.indexing.contract import VectorIndex
 from recsys_assets.indexing.embedded import EmbeddedIndex
 from recsys_assets.indexing.weaviate import WeaviateIndex
 from recsys_assets.retrieval import candidates, registry, through_index
+from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 from tests.indexing.fake_weaviate import FakeWeaviate
 from tests.retrieval.test_candidates import CONFIG, USERS
-from tests.retrieval.test_contract import log_of, shop_events, vectors
+from tests.retrieval.test_contract import AS_OF, log_of, shop_events, shop_items, vectors
 
 ASKED = ("als", "content")
 
@@ -45,7 +46,8 @@ def test_the_candidates_are_the_same_row_by_row(
     stores: dict[str, VectorIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(through_index, "_MARGIN", 2)
-    log = log_of(mixed_tastes())
+    dates = shop_items()["available_to"].where(np.arange(40) % 3 > 0, AS_OF)  # a third is over
+    log = EventLog.from_frames(mixed_tastes(), shop_items().assign(available_to=dates), AS_OF)
     chosen = registry.members(CONFIG, vectors())
     fitted = registry.fit(log, chosen)
     users = [*USERS, "nobody knows"]
