@@ -231,6 +231,8 @@ def popular_recommendations(
     cutoffs: Snapshot,
     recommendations: Snapshot,
     bought_together: Snapshot,
+    item_texts: Snapshot,
+    text_embeddings: Snapshot,
     shop: Shop,
 ) -> pd.DataFrame:
     """What to show to somebody nobody knows: popular lately, under the same rules."""
@@ -238,6 +240,7 @@ def popular_recommendations(
     known = visits_as_of(interactions, as_of)
     catalogue = items.to_pandas()
     fallback = fallback_items(known, catalogue, as_of, shop)
+    vectors = item_vectors(items, item_texts, text_embeddings)
     nobody = pd.Series([""], name="user_id")
     nothing = pd.DataFrame({"user_id": [], "item_id": [], "score": []}).astype(
         {"user_id": "str", "item_id": "str", "score": "float32"}
@@ -249,6 +252,7 @@ def popular_recommendations(
             rules_of(shop, p),
             as_of=as_of,
             taken=nothing[["user_id", "item_id"]],
+            vectors=vectors,
             fallback=fallback,
             users=nobody,
         ).assign(placement=p)

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_assets.collaborative.tables import BOUGHT_TOGETHER
 from recsys_assets.core.assets import Project
 from recsys_assets.core.settings.lists import RuleSettings
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.ranking import lists
+from recsys_assets.ranking.list_assets import popular_recommendations
 from recsys_assets.ranking.lists import apply_rules, lists_to_depth
 from recsys_assets.ranking.placements import repeated_after_all, unmatched
 from recsys_assets.ranking.rules import Rules, check_lists
+from recsys_assets.ranking.tables import RECOMMENDATIONS
+from tests.enrichment.shop import Shelf, fill, store
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
 
@@ -224,6 +228,26 @@ def test_marginal_relevance_compares_with_the_whole_list_and_not_with_the_last_r
     candidates = scored({"u": {"i0": 1.0, "i1": 0.95, "i2": 0.9, "i3": 0.0}})
     rules = Rules(length=3, mmr_lambda=0.5)
     assert shown(catalogue(), rules, candidates, vectors=vectors) == ["i0", "i1", "i3"]
+
+
+def test_what_is_popular_is_varied_too_where_the_shop_wants_lists_that_vary(
+    project: Project,
+) -> None:
+    kinds = ["MILK", "MILK", "BREAD"]  # texts of one kind are alike
+    fill(project, Shelf([(f"thing {n}", kind) for n, kind in enumerate(kinds)], sold=2))
+    store(project, BOUGHT_TOGETHER, BOUGHT_TOGETHER.arrow_schema().empty_table().to_pandas())
+    row = {"placement": "for_you", "user_id": "household-0", "rank": 1, "item_id": "i0000",
+           "score": 1.0, "retrievers": "", "reason": "r", "reason_code": "plain",
+           "reason_evidence": "{}", "build_id": "b", "policy": "ranker", "propensity": 1.0,
+           "as_of": pd.Timestamp("2024-01-08", tz="UTC")}  # fmt: skip
+    store(project, RECOMMENDATIONS, pd.DataFrame([row]))
+    tables = ("interactions", "items", "cutoffs", "recommendations", "bought_together",
+              "item_texts", "text_embeddings")  # fmt: skip
+    rules = RuleSettings(diversity_lambda=0.3)
+    shop = project.shop.model_copy(update={"rules": rules})
+    made = popular_recommendations.compute(*map(project.lake.served, tables), shop)
+    shown = made[made["placement"] == "for_you"]["item_id"]
+    assert shown.tolist() == ["i0000", "i0002", "i0001"]
 
 
 def test_a_fresh_item_is_lifted_by_its_remaining_freshness() -> None:
