@@ -106,7 +106,7 @@ _USER = {
     "user_items_per_trip": "items per trip in the last 84 days",
     "user_value_per_trip": "money per trip in the last 84 days",
     "user_trip_gap_mean": "days between two trips, on average over the last 84 days",
-    "user_discount_share_84": "share of what the user takes that has a discount",
+    "user_discount_share_84": "share of what a trip takes that has a discount, mean over the trips",
     "user_items_known": "different items the user took within the look-back",
     "user_new_share_28": "share of what the user took in the last 28 days that was new to them",
     "user_new_share_84": "share of what the user took in the last 84 days that was new to them",
@@ -137,8 +137,8 @@ _USER_ITEM = {
     "ui_quantity_mean": "units the user takes at a time",
     "ui_last_price": "shelf price at the user's last taking",
     "ui_discount_share": "share of the user's takings of the item with a discount",
-    "ui_signal_28": "sum of other signals (views, likes, returns), last 28 days",
-    "ui_signal": "sum of other signals (views, likes, returns)",
+    "ui_signal_28": "sum of signals on days without a taking (views, returns), last 28 days",
+    "ui_signal": "sum of signals on days without a taking of the item (views, returns)",
 }
 _STORE = {
     "store_days_28": "user-days with the item in the user's usual store, last 28 days",
@@ -167,8 +167,8 @@ _LEVEL = {
 }
 _CROSSED = {
     "ui_expected_by_trips": "takings to expect from the share of trips and the trips a month",
-    "ui_share_of_type": "the item's share of what the user takes of its type",
-    "ui_share_of_user": "the item's share of all the user takes",
+    "ui_share_of_type": "takings of the item, half-life 90 days, over items of its type, 60 days",
+    "ui_share_of_user": "takings of the item, half-life 90 days, over all of the last 84 days",
     "ui_due_by_item_gap": "days since the last taking over the item's gap for everybody",
     "price_vs_user": "the item's price against what the user usually takes",
     "price_vs_user_in_type": "the item's price against what the user takes of the type",

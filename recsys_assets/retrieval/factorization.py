@@ -38,7 +38,10 @@ class Als:
 
 @dataclass(frozen=True)
 class Bpr:
-    """BPR on what a user took. See `collaborative.factors.fit_bpr`."""
+    """BPR on any event of a user that speaks for an item, a look as much as a purchase.
+
+    See `collaborative.factors.fit_bpr`.
+    """
 
     factors: int = 64
     learning_rate: float = 0.05

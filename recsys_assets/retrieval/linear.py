@@ -29,11 +29,11 @@ from recsys_assets.retrieval.contract import (
 class Ease:
     """EASE on (fading counts) ** power; `value`, `clock` and `signal` as in `EventLog.matrix`.
 
-    Rows are divided by (length / mean length) ** row_norm, columns by length ** item_norm. `side`
-    adds what the user's takings say at other levels as columns that explain but are not explained:
-    level name (or "store") -> strength; each is (fading counts) ** side_power, scaled so that its
-    mean squared length is `strength` times that of the item part; above `max_rows` users, or with
-    more users than items, it does not count (`fit_ease`). The final score of an item is
+    Rows are divided by length ** row_norm over the mean of that, columns by length ** item_norm.
+    `side` adds what the user's takings say at other levels as columns that explain but are not
+    explained: level name (or "store") -> strength; each is (fading counts) ** side_power, scaled so
+    that its mean squared length is `strength` times that of the item part; above `max_rows` users,
+    or with more users than items, it does not count (`fit_ease`). The final score of an item is
     multiplied by ((users of the last 14 days + 3) / (a 14-day share of the last 90 days + 3)) **
     `trend`, which follows availability and season, and `popularity` times its share of users in the
     last 7 days is added.
