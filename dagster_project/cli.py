@@ -203,8 +203,8 @@ def scoreboard(
         show.write_into_markdown(served.table, readme)
     if html is not None:
         page = served.page()
-        with show.written(html):
-            html.write_text(page, encoding="utf-8")
+        with show.written(html) as path:
+            path.write_text(page, encoding="utf-8")
 
 
 @app.command()
@@ -250,8 +250,8 @@ def export(
     from dagster_project import show
 
     data = exported(lake(), table)
-    with show.written(file):
-        show.export(data, file)
+    with show.written(file) as path:
+        show.export(data, path)
     out.print(f"{data.num_rows:,} rows of {table} in {file}")
 
 

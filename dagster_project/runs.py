@@ -22,6 +22,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import jobs, resources
 from dagster_project.reaper import reap
+from recsys_assets.core.lake import publish
 
 LAUNCH_TAG = "recsys/launch"
 
@@ -77,8 +78,8 @@ def prepare_home() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
     if not settings.exists():
-        settings.write_text(DAGSTER_YAML, encoding="utf-8")
-    (folder / "workspace.yaml").write_text(WORKSPACE, encoding="utf-8")
+        _put(settings, DAGSTER_YAML)
+    _put(folder / "workspace.yaml", WORKSPACE)
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -89,6 +90,16 @@ def prepare_home() -> Path:
     for name, value in ALLOCATOR.items():
         os.environ.setdefault(name, value)
     return folder
+
+
+def _put(file: Path, text: str) -> None:
+    """Write a file whole or not at all: half of Dagster's settings would count as settings."""
+    temporary = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        publish(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def open_instance() -> dg.DagsterInstance:

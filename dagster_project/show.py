@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copymode
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,7 @@ from rich.text import Text
 
 from dagster_project import resources
 from recsys_assets.content.categories import in_categories
-from recsys_assets.core.lake import Lake, LakeError, Read, Snapshot
+from recsys_assets.core.lake import Lake, LakeError, Read, Snapshot, publish
 from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served, formula_safe
@@ -222,13 +223,13 @@ def write_into_markdown(read: Read, file: Path) -> None:
     """Replace what stands between the scoreboard marks of `file` by the current numbers."""
     start, end = "<!-- scoreboard:start -->", "<!-- scoreboard:end -->"
     table = _markdown(read)
-    with written(file):
+    with written(file) as path:
         text = file.read_text(encoding="utf-8")
         if start not in text or end not in text:
             raise LakeError(f"{file} lacks the marks {start} and {end}")
         before, rest = text.split(start, 1)
         after = rest.split(end, 1)[1]
-        file.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
+        path.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def _markdown(read: Read) -> str:
@@ -276,16 +277,24 @@ def _markdown(read: Read) -> str:
 
 
 @contextmanager
-def written(file: Path) -> Iterator[None]:
-    """Within it `file` is written; that it cannot be is a `LakeError` that says why."""
+def written(file: Path) -> Iterator[Path]:
+    """A path to write what is to be `file`, which changes in one step at the end, or not at all;
+    that it cannot be written is a `LakeError` that says why."""
+    target = file.resolve()
+    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
     try:
-        yield
+        yield temporary
+        if target.exists():
+            copymode(target, temporary)
+        publish(temporary, target)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise LakeError(
             f"{file} cannot be written ({why}): name a file in a folder that is there and that you "
             "may write to"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def export(data: pa.Table, file: Path) -> None:
@@ -295,7 +304,8 @@ def export(data: pa.Table, file: Path) -> None:
     elif file.suffix == ".csv":
         pa_csv.write_csv(formula_safe(data), file)
     else:
-        raise LakeError(f"{file}: the file name must end in .parquet or .csv")
+        ending = file.suffix or "nothing"
+        raise LakeError(f"the file name must end in .parquet or .csv, and ends in {ending}")
 
 
 def _number(value: Any) -> str:

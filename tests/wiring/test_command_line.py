@@ -1,6 +1,7 @@
 """Errors that people can act on are one line of the command line, and not a traceback."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -80,8 +81,48 @@ def test_an_error_of_several_tables_is_told_once() -> None:
 def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path, name: str) -> None:
     file = tmp_path / "nowhere" / name
     expected = rf"{name} cannot be written \(No such file or directory\): name a file in a folder"
-    with pytest.raises(LakeError, match=expected), show.written(file):
-        show.export(pa.table({"a": [1]}), file)
+    with pytest.raises(LakeError, match=expected), show.written(file) as path:
+        show.export(pa.table({"a": [1]}), path)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_a_file_that_cannot_be_written_to_its_end_is_as_it_was(tmp_path: Path, name: str) -> None:
+    file, long = tmp_path / name, pa.table({"a": [f"value {n}" for n in range(5_000)]})
+    with show.written(file) as path:
+        show.export(pa.table({"a": [1]}), path)
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(LakeError, match="cannot be written"), show.written(file) as path:
+            show.export(long, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [name]
+    link = tmp_path / f"link-{name}"
+    link.symlink_to(file)
+    file.chmod(0o640)
+    with show.written(link) as path:
+        show.export(long, path)
+    assert link.is_symlink() and len(file.read_bytes()) > 10_000
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_settings_of_dagster_that_cannot_be_written_are_not_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            runs.prepare_home()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "dagster").iterdir()) == []
+    runs.prepare_home()
+    assert (tmp_path / "dagster" / "dagster.yaml").read_text("utf-8") == runs.DAGSTER_YAML
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "\u00b2"])
