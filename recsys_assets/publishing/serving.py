@@ -143,5 +143,6 @@ def formula_safe(data: pa.Table) -> pa.Table:
     return data
 
 
-FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet run a text cell as a formula (CWE-1236)."""
+FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters that make a spreadsheet run a text cell as a formula (CWE-1236), the full-width
+forms of East Asian keyboards too."""

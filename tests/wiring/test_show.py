@@ -28,7 +28,9 @@ def stored(tmp_path: Path, asset: str, frame: pd.DataFrame) -> Lake:
     return lake
 
 
-@pytest.mark.parametrize("cell", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx"])
+@pytest.mark.parametrize(
+    "cell", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "\n=1", "\uff1d1"]
+)
 def test_a_cell_that_a_spreadsheet_would_run_is_neutralised(tmp_path: Path, cell: str) -> None:
     lake = stored(tmp_path, "items", pd.DataFrame({"title": [cell, "milk"]}))
     show.export(exported(lake, "items"), tmp_path / "items.csv")
