@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
@@ -29,6 +28,7 @@ from dagster_project.commands import (
     search,
     spend,
 )
+from dagster_project.console import Console
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.journal import JournalError
 from recsys_assets.core.lake import Lake, LakeError
@@ -43,8 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Recommendations you can trace: run the pipeline, look at it, ask it.",
 )
-out = Console(markup=False, emoji=False)
-err = Console(stderr=True, markup=False, emoji=False)
+out = Console()
+err = Console(stderr=True)
 
 
 def lake() -> Lake:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 from recsys_assets.ingestion.files import ledger_of
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def take() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dagster_project import resources
+from dagster_project.console import Console
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def doctor(

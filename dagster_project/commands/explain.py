@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 
 if TYPE_CHECKING:
     from recsys_assets.ranking.evidence import Contribution, Theme
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def explain(

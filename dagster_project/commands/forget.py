@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 from recsys_assets.core.erasures import FOLDER, Erasures
 from recsys_assets.core.lake import LakeError
 from recsys_assets.publishing.releases import SHORT
 
-out = Console(markup=False, emoji=False)
+out = Console()
 OUT_OF_REACH = (
     "Out of reach: the shop's own files and databases, files written by `recsys export` or "
     "`--html`, backups (after a restore: `recsys forget --reapply`), and texts already sent to the "

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def onboard(

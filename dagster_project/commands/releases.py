@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
 from dagster_project import resources
+from dagster_project.console import Console
 from recsys_assets.core.lake import Lake
 from recsys_assets.publishing.alias import follow
 from recsys_assets.publishing.releases import SHORT, Known, ReleaseError, Releases, State
 from recsys_assets.publishing.serving import Served
 
 Why = Annotated[str, typer.Option("--why", help="Kept in the log, for those who come after you.")]
-out = Console(markup=False, emoji=False)
+out = Console()
 
 _SERVES = ("promoted", "rolled back", "redacted")
 """Beginnings of the actions in the log after which another release is served."""

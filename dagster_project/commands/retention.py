@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def retention(

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recsys_assets.core.assets import Project
     from recsys_assets.indexing.contract import VectorIndex
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def search(

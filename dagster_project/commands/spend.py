@@ -6,13 +6,13 @@ Belongs here: arguments and layout. Does not belong here: the books (`language_m
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 
 from dagster_project import resources
+from dagster_project.console import Console
 from recsys_assets.language_model.client import ledger
 
-out = Console(markup=False, emoji=False)
+out = Console()
 
 
 def spend(

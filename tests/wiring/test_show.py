@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 
 from dagster_project import cli, show
 from dagster_project.commands import arrivals, explain, forget, onboard, releases, search
+from dagster_project.console import Console as PrintedConsole
 from recsys_assets.core.lake import Lake, LakeError, VersionKey
 from recsys_assets.publishing.serving import exported
 from recsys_assets.staging.tables import NOT_MADE_YET
@@ -41,6 +42,20 @@ def test_parquet_exports_keep_texts_as_they_are(tmp_path: Path) -> None:
     lake = stored(tmp_path, "items", pd.DataFrame({"title": ["=1", "007"]}))
     show.export(exported(lake, "items"), tmp_path / "items.parquet")
     assert pd.read_parquet(tmp_path / "items.parquet")["title"].tolist() == ["=1", "007"]
+
+
+def test_a_title_that_gives_orders_to_a_terminal_is_only_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    title = "milk\x1b]52;c;aGk=\x07\x9b2J\u202eklim, 1 l\nof it"
+    grid = Grid(title=title)
+    grid.add_column(title)
+    grid.add_row(title)
+    out = PrintedConsole()
+    out.print(title, grid)
+    said = capsys.readouterr().out
+    assert said.count("milk\ufffd]52;c;aGk=") == 4
+    assert not set(said) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
 def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
