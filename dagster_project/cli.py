@@ -56,7 +56,10 @@ def lake() -> Lake:
 def run(
     select: Annotated[
         str | None,
-        typer.Option(help="Only these steps, in Dagster's syntax: 'items+' is items and after."),
+        typer.Option(
+            help="Only these steps: 'items*' is items and all after it. The check of a table is a "
+            "step of its own, NAME_quality."
+        ),
     ] = None,
     job: Annotated[
         str | None,
@@ -126,10 +129,10 @@ def run(
                 err.print("\n".join(text.splitlines()[-12:]), markup=False)
         err.print(f"Full log: {launched.log}", markup=False)
         raise typer.Exit(1)
-    out.print(f"Run {launched.run_id} is green: every table passed its check.")
-    if not select and job == jobs.MAIN:
-        from dagster_project import show
+    from dagster_project import show
 
+    show.green(launched.run_id, lake(), out)
+    if not select and job == jobs.MAIN:
         show.scoreboard(lake().served, out)
         show.standing(lake().served("served_release"), out)
         show.warnings(lake().served("recommendations"), out)

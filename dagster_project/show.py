@@ -31,8 +31,9 @@ from recsys_assets.ranking.reranking import rerank_rows
 from recsys_assets.staging.tables import NOT_MADE_YET
 
 METRICS = ("recall", "precision", "map", "mrr", "hit", "coverage", "diversity", "novelty")
-WIDE = 120
-"""Terminal columns from which on the scoreboard shows every metric."""
+WIDE = 140
+"""Terminal columns from which on the scoreboard shows every metric; names of models fold before
+numbers are cut."""
 
 HEADLINES = {"for_you": "For you", "discover": "New to you", "buy_again": "Buy again"}
 
@@ -139,7 +140,8 @@ def scoreboard(read: Read, out: Console) -> None:
         low = rows[rows["metric"] == "ndcg@10"].set_index("model")
         grid = Grid(title=f"Task {task}: {heading}", title_justify="left", box=SIMPLE)
         for name in ("model", "NDCG@10", "95%"):
-            grid.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+            left = name == "model"
+            grid.add_column(name, justify="left" if left else "right", no_wrap=not left)
         metrics = METRICS if out.width >= WIDE else METRICS[:1]
         shown = [m for m in metrics if f"{m}@10" in table]
         for metric in shown:
@@ -189,6 +191,19 @@ def _against(frame: pd.DataFrame, task: str) -> list[str]:
         f"{row.value:+.4f} ({row.low:+.4f} to {row.high:+.4f}) against {row.baseline}"
         for row in rows.itertuples()
     ]
+
+
+def green(run_id: str, lake: Lake, out: Console) -> None:
+    """Print that a run ended well, and which tables nobody reads since their check did not run."""
+    made = {a for a in lake.assets() for e in lake.entries(a).values() if e.verdict == "pending"}
+    if made:
+        out.print(
+            f"Run {run_id} is green, but not yet checked, and so not read by anything: "
+            f"{', '.join(sorted(made))}. The check of each is a step of its own, NAME_quality.",
+            style="yellow",
+        )
+    else:
+        out.print(f"Run {run_id} is green: every table passed its check.")
 
 
 def standing(served_release: Snapshot, out: Console) -> None:

@@ -109,6 +109,19 @@ def test_rows_that_wait_for_the_end_of_their_month_are_told(
     assert bool(out.file.getvalue()) == bool(rows)
 
 
+def test_a_run_whose_check_was_not_selected_is_not_said_to_have_passed_it(tmp_path: Path) -> None:
+    lake, out = Lake(tmp_path / "lake"), Console(file=io.StringIO(), width=200)
+    version = lake.store("items", [("", pa.table({"x": [1]}))], KEY)
+    lake.propose([version])
+    show.green("r1", lake, out)
+    lake.approve([version])
+    show.green("r1", lake, out)
+    assert isinstance(out.file, io.StringIO)
+    first, last = out.file.getvalue().splitlines()
+    assert "not read by anything: items. " in first and "every table" not in first
+    assert last == "Run r1 is green: every table passed its check."
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Lake:
     rows = [
@@ -166,6 +179,25 @@ def test_the_printed_scoreboard_says_what_is_published_and_why(measured: Lake) -
     assert "for_you: NDCG@10 0.4321, mean of 3 seeds (0.4300 to 0.4400)" in text
     assert "published is frequency (it wins, on the period before)" in text
     assert "against popularity_7d" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, show.WIDE - 1, show.WIDE])
+def test_no_number_of_the_printed_scoreboard_is_cut(tmp_path: Path, width: int) -> None:
+    model = "retriever: popularity_new_28d of a long name"
+    board = pd.DataFrame(
+        [
+            {"target": "evaluate", "task": "all", "model": model, "baseline": "", "slice": "all",
+             "metric": f"{metric}@10", "value": 0.4321, "low": 0.41, "high": 0.43}
+            for metric in ("ndcg", *show.METRICS)
+        ]
+    )  # fmt: skip
+    stored(tmp_path, "scoreboard", board)
+    none = pd.DataFrame({"task": pd.Series([], dtype=str)})
+    out = Console(width=width, record=True, file=io.StringIO())
+    show.scoreboard(stored(tmp_path, "policies", none).served, out)
+    text = out.export_text()
+    assert "…" not in text and "0.410-0.430" in text
+    assert ("novelty" in text) == (width >= show.WIDE)
 
 
 @pytest.mark.parametrize("title", ["Cheese [organic] 200 g", "Milk [/b] 1 l", "Cat :cat: food"])
