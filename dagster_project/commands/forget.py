@@ -89,7 +89,8 @@ def forget(
         before, after = (r[:SHORT] or "nothing" for r in moved.served)
         out.print(f"Served: {after}, before: {before}; {moved.freed / 1e6:,.1f} MB deleted.")
     out.print(
-        "Learned from everybody, made again by the next run: " + ", ".join(found.learned),
+        "Learned from everybody, made again by the next run (studies: the next weekly one): "
+        + ", ".join(found.learned),
         soft_wrap=True,
     )
     out.print(OUT_OF_REACH, soft_wrap=True)

@@ -42,7 +42,9 @@ def _item_list(name: str, description: str, other: str) -> Table:
             Column("item_id", "string", "The item being looked at"),
             Column("rank", "int32", "1 = first", minimum=1),
             Column("other_item_id", "string", other),
-            Column("score", "float32", "Strength of the link, comparable within one item"),
+            Column(
+                "score", "float32", "Comparable within one item; of similar items, one category"
+            ),
             Column("support", "int32", "How many users or baskets back it", minimum=0),
         ),
         key=("item_id", "rank"),

@@ -573,7 +573,7 @@ class _Producer:
             "dagster/row_count": version.rows,
             "version": version.id[:12],
             "reused": made.reused,
-            "made again because of": made.because,
+            **({"made again because of": made.because} if made.because else {}),
             **metadata.report_entries(report),
             **cost.as_metadata(),
             "megabytes": round(sum(f.bytes for f in version.files) / 1e6, 3),

@@ -56,7 +56,8 @@ class Outcome:
     """delivered file -> rows blanked"""
     unreadable: dict[str, str] = field(default_factory=dict)
     learned: list[str] = field(default_factory=list)
-    """tables that were learned from everybody: made again by the next run"""
+    """tables there are that were learned from everybody: the next run makes them again, those of
+    the studies the next weekly one"""
     searched: Searched | None = None
     named_in_shop: bool = False
 
@@ -120,7 +121,8 @@ def forget(
         names = Names(ids)
         mark = hashlib.sha256("".join(sorted(erasures.hashes())).encode()).hexdigest()
         redactor = Redactor(lake, names, mark, columns, places=set(_entity_places(project, ids)))
-        outcome = Outcome(len(ids), learned=learned(gated))
+        kept = [name for name in learned(gated) if lake.entries(name)]
+        outcome = Outcome(len(ids), learned=kept)
         outcome.named_in_shop = names.count(project.shop.file.read_bytes()) > 0
         _quiet(home, names, outcome, dry_run)
         if dry_run:

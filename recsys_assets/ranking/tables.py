@@ -11,7 +11,7 @@ LABELS = Table(
     name="labels",
     description="What each user took in the horizon after a cutoff.",
     columns=(
-        _AS_OF,
+        Column("as_of", "timestamp", "The cutoff after which it was taken"),
         _USER,
         _ITEM,
         Column("taken", "bool", "Taken within the horizon; only such pairs have a row"),

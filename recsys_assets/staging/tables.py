@@ -60,7 +60,7 @@ ITEMS = Table(
         Column("category_3", "string", "Third level; empty if none"),
         Column("brand", "string", "Brand or maker; empty if unknown"),
         Column("price", "float64", "List price", nullable=True, minimum=0),
-        Column("text", "string", "What gets embedded: title, category path, brand, free text"),
+        Column("text", "string", "What gets embedded: its text, else title, categories, brand"),
         Column("group_id", "string", "Variants of one product share it"),
         Column("available_from", "timestamp", "Not offered before", nullable=True),
         Column("available_to", "timestamp", "Not offered from here on", nullable=True),

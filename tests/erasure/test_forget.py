@@ -166,6 +166,7 @@ def test_a_dry_run_counts_and_changes_nothing(project: Project) -> None:
     found = erase(project, GONE, dry_run=True)
     assert contents(Path(project.home)) == before
     assert not Erasures(Path(project.home) / "erasure").hashes()
+    assert set(found.learned) <= set(project.lake.assets()), "what was never made is not named"
     done = erase(project, GONE)
     assert {n: r for n, r in found.rows.items() if r} == {n: r for n, r in done.rows.items() if r}
 
