@@ -31,7 +31,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.core.config import Shop
 from recsys_assets.core.settings.calendar import Plausible
 from recsys_assets.core.settings.sources import EventType, Rating
 from recsys_assets.core.warehouse import Warehouse
@@ -52,7 +51,6 @@ from recsys_assets.ingestion.parsing import (
 )
 from recsys_assets.ingestion.raw import RawRows
 from recsys_assets.ingestion.source import SourceFile, named
-from recsys_assets.ingestion.time_zones import utc_to_local
 
 __all__ = [
     "ANSWERS",
@@ -63,7 +61,6 @@ __all__ = [
     "REASONS",
     "REJECTS",
     "USERS",
-    "complete_interactions",
     "reason_code",
 ]
 
@@ -368,31 +365,6 @@ def with_erased(
 
 
 _NAMED_BY = {"batch": "batch", "file": "name"}
-
-
-def complete_interactions(accepted: pd.DataFrame, shop: Shop) -> pd.DataFrame:
-    """Accepted landed rows plus what the shop's configuration says about them.
-
-    Adds `local_date` (the day in `shop.time_zone`), `weight` (the row's own, else its type's),
-    `polarity` and `counts_as_taken`. Neither sorts nor removes duplicates.
-    """
-    types = pd.DataFrame.from_dict(
-        {name: kind.model_dump() for name, kind in shop.event_types.items()}, orient="index"
-    ).loc[accepted["event_type"].to_numpy()]
-    moments = accepted["event_time"].dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    local = utc_to_local(moments.astype(np.int64), shop.time_zone).astype("datetime64[us]")
-    weight = accepted["weight"].to_numpy()
-    added: dict[str, Any] = {
-        "local_date": pd.Series(
-            pa.array(local.astype("datetime64[D]")).to_pandas(date_as_object=True),
-            index=accepted.index,
-        ),
-        "weight": np.where(np.isnan(weight), types["weight"], weight).astype(np.float32),
-        "polarity": types["polarity"].to_numpy().astype(np.int8),
-        "counts_as_taken": types["counts_as_taken"].to_numpy().astype(bool),
-    }
-    order = [*list(_EVENT)[:5], "local_date", *list(_EVENT)[5:10], "polarity", "counts_as_taken"]
-    return accepted.assign(**added)[[*order, *list(_EVENT)[10:]]]
 
 
 def bounds_of(file: SourceFile, plausible: Plausible, now: datetime) -> TimeBounds:

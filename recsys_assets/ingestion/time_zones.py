@@ -1,4 +1,4 @@
-"""Local clock time to UTC and back, for whole arrays.
+"""Local clock time to UTC, for whole arrays.
 
 Belongs here: arithmetic with the IANA zone rules. Does not belong here: parsing of texts, the
 clock. pandas walks `zoneinfo` zones row by row and pyarrow asks the operating system for its zone
@@ -30,14 +30,6 @@ def local_to_utc(local: np.ndarray, zone: str) -> np.ndarray:
     changes, offsets = _offset_table(zone)
     walls = changes + np.maximum(offsets[:-1], offsets[1:])
     return local - offsets[np.searchsorted(walls, local, side="right")]
-
-
-def utc_to_local(utc: np.ndarray, zone: str) -> np.ndarray:
-    """UTC microseconds -> wall-clock microseconds in `zone` (int64)."""
-    if zone == "UTC" or len(utc) == 0:
-        return utc
-    changes, offsets = _offset_table(zone)
-    return utc + offsets[np.searchsorted(changes, utc, side="right")]
 
 
 @lru_cache(maxsize=32)

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from recsys_assets.core.config import load_shop
 from recsys_assets.core.warehouse import Warehouse
-from recsys_assets.ingestion.contract import complete_interactions
 from recsys_assets.ingestion.source import open_source
 from recsys_assets.ranking.features import build_feature_tables
 from recsys_assets.ranking.ranker import ROWS_PER_QUERY
@@ -47,7 +46,8 @@ def test_a_user_with_a_million_events_is_handled_in_bounded_memory(tmp_path: Pat
     file = next(f for f in source.files() if f.role == "interactions")
     landed = source.land(file, AS_OF)
     assert len(landed) == EVENTS and landed["reject_reason"].isna().all()
-    interactions = complete_interactions(landed, shop)
+    days, one = landed["event_time"].dt.date, np.float32(1)
+    interactions = landed.assign(local_date=days, weight=one, polarity=1, counts_as_taken=True)
     catalogue = source.items(AS_OF)[0]
     catalogue = catalogue.fillna(dict.fromkeys(("category_2", "category_3", "brand"), ""))
     catalogue["group_id"] = catalogue["item_id"]

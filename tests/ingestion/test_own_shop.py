@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,6 @@ from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.ingestion.arrivals import watch
 from recsys_assets.ingestion.assets import landed_rows
-from recsys_assets.ingestion.contract import complete_interactions
 from recsys_assets.ingestion.files import files_source, inboxes_of, ledger_of
 from recsys_assets.ingestion.source import Source, SourceError, open_source, sha256_of
 from recsys_assets.ingestion.tabular import TabularSource
@@ -99,14 +98,6 @@ def test_every_bad_line_is_found_by_file_line_field_and_reason(landed: pd.DataFr
         (7, "row", "wrong number of values: 7 where 9 are expected"),
         (8, "event_time", "in the future: '02.11.2099 10:05'"),
     ]
-
-
-def test_staging_adds_meaning_and_the_local_day(accepted: pd.DataFrame, shop: Shop) -> None:
-    events = complete_interactions(accepted, shop)
-    assert events["polarity"].tolist() == [1, 1, 1, 1, -1, -1]
-    assert events["counts_as_taken"].tolist() == [True, True, False, True, False, False]
-    assert events["weight"].tolist() == pytest.approx([1, 1, 0.1, 1, 1, 1])
-    assert events["local_date"].tolist()[3] == date(2023, 10, 29)
 
 
 def test_catalogue_splits_paths_and_explains_what_it_leaves_out(source: Source) -> None:

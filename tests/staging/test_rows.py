@@ -1,7 +1,7 @@
 """Which rows of interactions are not used, and the gates that keep the sum of rows."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -40,16 +40,26 @@ def refused(rows: pa.Table) -> pa.Table:
     )
 
 
-def used(rows: pa.Table) -> pa.Table:
+def used(rows: pa.Table, time_zone: str = "UTC") -> pa.Table:
     return Warehouse().query(
         "staging/interactions",
         {"raw_interactions": accepted(rows), "quarantine": refused(rows), "event_types": TYPES},
-        {"time_zone": "UTC"},
+        {"time_zone": time_zone},
     )
 
 
 def places(table: pa.Table) -> list[tuple[str, str]]:
     return [(r["file"], r["reject_reason"].split(":")[0]) for r in table.to_pylist()]
+
+
+def test_an_event_has_the_meaning_of_its_type_its_own_weight_and_its_local_day() -> None:
+    clock = {"event_time": datetime(2023, 10, 29, 22, 30, tzinfo=UTC)}  # summer time is over
+    eve = {"event_id": "e0", "event_time": datetime(2023, 10, 28, 22, 30, tzinfo=UTC)}
+    found = used(landed(clock, eve | {"row": 3, "weight": 0.25}), "Europe/Berlin")
+    assert found["local_date"].to_pylist() == [date(2023, 10, 29)] * 2
+    assert found["weight"].to_pylist() == [0.25, 1]
+    assert found["polarity"].to_pylist() == [1, 1]
+    assert found["counts_as_taken"].to_pylist() == [True, True]
 
 
 @pytest.mark.parametrize(
