@@ -119,15 +119,15 @@ def run(
     if not launched.succeeded:
         err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
         for problem in _once(problems):
-            err.print(f"  • {problem}", markup=False)
+            err.print(f"  • {problem}")
         if not problems:
             text = launched.log.read_text(encoding="utf-8", errors="replace")
             if "DagsterInvalidSubsetError" in text:
                 names = "`recsys status` names the tables, the check of each is NAME_quality"
-                err.print(f"  • no step of job {job} is meant by {select!r}; {names}", markup=False)
+                err.print(f"  • no step of job {job} is meant by {select!r}; {names}")
             else:
-                err.print("\n".join(text.splitlines()[-12:]), markup=False)
-        err.print(f"Full log: {launched.log}", markup=False)
+                err.print("\n".join(text.splitlines()[-12:]))
+        err.print(f"Full log: {launched.log}")
         raise typer.Exit(1)
     from dagster_project import show
 

@@ -20,11 +20,11 @@ def take() -> None:
 
     look = take_arrivals(resources.project(), datetime.now(UTC))
     for arrival in look.accepted:
-        out.print(f"{arrival.name} arrived ({arrival.size:,} bytes)", markup=False)
+        out.print(f"{arrival.name} arrived ({arrival.size:,} bytes)")
     for name in look.arriving:
-        out.print(f"{name} is still arriving: it comes with a later run", markup=False)
+        out.print(f"{name} is still arriving: it comes with a later run")
     for name, why in sorted(look.refused.items()):
-        out.print(f"{name} {why}", style="yellow", markup=False)
+        out.print(f"{name} {why}", style="yellow")
 
 
 def arrivals(
@@ -40,4 +40,4 @@ def arrivals(
         grid.add_row(f"{line.at:%F %T}", line.role, line.name, f"{line.size:,}", line.sha256[:12])
     out.print(grid)
     for problem in ledger.problems():
-        out.print(problem, style="red", markup=False)
+        out.print(problem, style="red")

@@ -26,7 +26,7 @@ def doctor(
     findings = examine(project, instance, datetime.now(UTC), deep=deep, daemon=daemon)
     for finding in findings:
         style = "red" if finding.level == "error" else "yellow"
-        out.print(str(finding), style=style, markup=False, soft_wrap=True)
+        out.print(str(finding), style=style, soft_wrap=True)
     errors = sum(f.level == "error" for f in findings)
     if errors:
         raise typer.Exit(1)

@@ -38,7 +38,7 @@ def explain(
         served.table, project.shop, project.warehouse, user_id, item_id, placement
     )
     where = f"{found.placement}, place {found.rank}, policy {found.policy}"
-    out.print(f"{found.title} ({item_id}): {where}", style="bold", markup=False)
+    out.print(f"{found.title} ({item_id}): {where}", style="bold")
     model = resources.language_model("explain")
     names = frozenset[tuple[str, ...]]()
     if model is not None:
@@ -46,18 +46,18 @@ def explain(
         items = served.table("items").to_arrow(columns)
         names = name_keys({text for c in columns for text in items[c].unique().to_pylist()})
     said = phrasing.phrase(found, model, names)
-    out.print(said.text, markup=False)
+    out.print(said.text)
     if said.problem:
-        out.print(f"In our own words: {said.problem}.", style="dim", markup=False)
+        out.print(f"In our own words: {said.problem}.", style="dim")
     if found.sensitive:
         out.print("A sensitive category: nothing about it is ever named.", style="yellow")
     for title, lines in (("True of it", found.facts), ("Found by", found.proposed)):
         if lines:
             out.print(f"\n{title}", style="bold")
         for line in lines:
-            out.print(f"  • {line}", markup=False)
+            out.print(f"  • {line}")
     if found.note:
-        out.print(f"\nNo contributions of a ranker: {found.note}.", style="yellow", markup=False)
+        out.print(f"\nNo contributions of a ranker: {found.note}.", style="yellow")
     if found.themes:
         out.print()
         out.print(_themes(found.themes))

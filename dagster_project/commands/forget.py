@@ -71,7 +71,7 @@ def forget(
         ("mentions in texts and databases", found.texts), ("rows of delivered files", found.blanked)
     ):  # fmt: skip
         for name, times in sorted(counts.items()):
-            out.print(f"{title} {would}replaced: {name}: {times:,}", markup=False, soft_wrap=True)
+            out.print(f"{title} {would}replaced: {name}: {times:,}", soft_wrap=True)
     if found.answers:
         out.print(f"{found.answers} kept answers of the language model about people {would}dropped")
     moved = found.moved
@@ -80,11 +80,11 @@ def forget(
         out.print(f"Releases kept, redacted: {kept}", soft_wrap=True)
     for release, problem in moved.releases_lost.items():
         out.print(f"Release {release[:SHORT]} deleted, it cannot be redacted: {problem}",
-                  style="yellow", markup=False, soft_wrap=True)  # fmt: skip
+                  style="yellow", soft_wrap=True)  # fmt: skip
     for version, problem in moved.lost.items():
         if version not in moved.releases_lost:
             out.print(f"Version {version[:SHORT]} {would}deleted, it cannot be redacted: {problem}",
-                      style="yellow", markup=False, soft_wrap=True)  # fmt: skip
+                      style="yellow", soft_wrap=True)  # fmt: skip
     if moved.served[0] != moved.served[1]:
         before, after = (r[:SHORT] or "nothing" for r in moved.served)
         out.print(f"Served: {after}, before: {before}; {moved.freed / 1e6:,.1f} MB deleted.")
@@ -99,10 +99,10 @@ def forget(
     if dry_run:
         return
     for name, problem in found.unreadable.items():
-        out.print(f"left: {name} cannot be read: {problem}", style="red", markup=False)
+        out.print(f"left: {name} cannot be read: {problem}", style="red")
     assert found.searched is not None
     for left in found.searched.left:
-        out.print(f"left: {left}", style="red", markup=False, soft_wrap=True)
+        out.print(f"left: {left}", style="red", soft_wrap=True)
     looked = f"{found.searched.files:,} files, {found.searched.bytes / 1e6:,.1f} MB searched"
     if not found.proved:
         out.print(f"{looked}: NOT everything is erased.", style="red")

@@ -31,9 +31,9 @@ def onboard(
         asked = project.lake.served("onboarding_questions").to_pandas()
         for _, rows in asked.sort_values(["place", "answer_place"]).groupby("place"):
             first = rows.iloc[0]
-            out.print(f"{first['question']}  [{first['question_id']}]", style="bold", markup=False)
+            out.print(f"{first['question']}  [{first['question_id']}]", style="bold")
             for row in rows[rows["answer"] != ""].to_dict("records"):
-                out.print(f"  • {row['answer']}", markup=False)
+                out.print(f"  • {row['answer']}")
         return
     from recsys_assets.ranking.first_list import first_list
 
@@ -44,7 +44,7 @@ def onboard(
     if found.reorder_problem:
         out.print(f"The order stays as it was: {found.reorder_problem}.", style="yellow")
     wishes = ", ".join(f"“{q}”" for q in found.queries) or "nothing in particular"
-    out.print(f"Looking for: {wishes} (read by {found.source})", markup=False)
+    out.print(f"Looking for: {wishes} (read by {found.source})")
     if found.avoid:
         out.print(
             f"Leaving out {found.ruled_out:,} items whose words say otherwise. The catalogue's "

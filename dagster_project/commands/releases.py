@@ -59,18 +59,18 @@ def releases(
         whys += [f"{known.release_id[:SHORT]}: {reason}" for reason in known.reasons]
     out.print(grid)
     for why in whys:
-        out.print(why, markup=False, highlight=False)
+        out.print(why, highlight=False)
     for held, word, remedy in (
         (state.pinned, "Pinned", "unpin"), (state.frozen, "Frozen", "unfreeze")
     ):  # fmt: skip
         if held:
-            out.print(f"{word}: {held} (`recsys {remedy}` lifts it)", style="yellow", markup=False)
+            out.print(f"{word}: {held} (`recsys {remedy}` lifts it)", style="yellow")
     if log:
         for entry in state.log:
             what = f"{entry.at}  {entry.who}  {entry.action}  {entry.release_id[:SHORT]}"
             before = f" (before: {entry.before[:SHORT]})" if entry.before else ""
             why = f": {entry.why}" if entry.why else ""
-            out.print(what + before + why, markup=False, highlight=False)
+            out.print(what + before + why, highlight=False)
 
 
 def _standing(state: State, release_id: str) -> str:
@@ -147,16 +147,16 @@ def trace(
     served = Served.open(project.lake)
     found = tracing.trace(served, project.warehouse, user_id, item_id, placement)
     facts = served.manifest.facts
-    out.print(f"release   {found.release_id}", markup=False, highlight=False)
+    out.print(f"release   {found.release_id}", highlight=False)
     for name in ("as_of", "build_id", "recipe"):
-        out.print(f"{name:<9} {facts[name]}", markup=False, highlight=False)
+        out.print(f"{name:<9} {facts[name]}", highlight=False)
     shown = ("placement", "rank", "score", "policy", "propensity", "retrievers", "reason")
     for name in shown:
-        out.print(f"{name:<9} {found.row[name]}", markup=False, highlight=False)
+        out.print(f"{name:<9} {found.row[name]}", highlight=False)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(found.scores.items()))
-    out.print(f"scores    {scores}", markup=False, highlight=False)
+    out.print(f"scores    {scores}", highlight=False)
     if found.note:
-        out.print(f"no features: {found.note}", style="yellow", markup=False)
+        out.print(f"no features: {found.note}", style="yellow")
     else:
         out.print("The ranker's score was computed again from this release, and is the same.")
         grid = Grid(title="What the ranker saw, and what each feature added")
@@ -168,9 +168,9 @@ def trace(
         out.print(grid)
     out.print("Made of, back to the raw data:")
     for name, version in found.made_of.items():
-        out.print(f"  {name:<26}{version}", markup=False, highlight=False)
+        out.print(f"  {name:<26}{version}", highlight=False)
     libraries = ", ".join(f"{name} {version}" for name, version in found.libraries.items())
-    out.print(f"by {libraries}", markup=False, highlight=False)
+    out.print(f"by {libraries}", highlight=False)
 
 
 def print_served(lake: Lake, console: Console) -> None:
@@ -194,7 +194,7 @@ def print_served(lake: Lake, console: Console) -> None:
     newest = state.known[-1]
     if newest.release_id != state.live:
         reasons = "; ".join(newest.reasons) or _held(state, newest)
-        console.print(f"A newer one, {newest.release_id[:SHORT]}, is not: {reasons}", markup=False)
+        console.print(f"A newer one, {newest.release_id[:SHORT]}, is not: {reasons}")
 
 
 def _held(state: State, newest: Known) -> str:
@@ -213,4 +213,4 @@ def _say(store: Releases, before: str, started: float) -> None:
     live = store.state().live[:SHORT]
     out.print(f"Served: {live}, before: {before[:SHORT] or 'nothing'} ({seconds:.3f} s).")
     if problem := follow(resources.project()):
-        out.print(problem, style="yellow", markup=False)
+        out.print(problem, style="yellow")

@@ -41,7 +41,7 @@ def retention(
     for step in steps:
         if step.names or step.note:
             style = "yellow" if step.note else None
-            out.print(in_words(step), style=style, markup=False, soft_wrap=True)
+            out.print(in_words(step), style=style, soft_wrap=True)
     if instance is None:
         out.print(
             "Dagster's storage cannot be opened: runs stay (`recsys doctor`).", style="yellow"

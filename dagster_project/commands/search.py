@@ -55,7 +55,7 @@ def search(
     release, catalogue = _release(project), _offered(project)
     asked, text = text, spelled(text, catalogue["text"])
     if text != asked:
-        out.print(f"No item says {asked!r}: searching for {text!r}.", markup=False)
+        out.print(f"No item says {asked!r}: searching for {text!r}.")
     model = project.shop.encoder.model
     query = Vectors(embed.model_id(model), embed.embed(embed.load_encoder(model), [text]))
     with closing(_open(project)) as index:
@@ -72,7 +72,7 @@ def search(
         for name, value, columns in (("category", category, levels), ("brand", brand, ["brand"])):
             names = catalogue[columns].stack().str.lower()
             if value and not names.eq(value.lower()).any():
-                out.print(f"No item that may be shown has the {name} {value!r}.", markup=False)
+                out.print(f"No item that may be shown has the {name} {value!r}.")
 
 
 def alike(item_id: str, n: int) -> None:
@@ -197,7 +197,7 @@ def _taste(
 
 def _show(found: "pd.DataFrame", catalogue: "pd.DataFrame", title: str, release: str) -> None:
     if found.empty:
-        out.print(f"{title}: nothing found", markup=False)
+        out.print(f"{title}: nothing found")
         return
     personal = found["taste"].notna().any()
     grid = Grid(title=title, title_justify="left")
