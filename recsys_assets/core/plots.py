@@ -18,6 +18,8 @@ OURS_COLOUR, BASELINE_COLOUR, LINE_COLOURS = (
     "#b8c4cc",
     ("#2f6f9f", "#d1762e", "#5a9367", "#8a5a9e", "#b0413e", "#7a7a7a"),
 )
+_STROKES = ("-", "--", ":", "-.")
+"""Of lines of one colour."""
 _DPI = 90
 _STYLE = {
     "font.size": 9,
@@ -80,7 +82,7 @@ def recall_by_retriever(recall: pd.DataFrame, *, title: str = "Recall by retriev
             markersize=3,
             label=str(name),
             color=LINE_COLOURS[number % len(LINE_COLOURS)],
-            linestyle="-" if number < len(LINE_COLOURS) else "--",
+            linestyle=_STROKES[number // len(LINE_COLOURS) % len(_STROKES)],
         )
     axes.set_xscale("log")
     ticks = sorted(recall["k"].unique())

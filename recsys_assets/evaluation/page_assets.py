@@ -187,8 +187,13 @@ def _boards(table: pd.DataFrame, source: Snapshot) -> Iterator[page.Section]:
             section.blocks += [
                 page.heading("Accuracy"),
                 page.model_table(everybody, ACCURACY, OURS),
-                page.heading("Against the best simpler models"),
-                page.difference_table(rows[~own]),
+            ]
+            if len(rows[~own]):
+                section.blocks += [
+                    page.heading("Against the best simpler models"),
+                    page.difference_table(rows[~own]),
+                ]
+            section.blocks += [
                 page.heading("By users and items (NDCG)"),
                 page.slice_table(rows[own], OURS),
                 page.heading("Beyond accuracy"),

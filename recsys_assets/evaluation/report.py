@@ -117,13 +117,16 @@ def figure(caption: str, png: bytes) -> str:
     )
 
 
-def plain_table(rows: pd.DataFrame, digits: Mapping[str, int] | None = None) -> str:
-    """A frame as it is: its column names as head, numbers with `digits` (4 unless told)."""
-    head = "".join(f"<th>{escape(str(c))}</th>" for c in rows.columns)
+def plain_table(rows: pd.DataFrame) -> str:
+    """A frame as it is: its column names as head, numbers with four digits."""
+    words = {c for c in rows if any(isinstance(v, str) for v in rows[c])}
+    head = "".join(
+        f"{'<th class=text>' if c in words else '<th>'}{escape(str(c))}</th>" for c in rows.columns
+    )
     lines = []
     for line in rows.itertuples(index=False):
         cells = []
-        for name, value in zip(rows.columns, line, strict=True):
+        for value in line:
             if isinstance(value, str):
                 wrap = " wrap" if len(value) > 40 else ""
                 cells.append(f'<td class="text{wrap}">{escape(value)}</td>')
@@ -134,7 +137,7 @@ def plain_table(rows: pd.DataFrame, digits: Mapping[str, int] | None = None) -> 
             elif isinstance(value, (int, np.integer)):
                 cells.append(f"<td>{value:,}</td>")
             else:
-                cells.append(f"<td>{value:.{(digits or {}).get(str(name), 4)}f}</td>")
+                cells.append(f"<td>{value:.4f}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return _table(head, lines)
 

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -204,3 +205,13 @@ def test_the_spread_counts_every_cutoff_but_the_one_settings_were_chosen_on() ->
 def test_what_an_example_user_then_took_is_marked() -> None:
     html = page_of_everything()
     assert '<li class="hit">&lt;script&gt;</li><li>MILK</li>' in html
+
+
+def test_every_retriever_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    rows = [(f"r{n}", k, n / 20) for n in range(20) for k in (10, 100)]
+    figure: Any = plots.recall_by_retriever(
+        pd.DataFrame(rows, columns=["retriever", "k", "recall"])
+    )
+    drawn = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    assert len(drawn) == 20
