@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version as library_version
 from importlib.util import find_spec
@@ -475,6 +476,11 @@ class _Producer:
             raise LakeError(f"{name}: asked for {len(partitions)} partitions, got {len(versions)}")
         assert self.partitions is not None
         gone = set(entries) - set(self.partitions.get_partition_keys())
+        if gone:
+            # What was over once and is no more was there by a clock that has been set back since.
+            over = datetime.fromisoformat(max(gone)).replace(tzinfo=UTC) + timedelta(days=31)
+            if gone <= set(self.partitions.get_partition_keys(current_time=over)):
+                gone = set()
         lake.propose(versions, run_id, without=gone)
         return versions
 

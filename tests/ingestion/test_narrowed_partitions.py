@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.ingestion import assets as ingestion
@@ -57,3 +58,10 @@ def test_rows_of_partitions_that_the_shop_no_longer_has_are_not_counted(
     assert ingest(shop(tmp_path, "first.yaml", first)) == list(DAYS)
     assert ingest(shop(tmp_path, "then.yaml", span)) == left
     assert ingest(shop(tmp_path, "first.yaml", first)) == list(DAYS)
+
+
+def test_days_that_were_over_stay_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    project = shop(tmp_path, "shop.yaml", "granularity: day, start: 2024-01-01")
+    for moment in ("2024-01-09", "2024-01-04", "2024-01-09"):
+        with time_machine.travel(f"{moment}T12:00:00Z"):
+            assert ingest(project) == list(DAYS), moment
