@@ -19,6 +19,7 @@ from scipy import sparse
 
 from recsys_assets.core.arrays import distinct, first_of_each
 from recsys_assets.core.metrics import seeded_uniform
+from recsys_assets.core.threads import one_thread
 from recsys_assets.core.vectors import ItemVectors
 
 PATH_COLUMNS = ("category_1", "category_2", "category_3")
@@ -137,6 +138,7 @@ class SimilarSettings:
             )
 
 
+@one_thread()
 def similar_items(
     interactions: pd.DataFrame,
     items: pd.DataFrame,

@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, Report, table_asset
 from recsys_assets.core.blocks import rows_of, tables_of
@@ -355,6 +356,7 @@ def _of_task(frame: pa.Table, task: ranker.Task) -> pa.Table:
 
 @table_asset(tables.DATA_HEALTH, group=GROUP, kinds=["python", "pandas"], config=("releases",))
 def data_health(
+    raw_interactions: Snapshot,
     interactions: Snapshot,
     items: Snapshot,
     recommendations: Snapshot,
@@ -362,16 +364,21 @@ def data_health(
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
-    """Whether the data of late are like those before: volume, popularity, new values, gaps; and
-    whether the lists still come from the candidates."""
+    """Whether the data of late are like those before: volume, popularity, new values, gaps; whether
+    the catalogue knows what they are about; and whether the lists still come from the candidates.
+    """
     as_of = cutoff_of(cutoffs, "live")
     if as_of is None:
         raise LakeError("there is no live cutoff: the data hold no complete day")
     columns = ["item_id", "event_time", "counts_as_taken", *watch.NULLABLE]
+    delivered = interactions_as_of(raw_interactions, as_of, ["item_id", "event_time"])
+    since = as_of - pd.Timedelta(days=watch.RECENT_DAYS)
+    delivered = delivered.filter(pc.greater_equal(delivered["event_time"], since))
     table = watch.measure(
         interactions_as_of(interactions, as_of, columns).to_pandas(),
         items.to_pandas(["item_id", "category_1", "category_2", "brand", "status"]),
         recommendations.to_pandas(["placement", "item_id", "policy"]),
+        delivered["item_id"].to_pandas(),
         as_of,
         shop.releases.health,
     )

@@ -68,12 +68,19 @@ class ReleaseEvidence:
             found[task] = Measured(per_user, history_slices(known, users))
         return found
 
-    @property
-    def ranked(self) -> bool:
-        """Whether a ranker made the live scores; data that are too short for one leave it to the
-        fused places of the retrievers."""
+    def ranked(self, target: str) -> bool:
+        """Whether a ranker made the scores of `target`; data that are too short for one leave it to
+        the fused places of the retrievers."""
+        if "rankers" not in self.manifest.tables:
+            return False
         made = self.table("rankers").to_pandas(["target", "task"])
-        return bool((made["target"].eq("live") & made["task"].eq("all")).any())
+        return bool((made["target"].eq(target) & made["task"].eq("all")).any())
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether something was held out, and for what is shown: between two and three horizons of
+        data, live has a ranker and the evaluate target has not, whose lists nobody would see."""
+        return bool(self.evaluate_as_of) and (self.ranked("evaluate") or not self.ranked("live"))
 
     def live_scores(self) -> np.ndarray:
         """`score_all` of all live candidates."""
@@ -113,11 +120,12 @@ class ReleaseEvidence:
         are, and how many were taken within the horizon."""
         as_of = cutoff_of(self.table("cutoffs"), "evaluate")
         assert as_of is not None
-        items = self.table("items").to_pandas(["item_id", "available_from"])
+        items = self.table("items").to_pandas(["item_id", "available_from", "available_to"])
         known = interactions_as_of(self.table("interactions"), as_of, ["item_id"])["item_id"]
         cold = items[
             ~items["item_id"].isin(pc.unique(known).to_pandas())
             & ~(items["available_from"] > as_of)
+            & ~(items["available_to"] <= as_of)
         ]
         taken = self.table("labels").to_pandas(["item_id"], part_name(as_of))["item_id"]
         return len(cold), int(cold["item_id"].isin(taken).sum())

@@ -62,13 +62,21 @@ DRIFT = Table(
 
 DATA_HEALTH = Table(
     name="data_health",
-    description="Volume, concentration, unseen values, nulls, coverage and fallback, lately.",
+    description="Volume, concentration, unseen and unknown values, nulls, coverage, fallback.",
     columns=(
         Column(
             "measure",
             "string",
             "What is measured",
-            values=("volume", "concentration", "unseen", "nulls", "coverage", "fallback"),
+            values=(
+                "volume",
+                "concentration",
+                "unseen",
+                "unknown items",
+                "nulls",
+                "coverage",
+                "fallback",
+            ),
         ),
         Column("subject", "string", "Of what"),
         Column("value", "float64", "What it is now"),

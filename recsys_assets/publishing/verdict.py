@@ -42,12 +42,14 @@ def judge(
     models = frozenset({"ours", gate.BEST_RETRIEVER, gate.PERSONAL, *rules.must_beat})
     measured = challenger.measured(challenger.table(LISTS), models, shop)
     found: list[Criterion] = []
+    if not challenger.is_measured:
+        measured = {}
     if not measured:
         found.append(
             _note(
                 "measured",
-                "the data are too short to hold out a period: nothing could be measured, so only "
-                "the lists themselves are judged",
+                "the data are too short to hold out a period, and to learn before it: what is "
+                "shown could not be measured, so only the lists themselves are judged",
             )
         )
     lists = challenger.lists()
@@ -73,7 +75,8 @@ def judge(
     found.append(
         gate.scores_beside_served(
             challenger.live_scores(), incumbent.live_scores(), rules, changed=changed,
-            first_ranker=challenger.ranked and not incumbent.ranked, stands_in="all" in simpler,
+            first_ranker=challenger.ranked("live") and not incumbent.ranked("live"),
+            stands_in="all" in simpler,
         )
     )  # fmt: skip
     return gate.corrected(found, rules)
@@ -112,7 +115,7 @@ def _beside(
     changed recipe, the incumbent's, to which the challenger's recipe goes back."""
     rules, seed = shop.releases.gate, shop.evaluation.seed
     served, ours = incumbent.table(LISTS), frozenset({"ours"})
-    if not incumbent.evaluate_as_of:
+    if not incumbent.is_measured:
         return [_note(RECIPE, "what is served was never measured: its data were too short")]
     if challenger.evaluate_as_of == incumbent.evaluate_as_of:
         new, old = measured, challenger.measured(served, ours, shop)

@@ -67,19 +67,27 @@ def measure(
     events: pd.DataFrame,
     items: pd.DataFrame,
     lists: pd.DataFrame,
+    delivered: pd.Series,
     as_of: pd.Timestamp,
     rules: Health,
 ) -> pd.DataFrame:
-    """Volume, concentration, unseen categories, nulls, coverage and fallback: what is, what was.
+    """Volume, concentration, unseen categories, unknown items, nulls, coverage and fallback: what
+    is, what was.
 
     events: those before `as_of` (contract `interactions`); items: the catalogue; lists: what would
-    be shown. `healthy` is null where nothing is asked of a number.
+    be shown; delivered: the item of every event that was delivered of the last `RECENT_DAYS`, also
+    of those in quarantine. `healthy` is null where nothing is asked of a number.
     """
     taken = events[events["counts_as_taken"]]
     recent = events["event_time"] >= as_of - pd.Timedelta(days=RECENT_DAYS)
     rows = [_volume(taken, as_of, rules), _concentration(taken, as_of, rules)]
     rows += _unseen(events, items, recent, rules)
     rows += _nulls(events, recent, rules)
+    unknown = float((~delivered.isin(items["item_id"])).mean()) if len(delivered) else 0.0
+    rows.append(
+        _row("unknown items", "events", unknown, limit=rules.unknown,
+             healthy=unknown <= rules.unknown)
+    )  # fmt: skip
     offered = int((items["status"] == "active").sum())
     for placement, own in lists.groupby("placement", sort=True):
         covered = own["item_id"].nunique() / max(1, offered)

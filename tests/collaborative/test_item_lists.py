@@ -1,10 +1,12 @@
 """Item-to-item lists on baskets small enough to count by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from recsys_assets.collaborative import item_lists
 from recsys_assets.collaborative.item_lists import (
@@ -212,6 +214,22 @@ def test_of_what_is_alike_the_popular_comes_first() -> None:
     gained = scores(0.5) - scores(0.0)
     assert gained["diet"] == pytest.approx(0.5, abs=2e-5)
     assert gained["lime"] == pytest.approx(0.5 * np.log(2) / np.log(4), abs=2e-5)
+
+
+def test_likeness_is_computed_on_one_thread_whose_last_digits_do_not_vary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: set[int] = set()
+    real = item_lists._Groups.likeness
+
+    def noted(*given: Any) -> Any:
+        threads.update(pool["num_threads"] for pool in threadpool_info())
+        return real(*given)
+
+    monkeypatch.setattr(item_lists._Groups, "likeness", noted)
+    with threadpool_limits(limits=2):
+        similar_items(baskets("cola"), SHELF, vectors_of(SHELF, ANGLES))
+    assert threads == {1}
 
 
 def test_an_item_without_a_vector_is_refused() -> None:

@@ -65,11 +65,10 @@ class Made:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return self.lake.of_version(self.lake.store(asset, [(part, table)], KEY))
 
-    def rankers(self, *, live: bool) -> Snapshot:
-        """A ranker of what is measured; `live`: and one of what is shown."""
+    def rankers(self, targets: Sequence[str]) -> Snapshot:
         features = tuple(feature_names(["user_id", "item_id"]))
         model = RankerModel("all", (), features, {}, {}, {}).to_json()
-        made = pd.DataFrame({"target": ["evaluate", *(["live"] if live else [])], "task": "all"})
+        made = pd.DataFrame({"target": targets, "task": "all"})
         spec = feature_spec(features)
         return self.store("rankers", made.assign(model=model, feature_spec=spec))
 
@@ -79,7 +78,7 @@ class Made:
         hits: int,
         recipe: str,
         *,
-        ranked: bool = True,
+        ranked: Sequence[str] = ("evaluate", "live"),
         scores: Sequence[float] = (0.0, 1.0),
     ) -> ReleaseEvidence:
         pairs = pd.DataFrame({"user_id": USERS, "item_id": "right", "is_new": False})
@@ -102,7 +101,7 @@ class Made:
             self.store("recommendations", both),
             self.store("scored_candidates", pd.DataFrame({"score_all": scores}), part_name(LIVE)),
             self.store("candidates", pd.DataFrame({"user_id": USERS, "item_id": "right"})),
-            self.rankers(live=ranked),
+            self.rankers(ranked),
             self.lists(as_of or EARLY, hits),
         ]
         rows = manifest.table_rows({s.asset: s for s in named})
@@ -119,7 +118,12 @@ class Made:
     def with_training_rows(self, rows: pd.DataFrame) -> ReleaseEvidence:
         """A release of nothing else, whose last label window has these rows."""
         plan = pd.DataFrame({"target": ["evaluate"], "window_as_of": [EARLY]})
-        named = [self.store("fits", plan), self.store("training_rows", rows, part_name(EARLY))]
+        return self.of(
+            self.store("fits", plan), self.store("training_rows", rows, part_name(EARLY))
+        )
+
+    def of(self, *named: Snapshot) -> ReleaseEvidence:
+        """A release of these tables."""
         text = pa.Table.from_pylist(manifest.table_rows({s.asset: s for s in named}))
         version = self.lake.store(RELEASE, [("", text)], KEY)
         releases = Releases(self.lake)
@@ -230,10 +234,23 @@ def test_data_too_short_to_measure_say_so_and_only_the_lists_are_judged(made: Ma
     assert "too short to hold out a period" in texts["measured"]
 
 
+def test_lists_that_nobody_would_see_are_not_measured_for_those_that_are_shown(made: Made) -> None:
+    """Between two and three horizons of data only what is shown has a ranker: what is held out is
+    then ordered by fused places, and was held to personal frequency."""
+    served = made.release(None, hits=0, recipe="r")
+    young = made.release(EARLY, hits=0, recipe="r", ranked=["live"])
+    reasons, texts = made.verdict(young, served)
+    assert reasons == [] and "could not be measured" in texts["measured"]
+    older = made.release(EARLY, hits=30, recipe="r")
+    assert "was never measured" in made.verdict(older, young)[1][RECIPE]
+    fused = made.release(EARLY, hits=0, recipe="r", ranked=())
+    assert made.verdict(fused, served)[0] != [], "fused places that are shown have to be good"
+
+
 def test_the_first_ranker_of_a_young_shop_may_score_otherwise_and_no_later_one(made: Made) -> None:
     """Fused places lie between 0 and 1, a ranker's log odds anywhere: were that a shift, a shop
     that began with too few weeks for a ranker would be held at its first lists for ever."""
-    fused = made.release(None, hits=0, recipe="r", ranked=False, scores=[0.1, 0.2])
+    fused = made.release(None, hits=0, recipe="r", ranked=(), scores=[0.1, 0.2])
     first = made.release(EARLY, hits=30, recipe="r", scores=[-4.0, -3.0])
     assert made.verdict(first, fused)[0] == []
     shifted = made.release(EARLY, hits=30, recipe="r", scores=[4.0, 5.0])
@@ -265,3 +282,25 @@ def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(mad
     release = made.with_training_rows(rows)
     assert release.strongest_feature() == ("ui_days", 1.0, 1)
     assert release.strongest_feature(repeats=False) == ("ui_days", 0.5, 1), "it is on no list there"
+
+
+def test_only_what_was_on_offer_counts_among_what_nobody_had_taken(made: Made) -> None:
+    day = pd.Timedelta(days=1)
+    items = pd.DataFrame(
+        [
+            ("taken before", pd.NaT, pd.NaT),
+            ("new", EARLY, pd.NaT),
+            ("on its last day", pd.NaT, EARLY + day),
+            ("gone", pd.NaT, EARLY),
+            ("not there yet", EARLY + day, pd.NaT),
+        ],
+        columns=["item_id", "available_from", "available_to"],
+    )
+    events = pd.DataFrame({"item_id": ["taken before", "new"], "event_time": [EARLY - day, EARLY]})
+    release = made.of(
+        made.store("items", items),
+        made.store("interactions", events),
+        made.store("cutoffs", pd.DataFrame({"as_of": [EARLY], "target": ["evaluate"]})),
+        made.store("labels", pd.DataFrame({"item_id": ["new"]}), part_name(EARLY)),
+    )
+    assert release.cold_taken() == (2, 1)

@@ -19,6 +19,8 @@ ITEMS = pd.DataFrame(
 )
 LISTS = pd.DataFrame({"placement": "for_you", "item_id": ["a", "b", "a", "b"], "policy": "ranker"})
 
+DELIVERED = pd.Series(["a", "b"] * 140)
+
 
 def steady() -> pd.DataFrame:
     """Ten events a day for twelve weeks, on two items in turn."""
@@ -33,8 +35,10 @@ def steady() -> pd.DataFrame:
     return frame.assign(**dict.fromkeys(watch.NULLABLE, "1"))
 
 
-def unhealthy(events: pd.DataFrame, lists: pd.DataFrame = LISTS) -> set[tuple[str, str]]:
-    table = watch.measure(events, ITEMS, lists, AS_OF, Health())
+def unhealthy(
+    events: pd.DataFrame, lists: pd.DataFrame = LISTS, delivered: pd.Series = DELIVERED
+) -> set[tuple[str, str]]:
+    table = watch.measure(events, ITEMS, lists, delivered, AS_OF, Health())
     bad = table[table["healthy"].eq(False)]
     return set(zip(bad["measure"], bad["subject"], strict=True))
 
@@ -50,11 +54,19 @@ def test_a_week_with_a_third_of_the_events_is_told() -> None:
     assert unhealthy(thinned) == {("volume", "last week")}
 
 
+def test_a_catalogue_that_lost_products_people_take_is_told() -> None:
+    """Events on them go to quarantine, of all weeks alike, so the volume says nothing."""
+    assert unhealthy(steady(), delivered=pd.Series(["a", "gone"] * 5 + ["b"] * 90)) == set()
+    told = unhealthy(steady(), delivered=pd.Series(["a", "gone"] * 6 + ["b"] * 88))
+    assert told == {("unknown items", "events")}
+    assert unhealthy(steady(), delivered=DELIVERED.iloc[:0]) == set()
+
+
 @pytest.mark.parametrize("weeks", [1, 2, 4, 5, 7])
 def test_a_young_shop_is_compared_with_the_weeks_it_had(weeks: int) -> None:
     events = steady()
     young = events[events["event_time"] > AS_OF - pd.Timedelta(days=7 * weeks)]
-    table = watch.measure(young, ITEMS, LISTS, AS_OF, Health()).set_index("measure")
+    table = watch.measure(young, ITEMS, LISTS, DELIVERED, AS_OF, Health()).set_index("measure")
     assert table.loc["volume", "value"] == 70
     full = weeks > 2  # the first day is half a one, and so the first week is no full one
     assert table.loc["volume", "usual"] == (70 if full else 0)
@@ -88,7 +100,7 @@ def test_everybody_taking_one_item_is_told() -> None:
 def test_lists_that_mostly_fill_up_are_told_and_coverage_counts_what_is_on_offer() -> None:
     filled = LISTS.assign(policy=["ranker", "fallback", "fallback", "ranker"])
     assert unhealthy(steady(), filled) == {("fallback", "for_you")}
-    table = watch.measure(steady(), ITEMS, LISTS, AS_OF, Health()).set_index("measure")
+    table = watch.measure(steady(), ITEMS, LISTS, DELIVERED, AS_OF, Health()).set_index("measure")
     assert table.loc["coverage", "value"] == pytest.approx(2 / 3)
 
 

@@ -73,6 +73,8 @@ class Health(Part):
     """Change of the Gini coefficient of events over items, from 28 days to the next."""
     unseen: float = Field(default=0.02, ge=0)
     """Share of recent events on a category or brand that nobody had taken before."""
+    unknown: float = Field(default=0.05, ge=0)
+    """Share of recent events on items that the catalogue does not list (they are in quarantine)."""
     nulls: float = Field(default=0.1, ge=0)
     """Rise of the share of empty values in a column, recent events against earlier ones."""
     fallback: float = Field(default=0.2, ge=0)
