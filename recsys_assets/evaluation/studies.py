@@ -64,6 +64,7 @@ class World:
     members: Mapping[str, registry.Member]
     recipe: Recipe
     cutoffs: Cutoffs
+    repeats: bool
     seed: int
 
     @property
@@ -114,6 +115,7 @@ class World:
             self.items,
             tables,
             negative_share=self.recipe.negative_share,
+            repeats=self.repeats,
             seed=self.seed,
         )
 
