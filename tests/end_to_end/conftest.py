@@ -1,6 +1,8 @@
 """A small real shop, brought by a YAML file: some households of the default data as plain CSV."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -193,10 +195,24 @@ def write_shop(folder: Path, sales: pd.DataFrame, products: pd.DataFrame) -> Non
 def shop_run(
     tmp_path_factory: pytest.TempPathFactory, sales: pd.DataFrame, products: pd.DataFrame
 ) -> ShopRun:
-    """The small shop after one `recsys run`."""
-    folder = tmp_path_factory.mktemp("corner_store")
-    write_shop(folder, sales, products)
-    run = ShopRun(folder, folder / "home")
-    done = run.recsys("run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    """The small shop after one `recsys run`: made by whichever process of a test run needs it
+    first, read by all, changed by none (`copied`)."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    run = ShopRun(shared / "corner_store", shared / "corner_store" / "home")
+    made = shared / "corner_store_is_made"
+    with (shared / "corner_store_lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            write_shop(run.folder, sales, products)
+            done = run.recsys("run")
+            assert done.returncode == 0, done.stdout + done.stderr
+            made.touch()
     return run
+
+
+def copied(run: ShopRun, folder: Path) -> ShopRun:
+    """The same shop in another folder, to be changed."""
+    shutil.copytree(run.folder, folder)
+    return ShopRun(folder, folder / "home")

@@ -12,7 +12,7 @@ import pytest
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake, part_name
 from recsys_assets.evaluation import study_assets
-from tests.end_to_end.conftest import BAD_LINES, RESENT, ShopRun, write_shop
+from tests.end_to_end.conftest import BAD_LINES, RESENT, ShopRun, copied, write_shop
 
 AS_OF_TABLES = (
     "als_factors", "candidates", "user_item_days", "item_features", "user_features",
@@ -157,11 +157,17 @@ def test_nothing_in_metadata_or_logs_names_a_user(shop_run: ShopRun, sales: pd.D
             assert someone not in path.read_bytes(), path
 
 
-def test_a_second_run_with_nothing_changed_recomputes_nothing(shop_run: ShopRun) -> None:
-    before = {a: shop_run.lake.entries(a) for a in shop_run.lake.assets()}
-    done = shop_run.recsys("run")
+@pytest.fixture(scope="module")
+def spare(shop_run: ShopRun, tmp_path_factory: pytest.TempPathFactory) -> ShopRun:
+    """A copy of the small shop for commands that write."""
+    return copied(shop_run, tmp_path_factory.mktemp("spare") / "shop")
+
+
+def test_a_second_run_with_nothing_changed_recomputes_nothing(spare: ShopRun) -> None:
+    before = {a: spare.lake.entries(a) for a in spare.lake.assets()}
+    done = spare.recsys("run")
     assert done.returncode == 0, done.stderr
-    assert before == {a: shop_run.lake.entries(a) for a in shop_run.lake.assets()}
+    assert before == {a: spare.lake.entries(a) for a in spare.lake.assets()}
     lines = [line for line in done.stdout.splitlines() if " rows " in line]
     assert len(lines) > 25
     assert all("unchanged" in line for line in lines), done.stdout
@@ -257,11 +263,11 @@ def test_an_error_that_people_can_act_on_is_one_line(shop_run: ShopRun) -> None:
     assert "Traceback" not in wrong.stderr
 
 
-def test_a_run_of_what_does_not_exist_says_so(shop_run: ShopRun) -> None:
-    wrong = shop_run.recsys("run", "--job", "monthly")
+def test_a_run_of_what_does_not_exist_says_so(spare: ShopRun) -> None:
+    wrong = spare.recsys("run", "--job", "monthly")
     assert wrong.returncode == 2
     assert "'monthly' is none of recommend, weekly," in wrong.stderr
-    wrong = shop_run.recsys("run", "--select", "monthly")
+    wrong = spare.recsys("run", "--select", "monthly")
     assert wrong.returncode == 1
     assert "no step of job recommend is meant by 'monthly'" in wrong.stderr
     assert "Traceback" not in wrong.stderr
@@ -284,12 +290,12 @@ def test_status_lists_every_table_as_approved(shop_run: ShopRun) -> None:
 
 
 def test_the_studies_of_the_weekly_run_say_what_a_small_shop_cannot_learn(
-    shop_run: ShopRun, tmp_path: Path
+    spare: ShopRun, tmp_path: Path
 ) -> None:
-    shutil.copytree(shop_run.home / "lake", tmp_path / "home" / "lake")
-    text = (shop_run.folder / "shop.yaml").read_text(encoding="utf-8")
+    shutil.copytree(spare.home / "lake", tmp_path / "home" / "lake")
+    text = (spare.folder / "shop.yaml").read_text(encoding="utf-8")
     few = "ranker:\n  again: {min_data_in_leaf: 100000, rounds: 5}\n"
-    settings = shop_run.folder / "studies.yaml"
+    settings = spare.folder / "studies.yaml"
     settings.write_text(
         text.replace("ranker:\n", few) + "studies: {cutoffs: 2, users: 30, trials: 2}\n",
         encoding="utf-8",

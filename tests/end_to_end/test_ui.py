@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, ShopRun
+from tests.end_to_end.conftest import ROOT, ShopRun, copied
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -89,9 +88,7 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def shop(shop_run: ShopRun, tmp_path_factory: pytest.TempPathFactory) -> ShopRun:
     """A copy of the small shop, to be spoilt."""
-    folder = tmp_path_factory.mktemp("spoilt") / "shop"
-    shutil.copytree(shop_run.folder, folder)
-    return ShopRun(folder, folder / "home")
+    return copied(shop_run, tmp_path_factory.mktemp("spoilt") / "shop")
 
 
 @pytest.fixture(scope="module")
