@@ -81,8 +81,7 @@ class Finished:
         )
         return training.training_frame(
             self.warehouse, shown, self.table("labels", as_of), self.items, tables,
-            negative_share=self.recipe.negative_share, repeats=self.shop.repeats,
-            seed=self.shop.seed,
+            negative_share=self.recipe.negative_share, seed=self.shop.seed,
         )  # fmt: skip
 
     def per_user(self, known_days: int) -> dict[str, "pd.Series[float]"]:

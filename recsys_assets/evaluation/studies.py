@@ -64,7 +64,6 @@ class World:
     members: Mapping[str, registry.Member]
     recipe: Recipe
     cutoffs: Cutoffs
-    repeats: bool
     seed: int
 
     @property
@@ -115,7 +114,6 @@ class World:
             self.items,
             tables,
             negative_share=self.recipe.negative_share,
-            repeats=self.repeats,
             seed=self.seed,
         )
 

@@ -111,7 +111,6 @@ def scoreboard_cutoffs(
         members=registry.members(registry.configured(shop), vectors.matrix, users.to_arrow()),
         recipe=Recipe.read(shop.ranker, shop.seed),
         cutoffs=shop.cutoffs,
-        repeats=shop.repeats,
         seed=shop.seed,
     )
     first, c = _first_event(interactions), shop.cutoffs

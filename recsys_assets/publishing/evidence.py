@@ -88,10 +88,14 @@ class ReleaseEvidence:
         scores = self.table("scored_candidates").to_arrow(["score_all"], as_of)["score_all"]
         return scores.to_numpy()
 
-    def strongest_feature(self, seed: int = 0) -> tuple[str, float, int] | None:
+    def strongest_feature(
+        self, seed: int = 0, *, repeats: bool = True
+    ) -> tuple[str, float, int] | None:
         """The feature that alone orders the rows of the last label window best, for any task: its
         name, its within-user AUC, and of how many users (FEATURE_USERS drawn by `seed`, or all).
-        None without a label window."""
+        Unless things `repeats`, only what the user had not taken is looked at: the rest is on no
+        list, and its label is of another kind (who enrolled lately will grade it). None without a
+        label window."""
         plan = self.table("fits").to_pandas()
         windows = plan.loc[plan["target"] == "evaluate", "window_as_of"]
         if windows.empty:
@@ -106,7 +110,7 @@ class ReleaseEvidence:
         best = ("", 0.0)
         for name in (n for n in rows.column_names if n not in NOT_FEATURES):
             value = rows[name].to_numpy()
-            for of_task in (np.ones_like(unseen), unseen, ~unseen):
+            for of_task in (np.ones_like(unseen), unseen, ~unseen) if repeats else (unseen,):
                 auc = within_user_auc(user[of_task], value[of_task], label[of_task])
                 best = max(best, (name, auc), key=lambda found: found[1])
         return best[0], best[1], len(drawn)

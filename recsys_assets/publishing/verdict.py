@@ -96,7 +96,7 @@ def _plausible(
     if "all" in measured:
         found += gate.lead_is_plausible(measured["all"], rules, repeats=shop.repeats)
     if "training_rows" in challenger.manifest.tables:
-        strongest = challenger.strongest_feature(shop.evaluation.seed)
+        strongest = challenger.strongest_feature(shop.evaluation.seed, repeats=shop.repeats)
         if strongest is not None:
             found.append(gate.feature_is_plausible(*strongest, rules))
         found.append(gate.catalogue_is_plausible(*challenger.cold_taken(), rules))

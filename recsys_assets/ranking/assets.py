@@ -162,7 +162,7 @@ GRAINS = [_grain(name) for name in features.FEATURE_TABLES]
     tables.TRAINING_ROWS,
     group=GROUP,
     kinds=["duckdb", "sql"],
-    config=("ranker", "cutoffs", "repeats", "seed"),
+    config=("ranker", "cutoffs", "seed"),
     sql=["ranking/ranking_features", "ranking/candidate_rows", "ranking/item_features"],
     rules=[gates.learns_from_what_is_served, gates.no_feature_only_tells_windows_apart],
 )
@@ -189,8 +189,7 @@ def training_rows(
     Every window is learned from so many users (`cutoffs.users_per_window`), the next one from
     others. Positives and negatives are only what the retrievers proposed at that cutoff; a missed
     positive is never added. Negatives are a fixed draw by hash. In every window another 5% of the
-    catalogue is shown as if nobody had ever taken it (`hidden_candidates`). Where nothing repeats,
-    what a user had taken is left out.
+    catalogue is shown as if nobody had ever taken it (`hidden_candidates`).
     """
     windows = sorted(fits.to_pandas()["window_as_of"].unique())
     grains = {
@@ -224,7 +223,6 @@ def training_rows(
             items.paths(),
             tables_at,
             negative_share=recipe.negative_share,
-            repeats=shop.repeats,
             seed=shop.seed,
         )
 

@@ -24,8 +24,6 @@ from recsys_assets.ranking.features import (
 )
 
 ROWS_PER_QUERY = 10_000
-NEVER_DRAWN = 1_000_000
-"""Draws are below it."""
 
 SOON_DAYS = 7
 """Task `again` asks, and is won by, what is taken again within so many days, however long the
@@ -52,16 +50,13 @@ def training_frame(
     feature_tables: Mapping[str, pa.Table],
     *,
     negative_share: float,
-    repeats: bool = True,
     seed: int = 0,
 ) -> pa.Table:
     """One window's rows to learn from: the keys, `label` and `label_again`, then the features.
 
     `label` (0 or 1, float32) is what was taken within the horizon, `label_again` what was taken
     within `SOON_DAYS`. A share `negative_share` (0 to 1) of the negatives is kept; `seed` chooses
-    another draw. Unless things `repeats`, what a user had taken is no row: no list shows it, and
-    what becomes of it (a course that was taken gets its grade) tells nothing of what they will
-    take. Users without a positive among their candidates are left out: they teach no order.
+    another draw. Users without a positive among their candidates are left out: they teach no order.
     Rows for task `new` are those with `ui_seen` 0; rows for task `again` those with `ui_seen` 1 and
     a `label_again`, which is null where a row is kept as a positive of the horizon but would not
     have been drawn as the negative that it is for `again`. Tables of several windows can be
@@ -86,9 +81,6 @@ def training_frame(
     )
     taken, draw = rows["taken"].to_numpy(), rows["draw"].to_numpy()
     soon = rows["taken_soon"].to_numpy()
-    if not repeats:
-        may = ~rows["seen"].to_numpy()
-        taken, draw = taken & may, np.where(may, draw, NEVER_DRAWN)
     kept = kept_rows(
         query_codes(candidates["user_id"]),
         taken,
@@ -184,4 +176,4 @@ def kept_rows(
 
 def drawn(draw: np.ndarray, share: float) -> np.ndarray:
     """Which rows a share of all is, by their draws in [0, 1,000,000)."""
-    return draw < round(share * NEVER_DRAWN)
+    return draw < round(share * 1_000_000)

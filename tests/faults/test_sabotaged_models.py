@@ -68,7 +68,7 @@ def nothing_worse(*given: object, **more: object) -> list[Criterion]:
     return []
 
 
-def nothing_strong(*given: object) -> None:
+def nothing_strong(*given: object, **more: object) -> None:
     return None
 
 

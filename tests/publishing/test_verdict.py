@@ -279,7 +279,9 @@ def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(mad
         columns=["user_id", "item_id", "label", "ui_days"],
     )
     rows = rows.assign(as_of=EARLY, ui_seen=rows["ui_days"].notna().astype("float32"))
-    assert made.with_training_rows(rows).strongest_feature() == ("ui_days", 1.0, 1)
+    release = made.with_training_rows(rows)
+    assert release.strongest_feature() == ("ui_days", 1.0, 1)
+    assert release.strongest_feature(repeats=False) == ("ui_days", 0.5, 1), "it is on no list there"
 
 
 def test_only_what_was_on_offer_counts_among_what_nobody_had_taken(made: Made) -> None:

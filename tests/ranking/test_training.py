@@ -25,11 +25,7 @@ LOG = interactions(
 
 
 def window(
-    pairs: list[tuple[str, str]],
-    negative_share: float,
-    seed: int = 0,
-    log: pd.DataFrame = LOG,
-    repeats: bool = True,
+    pairs: list[tuple[str, str]], negative_share: float, seed: int = 0, log: pd.DataFrame = LOG
 ) -> pa.Table:
     catalogue = items("a1", "a2", "b1", "b2", "c1")
     candidates = pa.table(
@@ -48,7 +44,6 @@ def window(
         catalogue,
         features.build_feature_tables(Warehouse(), log, catalogue, users("ann", "bob"), AS_OF),
         negative_share=negative_share,
-        repeats=repeats,
         seed=seed,
     )
 
@@ -73,16 +68,6 @@ def test_a_missed_positive_is_never_added():
 def test_a_user_without_a_positive_among_the_candidates_teaches_nothing():
     frame = window([("ann", "b1"), ("ann", "c1"), ("bob", "a1"), ("bob", "c1")], 1.0)
     assert set(frame["user_id"].to_pylist()) == {"ann"}
-
-
-def test_where_nothing_repeats_what_was_taken_teaches_nothing() -> None:
-    pairs = [("ann", "a1"), ("ann", "b1"), ("ann", "b2"), ("ann", "c1")]
-    assert window(pairs, 1.0)["label"].to_pylist() == [1.0, 1.0, 0.0, 0.0]
-    once = window(pairs, 1.0, repeats=False)
-    assert once["item_id"].to_pylist() == ["b1", "b2", "c1"]
-    assert once["label"].to_pylist() == [1.0, 0.0, 0.0]
-    only_again = window([("ann", "a1"), ("ann", "c1")], 1.0, repeats=False)
-    assert only_again.num_rows == 0, "no positive is left"
 
 
 def hidden_window(*proposed: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
