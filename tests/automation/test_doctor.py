@@ -232,9 +232,9 @@ def test_age_counts_from_the_data_and_not_past_the_end_of_a_closed_data_set(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
     assert look(project, instance, NOW + timedelta(days=365)) == []
-    served(project.lake, datetime(2024, 1, 8, tzinfo=UTC))
+    served(project.lake, datetime(2024, 1, 7, tzinfo=UTC))
     found = only(look(project, instance))
-    assert "72 hours behind" in found.what and "held back (recsys releases)" in found.remedy
+    assert "96 hours behind" in found.what and "held back (recsys releases)" in found.remedy
 
 
 def test_nothing_served_is_an_error(project: Project, instance: dg.DagsterInstance) -> None:
