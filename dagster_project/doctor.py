@@ -20,7 +20,7 @@ import yaml
 from dagster._check import CheckError
 from sqlalchemy.exc import SQLAlchemyError
 
-from dagster_project import jobs, sensors
+from dagster_project import sensors
 from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
@@ -315,21 +315,32 @@ def runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> Iterator[Fi
 
 
 def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
-    """Runs that failed lately, unless their job, or one that does all it does, succeeded since."""
-    for alert in sensors.failures(instance, now):
-        run = instance.get_run_by_id(alert.run)
-        name = run.job_name if run else None
-        since = [
-            dg.RunsFilter(
-                job_name=job,
-                statuses=[dg.DagsterRunStatus.SUCCESS],
-                updated_after=datetime.fromisoformat(alert.happened),
-            )
-            for job in (name, *jobs.DONE_BY.get(name or "", ()))
-        ]
-        if not any(instance.get_run_records(wanted, limit=1) for wanted in since):
+    """Runs that failed lately, unless one that did all of their steps, or a retry, succeeded
+    since."""
+    alerts = list(sensors.failures(instance, now))
+    earliest = min((datetime.fromisoformat(a.happened) for a in alerts), default=now)
+    good = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=earliest)
+    )
+    since = [(r.update_timestamp, r.dagster_run, _steps(instance, r.dagster_run)) for r in good]
+    for alert in alerts:
+        run, happened = instance.get_run_by_id(alert.run), datetime.fromisoformat(alert.happened)
+        if run is None:
+            continue
+        steps = _steps(instance, run)  # none: it failed before anything was planned
+        if not any(
+            later.root_run_id == alert.run
+            or (steps <= done if steps else later.job_name == run.job_name)
+            for at, later, done in since
+            if at > happened
+        ):
             yield Finding("error", f"run {alert.run} failed: {alert.subject}: {alert.what}",
                           f"{alert.remedy[0].upper()}{alert.remedy[1:]}")  # fmt: skip
+
+
+def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    plan = run.execution_plan_snapshot_id
+    return set(instance.get_execution_plan_snapshot(plan).step_keys_to_execute) if plan else set()
 
 
 def daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:

@@ -20,12 +20,6 @@ INGEST = "ingest"
 BY_HAND = (WEEKLY, EVALUATE_CUTOFFS, TUNE)
 """Jobs that people start beside the main one."""
 
-DONE_BY = {
-    **dict.fromkeys((MAIN, DAILY, CATALOGUE, LAND, INGEST), (MAIN, DAILY, WEEKLY)),
-    **dict.fromkeys((EVALUATE_CUTOFFS, TUNE), (WEEKLY,)),
-}
-"""Job -> the jobs that do all it does."""
-
 LANDING = (
     "landed_rows", "raw_items", "raw_users", "raw_exposures", "raw_promotions",
     "onboarding_answers", "rejected_entities",

@@ -325,25 +325,25 @@ def test_a_landing_that_failed_is_over_once_a_whole_run_has_landed(
 ) -> None:
     """People are told to run again, and `recsys run` is another job than the sensor's."""
 
-    def run(job: str, *, well: bool) -> None:
-        @dg.op
-        def land() -> None:
+    def run(name: str, *steps: str, well: bool = True) -> None:
+        def does() -> None:
             if not well:
                 raise RuntimeError("no column 'item_id'")
 
-        @dg.job(name=job)
+        @dg.job(name=name)
         def some() -> None:
-            land()
+            for step in steps:
+                dg.op(name=step)(does)()
 
         some.execute_in_process(instance=instance, raise_on_error=False)
 
-    run(jobs.LAND, well=False)
-    run(jobs.TUNE, well=False)
-    run(jobs.INGEST, well=True)
+    run(jobs.LAND, "landed_rows", "raw_items", well=False)
+    run(jobs.TUNE, "tuned_settings", well=False)
+    run(jobs.MAIN, "landed_rows")
     assert len(list(doctor.failed(instance, datetime.now(UTC)))) == 2, "that is less, not more"
-    run(jobs.MAIN, well=True)
+    run(jobs.MAIN, "landed_rows", "raw_items", "rankers")
     assert "job tune" in only(list(doctor.failed(instance, datetime.now(UTC)))).what
-    run(jobs.WEEKLY, well=True)
+    run(jobs.WEEKLY, "landed_rows", "tuned_settings")
     assert list(doctor.failed(instance, datetime.now(UTC))) == []
 
 
