@@ -1,7 +1,6 @@
 """The whole job on a small real shop that only a YAML file describes, through the command line."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,22 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_assets.core.assets import Project
-from recsys_assets.core.lake import Lake, part_name
-from recsys_assets.evaluation import study_assets
-from tests.end_to_end.conftest import BAD_LINES, RESENT, ShopRun, copied, write_shop
-
-AS_OF_TABLES = (
-    "als_factors", "candidates", "user_item_days", "item_features", "user_features",
-    "user_item_features", "user_category_features", "store_item_features",
-)  # fmt: skip
-OF_PEOPLE = {"candidates", "user_features", "user_item_features", "user_category_features"}
-
-
-def targets_of(lake: Lake) -> set[str]:
-    """The names of the parts at which a target stands."""
-    cutoffs = lake.read("cutoffs").to_pandas()
-    return {part_name(m) for m in cutoffs.loc[cutoffs["target"].notna(), "as_of"]}
+from recsys_assets.core.lake import part_name
+from tests.end_to_end.conftest import BAD_LINES, RESENT, ShopRun, copied
 
 
 @pytest.fixture(scope="session")
@@ -192,30 +177,6 @@ def test_a_window_is_learned_from_its_users_and_a_target_made_for_everybody(
     assert len(set.union(*windows)) > 100  # the next window asks others
 
 
-def test_cutting_the_log_at_a_cutoff_changes_no_byte_known_before_it(
-    shop_run: ShopRun, sales: pd.DataFrame, products: pd.DataFrame, tmp_path: Path
-) -> None:
-    cut = sales[sales["at"] < "2017-12-04"]
-    write_shop(tmp_path, cut, products)
-    people = shop_run.folder / "people.csv"
-    (tmp_path / "people.csv").write_bytes(people.read_bytes())
-    other = ShopRun(tmp_path, tmp_path / "home")
-    done = other.recsys("run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    compared = 0
-    aims, ended = (targets_of(run.lake) for run in (shop_run, other))
-    for table in AS_OF_TABLES:
-        full = {f.part: f.sha256 for v in shop_run.lake.read(table).versions for f in v.files}
-        past = {f.part: f.sha256 for v in other.lake.read(table).versions for f in v.files}
-        shared = sorted(full.keys() & past.keys())
-        if table in OF_PEOPLE:  # a target is made for everybody, a window for those who teach
-            shared = [p for p in shared if (p in aims) == (p in ended)]
-        assert "2017-12-04T00:00Z" in shared, table
-        assert {p: full[p] for p in shared} == {p: past[p] for p in shared}, table
-        compared += len(shared)
-    assert compared >= 2 * len(AS_OF_TABLES)
-
-
 def test_the_command_line_answers_for_a_heavy_a_light_and_an_unknown_user(
     shop_run: ShopRun, sales: pd.DataFrame
 ) -> None:
@@ -273,62 +234,8 @@ def test_a_run_of_what_does_not_exist_says_so(spare: ShopRun) -> None:
     assert "Traceback" not in wrong.stderr
 
 
-def test_a_study_is_run_by_its_job(shop_run: ShopRun, tmp_path: Path) -> None:
-    other = ShopRun(shop_run.folder, tmp_path / "home")
-    shutil.copytree(shop_run.home / "lake", other.home / "lake")
-    done = other.recsys("run", "--job", "evaluate_cutoffs", "--select", "calibration+")
-    assert done.returncode == 0, done.stderr
-    assert "calibration" in done.stdout
-    assert len(other.lake.read("calibration").to_pandas())
-
-
 def test_status_lists_every_table_as_approved(shop_run: ShopRun) -> None:
     shown = shop_run.recsys("status").stdout
     for asset in shop_run.lake.assets():
         assert asset in shown
     assert shown.count("approved") == len(shop_run.lake.assets())
-
-
-def test_the_studies_of_the_weekly_run_say_what_a_small_shop_cannot_learn(
-    spare: ShopRun, tmp_path: Path
-) -> None:
-    shutil.copytree(spare.home / "lake", tmp_path / "home" / "lake")
-    text = (spare.folder / "shop.yaml").read_text(encoding="utf-8")
-    few = "ranker:\n  again: {min_data_in_leaf: 100000, rounds: 5}\n"
-    settings = spare.folder / "studies.yaml"
-    settings.write_text(
-        text.replace("ranker:\n", few) + "studies: {cutoffs: 2, users: 30, trials: 2}\n",
-        encoding="utf-8",
-    )
-    project = Project(home=str(tmp_path / "home"), shop_file=str(settings))
-    for study in study_assets.ASSETS:
-        study.producer.produce(project, "run")
-        assert study.producer.judge(project, "run").passed
-    lake = project.lake
-
-    ablation = lake.served("ablation").to_pandas()
-    assert set(ablation["task"]) == {"all", "new"}
-    assert "no ranker" in lake.served("ablation").report()["texts"]["again"]
-    parts = {"retriever", "features", "windows"}
-    for task in ("all", "new"):
-        assert parts < set(ablation.loc[ablation["task"] == task, "kind"])
-
-    trials = lake.served("tuned_settings").to_pandas()
-    assert trials.groupby("task").size().to_dict() == {"all": 2, "new": 2, "again": 2}
-    first = trials[trials["trial"] == 0].set_index("task")["ndcg"]
-    assert first["again"] == 0, "what cannot be learned puts nothing in order"
-    assert first["all"] > 0 < first["new"]
-    assert trials["others_ndcg"].between(0, 1).all()
-    said = lake.served("tuned_settings").report()["texts"]
-    assert trials["is_confirmed"].any() == ("yaml" in said["for the shop file"])
-    for task, rows in trials.groupby("task"):
-        assert ("not proposed" in said[task]) != rows["is_confirmed"].any()
-
-    cutoffs = lake.served("scoreboard_cutoffs").to_pandas()
-    earlier = cutoffs[cutoffs["role"] == "earlier"]
-    assert set(earlier["task"]) == {"all", "new", "again"}
-    assert (earlier["as_of"] < cutoffs["as_of"].max()).all()
-    said = lake.served("scoreboard_cutoffs").report()["texts"]
-    assert [t for t in said if "no ranker" in said[t]] == [f"{earlier['as_of'].iloc[0]:%F} again"]
-    calibration = lake.served("calibration").to_pandas()
-    assert set(calibration["task"]) <= {"all", "new", "again"}
