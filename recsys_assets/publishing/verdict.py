@@ -40,10 +40,10 @@ def judge(
     rules, seed = shop.releases.gate, shop.evaluation.seed
     # The yardsticks of plausibility are measured, whatever the shop wants to be beaten.
     models = frozenset({"ours", gate.BEST_RETRIEVER, gate.PERSONAL, *rules.must_beat})
-    measured = challenger.measured(challenger.table(LISTS), models, shop)
+    measured: dict[Task, Measured] = {}
+    if challenger.is_measured:
+        measured = challenger.measured(challenger.table(LISTS), models, shop)
     found: list[Criterion] = []
-    if not challenger.is_measured:
-        measured = {}
     if not measured:
         found.append(
             _note(
