@@ -87,11 +87,13 @@ def unmatched(configured: RuleSettings, catalogue: pd.DataFrame) -> list[str]:
 
 def repeated_after_all(known: pd.DataFrame, shop: Shop) -> list[str]:
     """A warning where a shop says that nothing repeats and its visits (`VISITS`) say otherwise."""
+    if shop.repeats:
+        return []
     taken = known[known["counts_as_taken"]]
     days = taken.assign(day=taken["event_time"].dt.floor("D"))
     days = days.drop_duplicates(["user_id", "item_id", "day"])
     again = float(days.duplicated(["user_id", "item_id"]).mean()) if len(days) else 0.0
-    if shop.repeats or again < OFTEN_AGAIN:
+    if again < OFTEN_AGAIN:
         return []
     return [
         f"repeats: {again:.0%} of what people took they had taken on an earlier day. With `false` "
