@@ -114,13 +114,16 @@ def _spec(shop: Shop, role: Role, table: Table) -> TableSpec:
         names = get_args(ExposureColumn)
         rules = ExposureRules(numbers, times, shop.plausible)
     columns = {str(ours): theirs for ours, theirs in table.columns.items() if theirs is not None}
+    same_name = frozenset(names) - set(table.columns)
+    if "event_id" in (columns.get("user_id"), columns.get("item_id")):
+        same_name -= {"event_id"}  # a concert that was sold, say, and not the sale
     return TableSpec(
         role=role,
         root=Path() if table.in_store else shop.file.parent,
         pattern=Path(table.path) if table.in_store else shop.resolve(table.path),
         rules=rules,
         columns=columns,
-        same_name=frozenset(names) - set(table.columns),
+        same_name=same_name,
         dialect=Dialect(
             delimiter=table.delimiter,
             quote=table.quote,

@@ -139,6 +139,25 @@ def test_ten_lines_are_enough_for_files_that_use_our_names(tmp_path: Path) -> No
     assert len(source.users(NOW)[0]) == len(source.exposures(NOW)[0]) == 0
 
 
+def test_an_event_that_is_sold_is_an_item_and_no_event_id(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        "name: tickets\nsource:\n  kind: files\n"
+        "  interactions: {path: sales.csv, event_type: purchase, columns: {item_id: event_id}}\n"
+        "  items: {path: items.csv}\n"
+        "repeats: false\npartitions: {start: 2023-01-01}\n"
+    )
+    (tmp_path / "sales.csv").write_text(
+        "user_id,event_id,event_time\nu,concert,2023-05-01T12:00Z\nv,concert,2023-05-01T12:00Z\n"
+    )
+    (tmp_path / "items.csv").write_text("item_id\nconcert\n")
+    source = open_source(load_shop(tmp_path / "shop.yaml"))
+    (file,) = (f for f in source.files() if f.role == "interactions")
+    landed = source.land(file, NOW)
+    assert landed["reject_reason"].isna().all()
+    assert landed["item_id"].tolist() == ["concert", "concert"]
+    assert landed["event_id"].is_unique
+
+
 def test_a_renamed_column_stops_with_the_nearest_match(tmp_path: Path) -> None:
     text = HOFLADEN.read_text().replace("user_id: Kundennr", "user_id: Kundennummer")
     (tmp_path / "shop.yaml").write_text(text)
