@@ -54,16 +54,42 @@ def test_a_documented_shop_file_loads(text: str, tmp_path: Path) -> None:
     check_models(shop)
 
 
+def _try_the_files() -> str:
+    text = REFERENCE.read_text(encoding="utf-8")
+    snippet: str = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
+    return snippet
+
+
 def test_trying_the_files_as_documented_refuses_what_a_run_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = REFERENCE.read_text(encoding="utf-8")
-    snippet = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
+    snippet = _try_the_files()
     smallest = _shops("docs/data.md")[0]
     (tmp_path / "shop.yaml").write_text(f"{smallest}retrieval: {{als: {{params: {{wrong: 1}}}}}}\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"retrieval\.als\.params\.wrong: unknown key"):
         exec(snippet, {})
+
+
+def test_trying_the_files_as_documented_counts_the_causes_of_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        _shops("docs/data.md")[0].replace("path: sales.csv", "path: sales").replace("users:", "#")
+    )
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
+    (tmp_path / "sales").mkdir()
+    head = "user_id,item_id,event_time,event_id\n"
+    row = "u,i,2024-05-01T12:00:00Z"
+    (tmp_path / "sales" / "bad.csv").write_text(f"{head}{row},1\nv{row},1\nw{row},1\n,,,2\n")
+    (tmp_path / "sales" / "good.csv").write_text(f"{head}{row},3\n")
+    monkeypatch.chdir(tmp_path)
+    exec(_try_the_files(), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "[]",
+        "sales/bad.csv {'conflicts with row': 2, 'missing id': 1}",
+        "sales/good.csv {}",
+    ]
 
 
 def test_the_reference_names_every_key_of_a_shop_file() -> None:
