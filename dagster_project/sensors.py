@@ -21,7 +21,7 @@ from recsys_assets.core.assets import GatedAsset, Project, one_look
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
 from recsys_assets.ingestion.arrivals import LedgerError, Look
-from recsys_assets.ingestion.assets import partitions, source_fingerprint
+from recsys_assets.ingestion.assets import partitions
 from recsys_assets.ingestion.blanking import blanker
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
@@ -35,7 +35,7 @@ STATE_TAG = "recsys/state"
 LOOK_BACK = timedelta(days=2)
 """Failures older than this are not told any more."""
 PAUSES = (timedelta(0), timedelta(minutes=1), timedelta(minutes=10))
-"""How long after each failure for the same state the run is tried again; then people must act."""
+"""How long after each run for the same state it is tried again; then people must act."""
 
 
 def take_arrivals(project: Project, now: datetime) -> Look:
@@ -71,6 +71,12 @@ def touched(project: Project, gated: Sequence[GatedAsset]) -> list[tuple[str, tu
     return [(jobs.INGEST, found) for found in contiguous(keys, stale)]
 
 
+def wanted_state(project: Project, gated: Sequence[GatedAsset]) -> str:
+    """What the raw tables would be made of: files, settings, code, libraries."""
+    ours = (*jobs.LANDING, jobs.RAW)
+    return str([g.producer.key(project, {}) for g in gated if g.table.name in ours])
+
+
 def contiguous(keys: Sequence[str], wanted: set[str]) -> Iterator[tuple[str, str]]:
     """The longest runs of neighbours in `keys` that are all `wanted`, as (first, last)."""
     places = [n for n, key in enumerate(keys) if key in wanted]
@@ -84,23 +90,31 @@ def contiguous(keys: Sequence[str], wanted: set[str]) -> Iterator[tuple[str, str
 def request(
     instance: dg.DagsterInstance, job: str, span: tuple[str, str], state: str, now: datetime
 ) -> dg.RunRequest | str:
-    """A run of `job`, or why none is requested now."""
+    """A run of `job`, or why none is requested now. One that ended well is asked for again like one
+    that failed: what it made does not count here when other code or settings are loaded here."""
     state = hashlib.sha256(f"{job} {span} {state}".encode()).hexdigest()[:16]
     runs = instance.get_run_records(dg.RunsFilter(tags={STATE_TAG: state}), limit=len(PAUSES) + 1)
     if any(not r.dagster_run.is_finished for r in runs):
         return f"{job}: under way in run {runs[0].dagster_run.run_id}"
     # who cancels a run does not want it at once again
     failed = [r for r in runs if r.dagster_run.is_failure_or_canceled]
-    if len(failed) > len(PAUSES):
+    if len(runs) > len(PAUSES) and not failed:
+        return (
+            f"{job}: {len(runs)} runs ended well, last {runs[0].dagster_run.run_id}, and what they "
+            "made does not count here. The program or the shop file has changed since this code "
+            "was loaded: reload it (Deployment, Reload)"
+        )
+    if len(runs) > len(PAUSES):
         return (
             f"{job}: failed {len(failed)} times on the same files, last in run "
             f"{failed[0].dagster_run.run_id}. Repair what its failed check says and deliver the "
             f"file again under the same name, or start the job {job} by hand"
         )
-    if failed:
-        again = failed[0].update_timestamp.astimezone(UTC) + PAUSES[len(failed) - 1]
+    if runs:
+        again = runs[0].update_timestamp.astimezone(UTC) + PAUSES[len(runs) - 1]
         if now < again:
-            return f"{job}: failed; it is tried again after {again:%F %R} UTC"
+            how = "failed" if failed else "ended"
+            return f"{job}: {how}; it is tried again after {again:%F %R} UTC"
     tags = {STATE_TAG: state}
     if span[0]:
         tags |= {
@@ -137,7 +151,7 @@ def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinitio
                 return dg.SkipReason(f"waiting for the end of {holder}")
             with one_look():
                 wanted = touched(project, gated)
-                state = source_fingerprint(project)
+                state = wanted_state(project, gated)
         except (SourceError, LedgerError, LakeError) as error:
             return dg.SkipReason("; ".join([str(error), *_refused(look)]))
         outcomes = [request(context.instance, job, span, state, now) for job, span in wanted]

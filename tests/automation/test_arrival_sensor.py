@@ -28,10 +28,13 @@ class Watch:
         (folder / "inbox").mkdir()
         (folder / "shop.yaml").write_text(shop)
         (folder / "items.csv").write_text("item_id\nx\ny\n")
-        self.project = Project(home=str(folder / "home"), shop_file=str(folder / "shop.yaml"))
-        self.gated = [
-            g for g in gated_assets(self.project) if g.table.name in (*jobs.LANDING, jobs.RAW)
-        ]
+        self.load(Project(home=str(folder / "home"), shop_file=str(folder / "shop.yaml")))
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    def load(self, project: Project) -> None:
+        """What a process knows that is started now."""
+        self.project = project
+        self.gated = [g for g in gated_assets(project) if g.table.name in (*jobs.LANDING, jobs.RAW)]
         self.sensor = sensors.arrival(self.project, self.gated)
         self.defs = dg.Definitions(
             assets=[g.asset for g in self.gated],
@@ -41,7 +44,6 @@ class Watch:
             resources={"project": self.project},
             executor=dg.in_process_executor,
         )
-        self.instance = dg.DagsterInstance.ephemeral()
 
     @property
     def lake(self) -> Lake:
@@ -181,6 +183,23 @@ def test_a_bad_file_is_tried_again_a_few_times_and_then_waits_for_people(
     watch.deliver("b.csv", "v,x,2024-01-02")
     watch.settle()
     assert watch.events() == ["u 02", "v 02"]
+
+
+def test_a_sensor_loaded_before_the_shop_file_changed_asks_a_few_times_and_says_so(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "PAUSES", (sensors.PAUSES[0],) * 2)
+    watch.deliver("a.csv", "u,x,2024-01-02")
+    watch.settle()
+    loaded = watch.sensor
+    (watch.folder / "changed.yaml").write_text(SHOP + "currency: EUR\n")
+    watch.load(Project(home=watch.project.home, shop_file=str(watch.folder / "changed.yaml")))
+    assert watch.settle()[0] == ("land", "", ""), "the run of a process that was started now"
+    watch.sensor = loaded
+    for _ in range(2):
+        requests = watch.tick()
+        assert isinstance(requests, list) and watch.execute(requests[0])
+    assert "reload it" in str(watch.tick())
 
 
 def test_while_a_run_works_files_are_taken_and_their_runs_wait(watch: Watch) -> None:
