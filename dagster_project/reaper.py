@@ -1,8 +1,9 @@
 """Runs whose process is gone, and what that means.
 
 With Dagster's default launcher a run that is killed together with its parent stays STARTED for
-ever. A run of ours holds the lake's lock for its whole length, and the kernel frees that lock when
-the process dies: a started run that does not hold it, and has not said a word for a while, is dead.
+ever. A run of ours holds the lake's lock for its whole length, or waits for it under a lock of its
+own, and the kernel frees both when the process dies: a started run that does neither, and has not
+said a word for a while, is dead.
 
 Belongs here: telling dead runs from living ones, and marking them. Does not belong here: when to
 look (a sensor, `recsys doctor` and every start of a run do).
@@ -24,11 +25,11 @@ def dead_runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> list[d
     records = instance.get_run_records(dg.RunsFilter(statuses=_RUNNING))
     if not records:
         return []
-    holder = lake.holder()
+    alive = [*lake.waiting(), lake.holder()]  # in this order: who waits becomes the holder
     return [
         record.dagster_run
         for record in records
-        if not holder.startswith(f"run {record.dagster_run.run_id},")
+        if not any(who.startswith(f"run {record.dagster_run.run_id},") for who in alive)
         and now - record.update_timestamp.replace(tzinfo=UTC) > GRACE
     ]
 

@@ -39,6 +39,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 FORMAT = 1
+_WAITS = "waits"
+"""File in the temporary folder of who waits for the lake; says who."""
 Verdict = Literal["pending", "approved", "rejected", "broken"]
 
 
@@ -486,21 +488,22 @@ class Lake:
     def exclusive(self, owner: str, patience: float = 0.0) -> Iterator[None]:
         """Hold the lake for one run, waiting up to `patience` seconds for whoever holds it;
         BusyError names the holder. Freed when the process dies."""
-        path = self.root / "locks" / "run"
-        end = time.monotonic() + patience
-        with path.open("a+", encoding="utf-8") as stream:
-            while not _lock_soon(stream):
-                if time.monotonic() < end:
-                    continue
-                stream.seek(0)
-                raise BusyError(
-                    f"another run is working on this lake ({stream.read().strip()}): "
-                    "wait for it to end, or stop it, then start again"
-                )
-            stream.truncate(0)
-            stream.write(owner)
-            stream.flush()
+        with (self.root / "locks" / "run").open("a+", encoding="utf-8") as stream:
+            if _lock_soon(stream):
+                _sign(stream, owner)
+            else:
+                self._wait(stream, owner, patience)
             yield
+
+    def waiting(self) -> list[str]:
+        """Who waits for the lake now (see `exclusive`)."""
+        gone, found = self.orphans(), []
+        for path in (self.root / "tmp").glob(f"*/{_WAITS}"):
+            try:
+                found += [path.read_text(encoding="utf-8")] if path.parent not in gone else []
+            except FileNotFoundError:
+                continue  # it waits no longer
+        return found
 
     def holder(self) -> str:
         """Who holds the lake now (see `exclusive`), '' if nobody does."""
@@ -548,12 +551,12 @@ class Lake:
                 if not Path(f"/proc/{folder.name.split('-')[0]}").exists():
                     found.append(folder)
                 continue
-            with lock.open("a") as stream:
-                try:
+            try:
+                with lock.open("r+") as stream:  # makes none where one has just been removed
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                found.append(folder)
+            except (BlockingIOError, FileNotFoundError):
+                continue  # somebody works there, or has just done so
+            found.append(folder)
         return found
 
     def sweep(self) -> int:
@@ -564,6 +567,20 @@ class Lake:
         return len(orphans)
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _wait(self, stream: IO[str], owner: str, patience: float) -> None:
+        end = time.monotonic() + patience
+        with self._scratch() as scratch:
+            (scratch / _WAITS).write_text(owner, encoding="utf-8")
+            while not _lock_soon(stream):
+                if time.monotonic() < end:
+                    continue
+                stream.seek(0)
+                raise BusyError(
+                    f"another run is working on this lake ({stream.read().strip()}): "
+                    "wait for it to end, or stop it, then start again"
+                )
+            _sign(stream, owner)
 
     def _snapshot(self, asset: str, entries: Mapping[str, PointerEntry]) -> Snapshot:
         versions = tuple(self.version(e.current) for _, e in sorted(entries.items()) if e.current)
@@ -645,6 +662,12 @@ def _lock_soon(stream: IO[str]) -> bool:
         except BlockingIOError:
             time.sleep(0.05)
     return False
+
+
+def _sign(stream: IO[str], owner: str) -> None:
+    stream.truncate(0)
+    stream.write(owner)
+    stream.flush()
 
 
 def part_name(value: datetime | pd.Timestamp) -> str:

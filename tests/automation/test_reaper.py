@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -61,6 +62,42 @@ def test_kill_9_of_the_whole_process_group_ends_in_a_failed_run_and_a_free_lake(
         assert reap(instance, lake, later) == []
     with lake.exclusive("the next run"):
         lake.sweep()
+
+
+def test_a_run_that_waits_for_the_lake_is_alive_until_its_process_is_gone(
+    project: Project,
+) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    lake, waiting = project.lake, threading.Event()
+
+    def wait(owner: str) -> None:
+        with lake.exclusive(owner, patience=60):
+            waiting.wait(60)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        owner, later = f"run {run.run_id}, process 1", datetime.now(UTC) + timedelta(hours=1)
+        other = threading.Thread(target=wait, args=[owner])
+        with lake.exclusive("recsys forget"):
+            assert [r.run_id for r in dead_runs(instance, lake, later)] == [run.run_id]
+            other.start()
+            while lake.waiting() != [owner]:
+                assert other.is_alive()
+            assert dead_runs(instance, lake, later) == []
+        while lake.holder() != owner or lake.waiting():
+            assert other.is_alive()
+        assert dead_runs(instance, lake, later) == [], "now it works"
+        waiting.set()
+        other.join()
+        assert [r.run_id for r in dead_runs(instance, lake, later)] == [run.run_id]
+    killed = lake.root / "tmp" / "999999999-of-a-process-that-was-killed"
+    killed.mkdir()
+    for name in ("lock", "waits"):
+        (killed / name).write_text(owner)
+    assert lake.waiting() == [], "its lock is free"
+    assert lake.sweep() == 1
 
 
 def test_looking_who_holds_the_lake_never_refuses_a_run_that_starts(project: Project) -> None:
