@@ -133,7 +133,12 @@ def test_a_refused_row_that_is_not_in_quarantine_is_missed(
     gate = assets._quarantine_holds_every_reject
     assert rules(gate(stored("quarantine", out), source)) == []
     assert rules(gate(stored("quarantine", out.slice(0, 0)), source)) == [
-        ("holds 0 rows, 1 were refused at parsing", 0)
+        ("rows that were refused at parsing are left out", 1)
+    ]
+    others = out.filter(pa.compute.not_equal(out["row"], 7))
+    assert others["row"].to_pylist() == [5, 6], "more rows than were refused at parsing"
+    assert rules(gate(stored("quarantine", others), source)) == [
+        ("rows that were refused at parsing are left out", 1)
     ]
 
 
