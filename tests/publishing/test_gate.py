@@ -41,6 +41,21 @@ def test_a_changed_recipe_that_is_no_better_is_refused_unless_the_shop_allows_it
     assert beside(ours, changed=True, rules=lenient) == []
 
 
+def test_what_must_be_shown_is_the_end_of_the_interval_and_not_the_mean() -> None:
+    """Half of the users gain as much as the others lose: 1,000 of them, +-.0093 and +-.0155."""
+    turns = pd.Series(np.tile([1.0, -1.0], len(USERS) // 2), USERS)
+    slightly_better = BASE + 0.002 + 0.15 * turns
+    assert beside(slightly_better) == [], "-.0073 is above the margin"
+    assert "must be shown to be better" in beside(slightly_better, changed=True)[0]
+    assert "less than 0.01 worse" in beside(BASE + 0.25 * turns)[0], "-.0155 is not"
+
+
+def test_of_a_changed_recipe_only_the_lists_of_anything_must_be_better() -> None:
+    ours = BASE + metric(0, seed=2, spread=0.02)
+    found = gate.against_incumbent("new", ours, BASE, SLICES, RULES, changed=True)
+    assert gate.blocking(gate.corrected(found, RULES)) == []
+
+
 def test_a_changed_recipe_that_is_better_beyond_chance_passes() -> None:
     assert beside(BASE + metric(0.02, seed=2, spread=0.05), changed=True) == []
 
@@ -61,6 +76,12 @@ def test_one_broken_slice_is_refused_though_the_mean_is_fine() -> None:
     assert abs((ours - BASE).mean()) < 0.01
     reasons = beside(ours)
     assert len(reasons) == 1 and "6-20 baskets" in reasons[0]
+
+
+def test_a_slice_that_is_worse_by_less_than_the_margin_beyond_doubt_passes() -> None:
+    ours = BASE.copy()
+    ours[SLICES == "6-20"] -= 0.009
+    assert beside(ours) == []
 
 
 def test_a_slice_with_fewer_than_the_needed_users_is_reported_and_decides_nothing() -> None:
@@ -193,6 +214,13 @@ def test_coverage_and_churn_count_items_and_what_was_shown_before() -> None:
     assert collapsed.outcome == "failed"
 
 
+def test_of_what_was_shown_before_as_much_of_a_list_is_looked_at_as_of_what_would_be() -> None:
+    before = lists({"a": [str(n) for n in range(gate.HEAD + 2)]})
+    coverage, churn = gate.lists_beside_served(lists({"a": ["10", "11"]}), before, RULES)
+    assert coverage.value == 2 / gate.HEAD
+    assert churn.value == 0, "the eleventh and the twelfth were not among the first ten"
+
+
 def test_shifted_scores_block_the_same_recipe_and_are_reported_of_another() -> None:
     old, new = BASE.to_numpy(), BASE.to_numpy() + 1
     assert gate.scores_beside_served(old, old, RULES, changed=False).value == 0
@@ -207,6 +235,13 @@ def test_shifted_scores_block_the_same_recipe_and_are_reported_of_another() -> N
 def test_equal_retrains_are_refused_at_most_rarely() -> None:
     refused = sum(bool(beside(BASE + metric(0, seed=100 + n, spread=0.08))) for n in range(30))
     assert refused <= 2
+
+
+def test_there_is_no_lead_over_a_retriever_that_finds_nothing() -> None:
+    assert Measured({"ours": BASE, "retriever: none": BASE * 0}, SLICES).lift is None
+    assert Measured({"ours": BASE}, SLICES).lift is None
+    half = Measured({"ours": BASE, "retriever: half": BASE / 2}, SLICES).lift
+    assert half is not None and round(half, 9) == 2
 
 
 def test_a_first_release_that_leads_what_is_simpler_by_too_much_is_held() -> None:
