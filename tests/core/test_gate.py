@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pandas as pd
 import pytest
 
+from recsys_assets.core import assets
 from recsys_assets.core.assets import CHECK, GatedAsset, Project, Report, table_asset
-from recsys_assets.core.lake import Lake, NotApprovedError, Snapshot
+from recsys_assets.core.lake import Lake, LakeError, NotApprovedError, Snapshot, VersionKey
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.tables import Column, Table
+from tests.conftest import MINIMAL_SHOP
 
 COLUMNS = (
     Column("id", "string", "Id"),
@@ -69,6 +73,40 @@ def daily(shop: object, days: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
 @table_asset(Table("total", "Sum.", COLUMNS, key=("id",)), group="test")
 def total(daily: Snapshot) -> pd.DataFrame:
     return pd.DataFrame({"id": ["total"], "x": [daily.to_pandas()["x"].sum()]})
+
+
+def digests(shop: object) -> dict[str, str]:
+    return {name: str(values) for name, values in source(shop).items()}
+
+
+@table_asset(
+    Table("pieces", "Numbers by piece.", COLUMNS, key=("id",)),
+    group="test",
+    config=("currency",),
+    inputs_hash=fingerprint,
+    units=digests,
+    rules=[explode_on_13],
+)
+def pieces(shop: object, todo: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    for piece in todo:
+        values = source(shop)[piece]
+        ids = [f"{piece}{i}" for i in range(len(values))]
+        yield piece, pd.DataFrame({"id": ids, "x": values})
+
+
+@table_asset(
+    Table("notes", "Which version of the numbers.", (COLUMNS[0],), key=("id",)),
+    group="test",
+    names=["numbers"],
+    always=lambda shop: shop.currency == "EUR",
+)
+def notes(named: dict[str, Snapshot]) -> pd.DataFrame:
+    return pd.DataFrame({"id": [named["numbers"].version_id]})
+
+
+@table_asset(Table("possible", "A sum, if there is one.", COLUMNS, key=("id",)), group="test")
+def possible(numbers: Snapshot | None) -> pd.DataFrame:
+    return pd.DataFrame({"id": ["1"], "x": [numbers.to_pandas()["x"].sum() if numbers else 0.0]})
 
 
 class Graph:
@@ -267,9 +305,155 @@ def test_a_candidate_that_its_gate_could_not_read_is_made_again(graph: Graph) ->
     path.write_bytes(path.read_bytes()[::-1])
     assert not graph.run("numbers"), "as long as it was: only its gate sees it"
     assert graph.lake.entries("numbers")[""].verdict == "broken"
-    path.unlink()
     assert graph.run("numbers")
     assert graph.values("numbers") == [1.0, 2.0]
+
+
+def made(asset: GatedAsset, project: Project) -> str:
+    """Make a table and have it judged; why it was made again, 'reused' if it was not."""
+    found = asset.producer.produce(project, "")
+    assert asset.producer.judge(project, "").passed
+    return "reused" if found.reused else found.because
+
+
+def test_what_is_made_by_pieces_is_made_again_piece_by_piece_or_whole(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.write(a=[1.0], b=[2.0])
+    assert made(pieces, graph.project) == ""
+    assert made(pieces, graph.project) == "reused"
+    graph.write(a=[1.0], b=[3.0])
+    assert made(pieces, graph.project) == "settings, 1 of 2 pieces"
+    assert graph.values("pieces") == [1.0, 3.0]
+    other = Path(graph.project.shop_file).with_name("other.yaml")
+    other.write_text(MINIMAL_SHOP + "currency: EUR\n")
+    project = Project(home=graph.project.home, shop_file=str(other))
+    assert made(pieces, project) == "settings, 2 of 2 pieces"
+    monkeypatch.setattr(type(pieces.producer), "code_version", lambda self: "other")
+    assert made(pieces, project) == "code, 2 of 2 pieces"
+    assets._library_hash.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(assets, "library_version", lambda name: f"{name} 0.1")
+        assert made(pieces, project) == "libraries, 2 of 2 pieces"
+    assets._library_hash.cache_clear()
+
+
+def test_a_bad_piece_does_not_pass_however_often_its_gate_is_asked(graph: Graph) -> None:
+    graph.write(a=[1.0], b=[2.0])
+    made(pieces, graph.project)
+    graph.write(a=[1.0], b=[200.0])
+    for _ in range(2):
+        pieces.producer.produce(graph.project, "")
+        for _ in range(2):
+            assert "has maximum 200" in str(pieces.producer.judge(graph.project, "").reasons)
+    assert graph.values("pieces") == [1.0, 2.0]
+
+
+def test_rules_look_at_a_table_of_which_some_pieces_passed_before(graph: Graph) -> None:
+    graph.write(a=[1.0], b=[2.0])
+    made(pieces, graph.project)
+    graph.write(a=[1.0], b=[13.0])
+    with pytest.raises(ZeroDivisionError):
+        made(pieces, graph.project)
+
+
+def test_what_passed_once_passes_again_only_under_a_key_that_holds_the_rules(graph: Graph) -> None:
+    """A contract that has become stricter: the same bytes, made by other code."""
+    table = NUMBERS.conform(pd.DataFrame({"id": ["1"], "x": [200.0], "any": [0.0]}))
+    key = VersionKey(code="lax", config="", libraries="", inputs={})
+    lake = graph.lake
+    before = lake.store("numbers", [("", table)], key)
+    lake.propose([before])
+    lake.approve([before])
+    lake.propose([lake.store("numbers", [("", table)], replace(key, code="strict"))])
+    assert not numbers.producer.judge(graph.project, "").passed
+
+
+def test_what_names_versions_is_made_again_for_another_version_of_equal_content(
+    graph: Graph,
+) -> None:
+    made(numbers, graph.project)
+    made(notes, graph.project)
+    assert made(notes, graph.project) == "reused"
+    lake = graph.lake
+    (first,) = lake.candidates("numbers")
+    again = replace(first.key, code="other")
+    second = lake.store("numbers", [("", lake.of_version(first).to_arrow())], again)
+    assert second.content_id == first.content_id
+    lake.propose([second])
+    lake.approve([second])
+    assert made(notes, graph.project) == "numbers"
+    assert lake.served("notes").to_pandas()["id"].tolist() == [second.id]
+
+
+def test_what_acts_on_more_than_its_inputs_is_called_though_nothing_changed(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(graph.project.shop_file).with_name("other.yaml")
+    other.write_text(MINIMAL_SHOP + "currency: EUR\n")
+    project = Project(home=graph.project.home, shop_file=str(other))
+    made(numbers, project)
+    calls: list[str] = []
+    monkeypatch.setattr(type(graph.lake), "store", counted(graph.lake, calls))
+    for shop in (graph.project, graph.project, project, project):
+        made(notes, shop)
+    assert calls == ["notes"] * 3, "once for one shop, each time for the other"
+
+
+def counted(lake: Lake, calls: list[str]) -> object:
+    store = type(lake).store
+
+    def one(self: Lake, asset: str, *args: object, **more: object) -> object:
+        calls.append(asset)
+        return store(self, asset, *args, **more)  # type: ignore[arg-type]
+
+    return one
+
+
+def test_an_optional_input_is_nothing_or_its_last_approved_state(graph: Graph) -> None:
+    def known() -> list[float]:
+        found = possible.producer.produce(graph.project, "")
+        return graph.lake.of_version(found.version).to_arrow()["x"].to_pylist()
+
+    assert known() == [0]
+    made(numbers, graph.project)
+    assert known() == [3]
+    graph.write(numbers=[200.0])
+    numbers.producer.produce(graph.project, "")
+    assert known() == [3], "a newer one that is not approved"
+
+
+def test_a_partition_that_was_asked_for_and_not_made_is_an_error(graph: Graph) -> None:
+    empty = replace(daily.producer, function=lambda shop, days: iter(()))
+    graph.write(**{"2024_01_01": [1.0]})
+    with pytest.raises(LakeError, match="asked for 1 partitions, got 0"):
+        empty.produce_partitions(graph.project, ["2024-01-01"], "")
+
+
+def test_the_code_version_covers_helpers_of_helpers_and_sql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(name: str) -> SimpleNamespace | None:
+        path = tmp_path / f"{name}.py"
+        return SimpleNamespace(origin=str(path)) if path.exists() else None
+
+    for name, imported in {"one": "two", "two": "three", "three": "nothing"}.items():
+        text = f"def late():\n    from recsys_assets.cv_{imported} import x\n"
+        (tmp_path / f"recsys_assets.cv_{name}.py").write_text(text)
+    (tmp_path / "query.sql").write_text("SELECT 1")
+    monkeypatch.setattr(assets, "find_spec", found)
+    monkeypatch.setattr(assets, "sql_root", lambda: tmp_path)
+
+    def version() -> str:
+        assets.source_hash.cache_clear()
+        return assets.source_hash("recsys_assets.cv_one", (), ("query",))
+
+    versions = [version()]
+    for changed in ("recsys_assets.cv_three.py", "query.sql"):
+        (tmp_path / changed).write_text("SELECT 2")
+        versions.append(version())
+    assert len(set(versions)) == 3
+    assets.source_hash.cache_clear()
 
 
 def said_of(graph: Graph, asset: str) -> tuple[object, object]:

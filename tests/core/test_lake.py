@@ -96,6 +96,17 @@ def test_replacing_a_partition_touches_no_other(lake: Lake) -> None:
     assert lake.entries("numbers")["2024-01-02"].current == kept.id
 
 
+def test_parts_are_one_version_in_whatever_order_they_come_and_of_one_schema(lake: Lake) -> None:
+    a, b = pa.table({"x": [1]}), pa.table({"x": [2]})
+    first = lake.store("numbers", [("a", a), ("b", b)], key())
+    assert lake.store("numbers", [("b", b), ("a", a)], key()).id == first.id
+    kept = [f for f in first.files if f.part == "a"]
+    again = lake.store("numbers", [("b", b)], key(), kept=kept, kept_from=first)
+    assert again.id == first.id
+    with pytest.raises(LakeError, match="part 'b' has other columns"):
+        lake.store("numbers", [("b", b.rename_columns(["y"]))], key(), kept=kept, kept_from=first)
+
+
 def test_one_bad_partition_blocks_unless_tolerated_and_then_its_last_good_state_is_read(
     lake: Lake,
 ) -> None:
