@@ -113,6 +113,21 @@ def test_the_page_is_the_newest_one_made_of_the_served_scoreboard(
         assert Served(releases, releases.manifest(release.id), reading).page() == shown
 
 
+def test_what_was_rolled_back_is_promoted_again_by_people_only(releases: Releases) -> None:
+    first, second, third = (put(releases, n) for n in (1, 2, 3))
+    releases.rollback(2, why="complaints")
+    releases.unpin(why="the cause is not in the program")
+    for value, release_id in ((2, second), (3, third)):
+        assert put(releases, value) == release_id, "the next run makes and judges the same"
+        assert "rolled back (complaints)" in releases.offer(release_id, "run")
+    assert releases.state().live == first
+    releases.promote(third, why="they were mistaken")
+    put(releases, 4)
+    releases.rollback(why="worse")
+    assert releases.state().live == third
+    assert [k.withdrawn for k in releases.state().known if k.release_id == third] == [""]
+
+
 def test_a_rollback_serves_the_one_before_and_the_next_schedule_does_not_undo_it(
     lake: Lake, releases: Releases
 ) -> None:
@@ -215,6 +230,52 @@ def test_a_release_with_a_missing_or_altered_file_is_never_served(
     with pytest.raises(CorruptFileError, match="missing"):
         releases.promote(bad, why="")
     assert shown(lake) == "1"
+
+
+def test_a_file_of_what_nobody_is_shown_is_measured_and_hashed_when_asked_for(
+    lake: Lake, releases: Releases
+) -> None:
+    labels = lake.store("labels", [("", pa.table({"x": [1]}))], KEY)
+    rows = [manifest.row("table", "labels", "", labels.content_id, labels.id)]
+    release = lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY).id
+    releases.check(release, deep=True)
+    path = lake.object_path(labels.files[0].sha256, "parquet")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    releases.check(release)
+    with pytest.raises(CorruptFileError, match="was altered"):
+        releases.check(release, deep=True)
+    path.write_bytes(content[:-1])
+    with pytest.raises(CorruptFileError, match="missing or cut"):
+        releases.check(release)
+
+
+def test_the_verdict_on_a_kept_release_is_kept(lake: Lake, releases: Releases) -> None:
+    verdict = lake.store("release_verdict", [("", pa.table({"x": [1]}))], KEY)
+    releases.judged(Known(make(lake, 1), passed=True, verdict=verdict.id), "run")
+    assert garbage(lake, releases.protected()).remove() == 0
+    assert lake.intact(verdict.id) is not None
+
+
+def test_nobody_goes_back_to_a_release_that_expired(releases: Releases) -> None:
+    ids = [put(releases, value) for value in range(1, 5)]
+    releases.forget(releases.expired(1), 1)
+    assert releases.state().stack == ids[2:]
+    with pytest.raises(ReleaseError, match="1 earlier releases"):
+        releases.rollback(2, why="")
+
+
+def test_a_pin_goes_with_the_release_that_it_held(releases: Releases) -> None:
+    first, second, third = (put(releases, value) for value in (1, 2, 3))
+    releases.rollback(why="complaints")
+    before = releases.state()
+    assert releases.replace(before, {}, {third: "damaged"}, "forget", str) == second
+    assert releases.state().pinned == "complaints"
+    with pytest.raises(ReleaseError, match="just changed"):
+        releases.replace(before, {}, {second: "damaged"}, "forget", str)
+    before = releases.state()
+    assert releases.replace(before, {}, {second: "damaged"}, "forget", str) == first
+    assert releases.state().pinned == "", "or nothing would ever be promoted again"
 
 
 def test_retention_keeps_what_is_served_and_what_was_served_before(
