@@ -82,6 +82,36 @@ def test_a_modification_time_in_the_future_does_not_keep_a_file_waiting(place: P
     assert place.names(place.look(now)) == ["a.csv"]
 
 
+def test_other_bytes_of_the_same_length_and_modification_time_are_seen(place: Place) -> None:
+    path = place.put("a.csv", "1")
+    os.utime(path, (0, 0))
+    place.look()
+    place.put("a.csv", "2")
+    os.utime(path, (0, 0))
+    assert place.names(place.look()) == ["a.csv"]
+    assert place.contents() == {"a.csv": "2"}
+
+
+def test_a_ledger_from_a_backup_takes_again_what_it_does_not_know(place: Place) -> None:
+    place.put("a.csv", "1")
+    place.look()
+    backup = place.ledger.path.read_bytes()
+    place.put("a.csv", "2")
+    place.look()
+    place.ledger.path.write_bytes(backup)  # what spares hashing knows the newer one
+    assert place.names(place.look()) == ["a.csv"]
+    assert place.contents() == {"a.csv": "2"}
+
+
+def test_a_content_that_came_back_was_replaced_when_it_went_last(place: Place) -> None:
+    for day, text in enumerate("ABAB"):
+        place.put("a.csv", text)
+        place.ledger.accept(place.inbox, LATER + timedelta(days=day))
+    assert place.contents() == {"a.csv": "B"}
+    assert place.ledger.replaced(LATER + timedelta(days=3)) == {}, "on the fourth day only"
+    assert list(place.ledger.replaced(LATER + timedelta(days=4)).values()) == [1]
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that everybody may reach and write to; this process is nobody meanwhile, if it may

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.core.config import load_shop
+from recsys_assets.core.settings.calendar import Plausible
 from recsys_assets.ingestion.contract import (
     EXPOSURES,
     ITEMS,
@@ -24,6 +25,7 @@ from recsys_assets.ingestion.contract import (
     USERS,
     empty_frame,
     reason_code,
+    time_bounds,
 )
 from recsys_assets.ingestion.source import Source, SourceError, open_source
 from recsys_assets.ingestion.tables import RAW_EXPOSURES
@@ -405,3 +407,15 @@ def test_every_row_is_either_complete_or_refused(tmp_path: Path, lines: list[str
     assert (frame["reject_reason"].isna() == frame["reject_field"].isna()).all()
     assert frame["row"].is_monotonic_increasing
     assert accepted["event_id"].is_unique
+
+
+def test_bounds_are_whole_days_and_age_counts_from_when_the_name_first_came() -> None:
+    day = timedelta(days=1)
+    plausible = Plausible(latest=date(2024, 1, 1), max_age_days=14, clock_skew_minutes=10)
+    bounds = time_bounds(plausible, NOW, since=NOW - 3 * day)
+    assert bounds.earliest == NOW - 17 * day
+    assert bounds.latest == NOW + day - timedelta(microseconds=1)
+    assert bounds.now == NOW + timedelta(minutes=10)
+    assert time_bounds(plausible, NOW).earliest == NOW - 14 * day
+    old = Plausible(earliest=date(2023, 12, 25), max_age_days=14)
+    assert time_bounds(old, NOW).earliest == datetime(2023, 12, 25, tzinfo=UTC)
