@@ -273,7 +273,7 @@ def _read_what_is_served(candidate: Snapshot, candidates: Snapshot) -> Iterator[
     kinds=["lightgbm", "python"],
     pool="ranker",
     config=("ranker", "repeats", "seed"),
-    rules=[_models_have_trees, _read_what_is_served],
+    rules=[_models_have_trees, _read_what_is_served, gates.rankers_learn_from_their_windows],
 )
 def rankers(training_rows: Snapshot, fits: Snapshot, shop: Shop, report: Report) -> pd.DataFrame:
     """LightGBM rankers, one per target, task and seed, each trained on its own label windows.

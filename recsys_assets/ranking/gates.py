@@ -7,6 +7,7 @@ table is made.
 Proofs are made at one cutoff (`core.cutoffs.proof_cutoff`): the code is the same at all of them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
@@ -161,6 +162,33 @@ def _repeated_lines(interactions: Snapshot) -> pd.DataFrame:
     return pd.DataFrame({"event_time": rows["event_time"], "first": first})[found]
 
 
+def _rows_of_parts(table: Snapshot) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for version in table.versions:
+        for file in version.files:
+            found[file.part] += file.rows
+    return found
+
+
+def rankers_learn_from_their_windows(
+    candidate: Snapshot, training_rows: Snapshot, fits: Snapshot
+) -> Iterator[Failure]:
+    """The ranker for anything, with which the others learn, has learned from all rows of its
+    target's windows and no others: a later window knows what its target is measured by."""
+    rows_of_part, plan = _rows_of_parts(training_rows), fits.to_pandas()
+    for row in candidate.to_pandas(["target", "task", "seed", "rows"]).to_dict("records"):
+        if row["task"] != "all":
+            continue
+        windows = plan.loc[plan["target"] == row["target"], "window_as_of"]
+        own = sum(rows_of_part[part_name(as_of)] for as_of in windows)
+        if row["rows"] != own:
+            yield Failure(
+                f"the ranker {row['target']}/all of seed {row['seed']} learned from "
+                f"{row['rows']:,} rows, the windows that end before its target hold {own:,}",
+                "rows",
+            )
+
+
 def learns_from_what_is_served(
     candidate: Snapshot,
     candidates: Snapshot,
@@ -179,7 +207,7 @@ def learns_from_what_is_served(
     """The features of some users' rows, made again the way they are made when there is no label:
     every value must be the same. A feature that looks at labels, or at the rows that were chosen by
     them, is another one there."""
-    rows_of_part = {f.part: f.rows for v in candidate.versions for f in v.files}
+    rows_of_part = _rows_of_parts(candidate)
     parts = [p for p in candidate.parts if p and rows_of_part[p]]
     if not parts:
         return

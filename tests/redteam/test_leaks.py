@@ -274,6 +274,18 @@ def test_a_label_window_that_reaches_into_its_target_is_refused(
     assert "a label window ends after its target's cutoff" in again("fits")
 
 
+def test_a_ranker_that_learned_from_what_it_is_measured_by_is_refused(
+    again: Callable[..., str], base: RedShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the evaluate cutoff are there, since they teach the live target."""
+    everything = base.project.lake.read("training_rows").to_arrow()
+    real = ranking.ranker.train_tasks
+    monkeypatch.setattr(
+        ranking.ranker, "train_tasks", lambda frame, *a, **k: real(everything, *a, **k)
+    )
+    assert f"evaluate/all of seed 7 learned from {everything.num_rows:,} rows" in again("rankers")
+
+
 @pytest.mark.parametrize("rule", ["grain", "parity"])
 def test_without_its_rule_a_plant_gets_through(
     rule: str, again: Callable[..., str], base: RedShop, monkeypatch: pytest.MonkeyPatch,
