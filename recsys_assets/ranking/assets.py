@@ -47,7 +47,7 @@ def _horizon(cutoffs: Snapshot, as_of: pd.Timestamp) -> pd.Timestamp:
     group=GROUP,
     kinds=["duckdb", "sql"],
     sql=["ranking/labels"],
-    rules=[gates.no_event_on_both_sides],
+    rules=[gates.no_event_on_both_sides, gates.every_taking_is_a_label],
 )
 def labels(
     interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse, report: Report

@@ -17,6 +17,7 @@ import yaml
 
 from recsys_assets.core import warehouse
 from recsys_assets.core.cutoffs import cutoff_of
+from recsys_assets.core.lake import part_name
 from recsys_assets.core.settings.benchmark import Benchmark
 from recsys_assets.indexing import assets as indexing
 from recsys_assets.ranking import assets as ranking
@@ -284,6 +285,23 @@ def test_a_ranker_that_learned_from_what_it_is_measured_by_is_refused(
         ranking.ranker, "train_tasks", lambda frame, *a, **k: real(everything, *a, **k)
     )
     assert f"evaluate/all of seed 7 learned from {everything.num_rows:,} rows" in again("rankers")
+
+
+def test_labels_of_only_what_a_retriever_found_are_refused(
+    again: Callable[..., str], base: RedShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, key = ranking.training.build_labels, ["user_id", "item_id"]
+    candidates = base.project.lake.read("candidates")
+
+    def found(store: warehouse.Warehouse, log: Any, as_of: pd.Timestamp, end: Any) -> pa.Table:
+        labels = real(store, log, as_of, end)
+        listed = candidates.to_arrow([*key, "rank_frequency"], part_name(as_of)).drop_null()
+        kept = labels.join(listed, key, join_type="left semi").select(labels.column_names)
+        return kept.sort_by([(name, "ascending") for name in key])
+
+    monkeypatch.setattr(ranking.training, "build_labels", found)
+    reasons = again("labels")
+    assert "users took" in reasons and "within the horizon" in reasons
 
 
 @pytest.mark.parametrize("rule", ["grain", "parity"])
