@@ -346,7 +346,15 @@ def join_tables(
     items: Relation,
     feature_tables: Mapping[str, pa.Table],
 ) -> pa.Table:
-    """The keys of sorted candidate rows of one cutoff, with the features of the grain tables."""
+    """The keys of sorted candidate rows of one cutoff, with the features of the grain tables.
+
+    Raises ValueError for unsorted candidates, and for features as of another cutoff: a later one
+    knows what these candidates are asked about.
+    """
+    asked = pc.unique(candidates["as_of"])
+    for name, table in feature_tables.items() if len(asked) else ():
+        if pc.any(pc.invert(pc.is_in(pc.unique(table["as_of"]), value_set=asked))).as_py():
+            raise ValueError(f"{name} is as of another cutoff than the candidates")
     joined = warehouse.query(
         "ranking/ranking_features",
         {

@@ -293,6 +293,17 @@ def test_candidates_out_of_order_are_refused():
         )
 
 
+def test_features_of_a_later_cutoff_are_refused() -> None:
+    """They hold what the candidates are asked about."""
+    late, made = pa.scalar(AS_OF + timedelta(days=28), pa.timestamp("us", tz="UTC")), tables()
+    for name, table in made.items():
+        moved = table.set_column(0, "as_of", pa.repeat(late, table.num_rows))
+        with pytest.raises(ValueError, match=f"{name} is as of another cutoff"):
+            features.join_features(
+                Warehouse(), candidates(("ann", "a1")), ITEMS, {**made, name: moved}
+            )
+
+
 def test_days_without_a_time_count_in_full() -> None:
     """An event at every midnight: the last seven of them are the last seven days."""
     log = LOG.iloc[:0]
