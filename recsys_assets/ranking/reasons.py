@@ -82,7 +82,7 @@ def gather_evidence(
     - `category` (name at the second level or, without one, the first; '' if none),
       `category_n_taken`, `category_share`: the user's sessions with something of it that is not
       sensitive, and their share of the user's sessions; `category_is_new`: the user took nothing of
-      it, sensitive or not
+      it, nor of any other of its name, sensitive or not
     - `week_users`, `week_rank`: users who took it in the 7 days before `as_of`, rank in category
     - `user_sessions`: sessions of the user;  `sensitive`: the item lies in a sensitive category
     """
@@ -110,7 +110,7 @@ def gather_evidence(
     parts = [
         _own_history(asked, own),
         _variants(asked, told),
-        _category_history(asked, own, told),
+        _category_history(asked, own, told, facts),
         _last_week(asked, visits, facts),
         _neighbours(asked, own, visits, facts, together, limits),
     ]
@@ -396,18 +396,24 @@ def _variants(asked: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     return _aligned(asked[["user", "item"]], found, counts=("variant_n_taken",))
 
 
-def _category_history(asked: pd.DataFrame, own: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
+def _category_history(
+    asked: pd.DataFrame, own: pd.DataFrame, told: pd.DataFrame, facts: _Facts
+) -> pd.DataFrame:
     """`own` visits, and of them those that may be `told`: a category that only sensitive items led
-    to is neither known nor new."""
+    to is neither known nor new. Nor is one that shares its name with a known one: two departments
+    may have a shelf "Bacon"."""
     key = ["user", "category"]
     once = told.loc[told["category"] >= 0, [*key, "visit"]].drop_duplicates()
     counts = once.groupby(key).size().rename("category_n_taken").to_frame()
-    any_of = own.groupby(key).size().rename("any").to_frame()
+    name = pd.factorize(facts.category)[0]
+    named = asked[["user"]].assign(name=name[asked["item"]])
+    of_name = own[["user"]].assign(name=name[own["item"]])
+    any_of = of_name.groupby(["user", "name"]).size().rename("any").to_frame()
     total = own.groupby("user")["visit"].nunique().rename("user_sessions").to_frame()
     found = _aligned(asked[key], counts, counts=("category_n_taken",))
     found["user_sessions"] = _aligned(asked[["user"]], total, counts=("user_sessions",))
     share = found["category_n_taken"] / found["user_sessions"].clip(lower=1)
-    new = _aligned(asked[key], any_of, counts=("any",))["any"] == 0
+    new = _aligned(named, any_of, counts=("any",))["any"] == 0
     return found.assign(category_share=share, category_is_new=new)
 
 

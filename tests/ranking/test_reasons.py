@@ -25,6 +25,7 @@ ITEMS = pd.DataFrame(
         ("gin", "Gin", "SPIRITS", "GIN", "g-gin"),
         ("tonic", "Tonic Water", "GROCERY", "SOFT DRINKS", "g-tonic"),
         ("lamp", "Lamp", "HOME", "LIGHT", "g-lamp"),
+        ("torch", "Torch", "OUTDOOR", "LIGHT", "g-torch"),
         ("loose", "Loose", "", "", ""),
     ],
     columns=["item_id", "title", "category_1", "category_2", "group_id"],
@@ -136,7 +137,7 @@ def test_a_sensitive_category_is_neither_named_nor_a_basis() -> None:
 
 def test_a_sensitive_item_is_no_basis_for_its_category_or_its_variants() -> None:
     log = bought([("u", "milk-twin", d) for d in (9, 6, 3, 1)])
-    shelf = ITEMS.assign(category_3=["", "TEST", "", "", "", "", "", ""])
+    shelf = ITEMS.assign(category_3=["", "TEST", *[""] * 7])
     pairs = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["milk", "skimmed"]})
 
     def codes(sensitive: frozenset[str]) -> list[str]:
@@ -167,6 +168,13 @@ def test_something_outside_the_users_habits_is_called_that() -> None:
     assert reason("u", "lamp", log)[0] == "Something different: a category new to you, LIGHT"
     assert reason("u", "loose", log)[1] == "plain"
     assert reason("stranger", "lamp", log)[1] == "plain"
+
+
+def test_a_category_that_shares_its_name_with_a_known_one_is_not_called_new() -> None:
+    """Two departments have a shelf of that name; who reads the sentence knows one of them."""
+    log = bought([("u", "torch", 3)])
+    assert reason("u", "lamp", log)[1] == "plain"
+    assert reason("u", "milk", log)[1] == "new_category"
 
 
 def test_the_shops_own_verb_is_used() -> None:
