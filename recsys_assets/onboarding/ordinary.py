@@ -65,11 +65,23 @@ SUBJECTS = frozenset("i i'm i've we we're we've they he she love like want enjoy
 
 NEGATIONS = frozenset(
     """
-    allergic allergy aren't avoid avoiding avoids can't cannot cant dislike dislikes doesn't
-    doesnt don't dont except exclude excluding hate hates intolerant isn't less minus never no
+    allergic allergies allergy aren't avoid avoiding avoids can't cannot cant dislike dislikes
+    doesn't doesnt don't dont except exclude excluding hate hates intolerance intolerances
+    intolerant isn't less minus never no
     not nothing refuse skip without won't wont
     außer allergie allergisch kein keine keinem keinen keiner meide meiden nicht nie nichts ohne
     weder
     """.split()
 )
 """What stands behind one of these in a clause is avoided."""
+
+AILMENTS = frozenset("allergies allergy intolerance intolerances intolerant".split())
+"""Negations that may stand behind their thing: "a nut allergy"."""
+
+LISTING = AILMENTS | frozenset(
+    "allergic allergie allergisch avoid avoids dislike dislikes exclude hate hates".split()
+)
+"""Negations of which a list of things follows."""
+
+EATING = frozenset("drink drinks eat eats enjoy like likes stand tolerate want wants".split())
+"""Verbs with which a negation is one of them: "I don't eat pork, beef"."""

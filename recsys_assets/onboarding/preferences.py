@@ -9,11 +9,19 @@ out what they stand for, and what is left between ordinary words are the queries
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsys_assets.onboarding.diets import CARRIERS, DIETS, GROUPS, LIFTED
-from recsys_assets.onboarding.ordinary import NEGATIONS, ORDINARY, SUBJECTS, WITHIN
+from recsys_assets.onboarding.ordinary import (
+    AILMENTS,
+    EATING,
+    LISTING,
+    NEGATIONS,
+    ORDINARY,
+    SUBJECTS,
+    WITHIN,
+)
 
 MAX_QUERIES = 8
 """More wishes than this are not searched for."""
@@ -24,7 +32,7 @@ MAX_WORDS = 4
 MAX_CHARACTERS = 2_000
 """What is said beyond is not read."""
 
-_FREE = r"[^\W\d_]+[\s-]free\b(?!\s+range\b)|[^\W\d_]{3,}frei(?:e[mnrs]?)?\b"
+_FREE = r"[^\W\d_]+[\s-]free\b(?!\s+(?:range|of|from)\b)|[^\W\d_]{3,}frei(?:e[mnrs]?)?\b"
 _NON = r"\bnon[\s-][^\W\d_]+"
 _CLAIM = re.compile(f"{_FREE}|{_NON}")
 """What says that something is not in it: "meat-free", "sugar free", "zuckerfrei", "non-dairy"."""
@@ -42,6 +50,17 @@ _PRAISE = re.compile(
     r"|\b(?:nicht|nie) genug(?: von)?\b"
 )
 """What holds a word of negation and praises: "can't get enough chocolate"."""
+
+_REFUSAL = re.compile(
+    r"\b(?:anything|everything|all) but\b"
+    r"|\bfree (?:of|from)\b|\bfrei von\b"
+    r"|\b(?:gave|given|giving) up(?: on)?\b"
+    r"|\bcut(?:ting)? (?:down on|back on|out)\b"
+    r"|\b(?:stopped|quit) (?:eating|drinking|buying)\b"
+)
+"""What refuses without a word of negation: "anything but pork"."""
+_HEADING = re.compile(rf"\b({'|'.join(sorted(NEGATIONS))})\s*:")
+"""Before a list: "allergies: peanuts, shrimp"."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +115,11 @@ def read_words(
         if _term(claim) in vocabulary:
             contexts[" ".join(claim.split())] = ""
     text = _PRAISE.sub(" love ", _CLAIM.sub(" ", text))
+    text = _HEADING.sub(r"\1 ", _REFUSAL.sub(" avoid ", text))
     for sentence in _SENTENCE_END.split(text):
         queries: list[str] = []
         said: list[str] = []
-        for wanted, unwanted in _clauses(sentence):
+        for wanted, unwanted in _clauses(sentence, ruled):
             for word in unwanted:
                 avoid |= _banned(word)
             for word in wanted:
@@ -143,7 +163,7 @@ _LIFTED = frozenset(stem(word) for word in LIFTED)
 _CARRIERS = {thing: frozenset(map(stem, words)) for thing, words in CARRIERS.items()}
 
 
-def _clauses(sentence: str) -> Iterator[tuple[list[str], list[str]]]:
+def _clauses(sentence: str, diets: Collection[str]) -> Iterator[tuple[list[str], list[str]]]:
     """Wanted and unwanted words of a sentence, clause by clause.
 
     A negation reaches over commas as long as a list goes on: "no onions, garlic or nuts".
@@ -153,19 +173,37 @@ def _clauses(sentence: str) -> Iterator[tuple[list[str], list[str]]]:
     for place, words in enumerate(pieces):
         wanted, unwanted = _split(words)
         if unwanted:
-            reach = _end_of_list(pieces, place)
+            reach = _end_of_list(pieces, place, _lists(words[len(wanted) :]), diets)
         elif place <= reach:
             wanted, unwanted = [], words
         yield wanted, unwanted
 
 
-def _end_of_list(pieces: list[list[str]], start: int) -> int:
-    """The last of the pieces that continue the list begun in piece `start`."""
+def _lists(refusal: Sequence[str]) -> bool:
+    """Whether what is named next, after a comma, is refused too: "I avoid pork, beef", but not "no
+    meat, thai food". `refusal` begins with the word of negation."""
+    word, named = refusal[0], refusal[1:]
+    if all(w in ORDINARY for w in named):
+        return False
+    can_not = word in ("can't", "cannot", "cant")
+    return word in LISTING or named[0] in EATING or (can_not and named[0] == "have")
+
+
+def _end_of_list(pieces: list[list[str]], start: int, lists: bool, diets: Collection[str]) -> int:
+    """The last of the pieces that continue the list begun in piece `start`: up to the last "or" or
+    the last that names only what people often leave out ("no onions, garlic, nuts"), and where the
+    refusal `lists`, those that name things and say nothing else."""
     end = start
     for place in range(start + 1, len(pieces)):
-        if set(pieces[place]) & SUBJECTS or set(pieces[place]) & NEGATIONS:
+        piece = set(pieces[place])
+        if piece & SUBJECTS or piece & NEGATIONS or any(stem(w) in diets for w in piece):
             break
-        if set(pieces[place]) & {"or", "nor", "oder", "noch"}:
+        named = piece - {"and", "und"}
+        bare = not (named & ORDINARY) - WITHIN
+        goes_on = bool(piece & {"or", "nor", "oder", "noch"}) or all(
+            stem(w) in GROUPS for w in named
+        )
+        if goes_on or (lists and bare and end == place - 1):
             end = place
     return end
 
@@ -176,7 +214,7 @@ def _split(clause: list[str]) -> tuple[list[str], list[str]]:
         if word not in NEGATIONS or (word == "not" and clause[place + 1 : place + 2] == ["only"]):
             continue
         before, after = clause[:place], clause[place + 1 :]
-        if word in ("allergy", "intolerant") and before and before[-1] not in ORDINARY:
+        if word in AILMENTS and before and before[-1] not in ORDINARY:
             return before[:-1], [before[-1], *after]  # "a nut allergy", "lactose intolerant"
         return before, after
     return clause, []

@@ -13,6 +13,7 @@ from recsys_assets.onboarding.preferences import (
     stem,
     stems,
 )
+from recsys_assets.onboarding.reading import LONGEST, Reading, accepted
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from recsys_assets.onboarding.preferences import (
         ("I hate fish", ()),
         ("I am lactose intolerant and like Italian pasta dishes", ("italian pasta dishes",)),
         ("I have a nut allergy, and we love curry", ("curry",)),
+        ("Nut allergies, lactose intolerance. Thai food", ("thai food",)),
         ("dairy-free desserts", ("desserts",)),
         ("coffee, coffee. Coffee!", ("coffee",)),
         ("I don't eat pork. We grill on weekends", ("grill",)),
@@ -56,6 +58,17 @@ def test_wishes_are_what_stands_between_ordinary_words(text: str, queries: tuple
         ("zuckerfreie Kekse", ["zucker"], ["kekse"]),
         ("I can't get enough chocolate, no nuts", ["nut"], ["chocolate"]),
         ("I can't eat chocolate, nor live without cheese", ["chocolate"], []),
+        ("Allergies: peanuts, shrimp and eggs", ["peanut", "shrimp", "egg"], []),
+        ("allergic to nuts, sesame, vegetarian, thai food", ["nut", "sesame"], ["thai", "food"]),
+        ("I avoid pork, beef and chicken", ["pork", "beef", "chicken"], []),
+        ("We don't eat pork, lamb, beef. Cheese is fine", ["pork", "lamb", "beef"], ["cheese"]),
+        ("I don't like shopping, fresh bread", [], ["fresh", "bread"]),
+        ("I hate olives, capers, pizza is great", ["olive", "caper"], ["pizza"]),
+        ("no onions, garlic, nuts", ["onion", "garlic", "nut"], []),
+        ("anything but pork", ["pork", "ham"], []),
+        ("nothing but pasta", [], ["pasta"]),
+        ("bread free of gluten", ["gluten", "wheat"], []),
+        ("I gave up alcohol and stopped eating beef", ["wine", "beef"], []),
     ],
 )
 def test_negations_and_diets_rule_out_what_they_stand_for(
@@ -128,6 +141,17 @@ def test_who_avoids_a_thing_is_shown_what_says_to_be_free_of_it() -> None:
     said = "gluten-free, sugar free desserts"
     assert read_words(said, {"gluten-free", "dessert"}).queries == ("gluten-free", "desserts")
     assert {"wheat", "sugar"} <= read_words(said, {"gluten-free", "dessert"}).avoid
+
+
+def test_what_a_model_reads_lifts_no_ban_and_gives_short_queries_only() -> None:
+    """Its answer may leave out what the words alone rule out, or search for just that."""
+    said = Reading(
+        queries=["Tofu  Curry", "beef", "roast beef", "tofu curry", "!", "a " * 9, "x" * 61],
+        avoid=["nuts", "spicy food", "y" * (LONGEST + 1)],
+    )
+    found = accepted(said, frozenset({"beef", "roast"}))
+    assert found.queries == ("tofu curry",)
+    assert found.avoid == {"beef", "roast"} | bans("nuts")
 
 
 def test_a_wish_knows_the_sentence_it_was_taken_from() -> None:

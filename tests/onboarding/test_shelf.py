@@ -248,6 +248,22 @@ def test_questions_split_users_and_do_not_repeat_each_other() -> None:
     assert asked["place"].is_monotonic_increasing
 
 
+def test_where_nothing_repeats_one_visit_is_a_yes() -> None:
+    names = [f"C{n}" for n in range(10)]
+    items = pd.DataFrame(
+        {
+            "item_id": names, "title": names, "category_1": "TOP", "category_2": names,
+            "category_3": "", "text": names, "status": "active", "group_id": names,
+        }
+    )  # fmt: skip
+    rows = [(f"u{u}", f"C{u % 2}", f"s{u}") for u in range(20)]
+    takings = pd.DataFrame(rows, columns=["user_id", "item_id", "session_id"])
+    once = shop().model_copy(update={"repeats": False})
+    for settings, shares in ((shop(), []), (once, [0.5, 0.5])):
+        asked = questions.derive(items, takings, settings, Words.build(items))
+        assert asked["share"].dropna().tolist() == shares
+
+
 def test_every_question_has_an_id_of_its_own_in_any_script() -> None:
     tops = ["Food & Drink", "Food, Drink", "Овощи", "***"]
     kinds = [f"{top} {n}" for top in tops for n in range(3)]
