@@ -3,7 +3,8 @@
 import pandas as pd
 import pyarrow as pa
 
-from recsys_assets.evaluation.held_out import relevant_pairs, seeds_of, top
+from recsys_assets.evaluation.held_out import Cutoff, baseline_lists, relevant_pairs, seeds_of, top
+from recsys_assets.retrieval.contract import EventLog
 
 AS_OF = pd.Timestamp("2024-01-01", tz="UTC")
 
@@ -43,6 +44,28 @@ def test_again_is_what_was_taken_before_and_is_taken_within_seven_days() -> None
         "again": [],
         "cold": ["c"],
     }
+
+
+def test_what_fills_up_a_list_of_habits_is_nothing_taken_before() -> None:
+    known = pd.DataFrame(
+        {
+            "user_id": ["u", "v"], "item_id": ["a", "b"],
+            "event_time": AS_OF - pd.to_timedelta([3.0, 2.0], unit="D"),
+            "quantity": 1.0, "weight": 1.0, "polarity": 1, "counts_as_taken": True,
+            "session_id": ["1", "2"], "store_id": pd.Series([None, None], dtype="string"),
+        }
+    )  # fmt: skip
+    catalogue = pd.DataFrame({"item_id": ["a", "b"]}).assign(
+        category_1="", category_2="", category_3="", brand="", group_id="",
+        available_from=pd.Series(pd.NaT, range(2), dtype="datetime64[us, UTC]"),
+        available_to=pd.Series(pd.NaT, range(2), dtype="datetime64[us, UTC]"),
+    )  # fmt: skip
+    log = EventLog.from_frames(known, catalogue, AS_OF)
+    cutoff = Cutoff(log, known, pd.Series(["u"]), [], lambda columns: pa.table({}), pa.table({}))
+    lists = {(task, model): rows for task, model, rows in baseline_lists(cutoff, 2)}
+    for model in ("personal_frequency", "personal_frequency_decayed"):
+        assert lists["all", model]["item_id"].tolist() == ["a", "b"], "b is popular"
+        assert lists["again", model]["item_id"].tolist() == ["a"]
 
 
 def test_each_seed_is_read_as_if_it_were_the_served_one() -> None:

@@ -34,6 +34,8 @@ def test_a_ranker_that_loses_beyond_noise_is_replaced_by_the_best_of_the_rest() 
     assert found.model == found.simpler == "frequency"
     assert found.high is not None and found.high < 0
     assert "beats the ranker beyond noise" in found.reason
+    few = choose(per_user(ranker=noise(0), popular=noise(1) + 0.3), draws=10)
+    assert few.p_value == 2 / 4001, "a decision takes 4,000 draws, however few a report asks for"
 
 
 def test_a_tie_goes_to_the_ranker_because_the_best_of_many_looks_better_than_it_is() -> None:

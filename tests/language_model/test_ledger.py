@@ -50,6 +50,15 @@ def test_the_month_is_shared_by_all_runs_and_a_new_month_starts_at_nothing(tmp_p
     december.reserve("r3", "a", MODEL, 0.4)
 
 
+def test_a_cap_may_be_reached_and_not_be_passed(tmp_path: Path) -> None:
+    ledger = books(tmp_path, run=0.75)
+    ledger.reserve("r", "a", MODEL, 0.5)
+    ledger.reserve("r", "a", MODEL, 0.25, requests=3)
+    assert [s.open for s in ledger.spending()] == [1 + 3]
+    with pytest.raises(BudgetError, match="dollars_per_run"):
+        ledger.reserve("r", "a", MODEL, 1e-9)
+
+
 def test_a_cap_of_nothing_sends_nothing(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="dollars_per_run"):
         books(tmp_path, run=0.0).reserve("r", "a", MODEL, 1e-9)
@@ -62,6 +71,7 @@ def test_the_price_of_haiku_by_hand() -> None:
     assert prices.cost(MODEL, usage) == pytest.approx(by_hand)
     assert prices.cost(MODEL, usage, batch=True) == pytest.approx(by_hand / 2)
     assert prices.cost(MODEL, Usage(input=100_001)) == pytest.approx(100_001 * 0.5 / 1e6)
+    assert prices.cost(MODEL, Usage(100_000, cache_read=1)) == pytest.approx(0.05 + 0.05e-6)
 
 
 def test_a_shops_own_price_stands_in_for_the_tables() -> None:
