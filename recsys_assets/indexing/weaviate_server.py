@@ -209,9 +209,14 @@ def remedy(said: str) -> str:
          "then run again"),
     )  # fmt: skip
     return next(
-        (remedy for marks, remedy in kinds if any(mark in text for mark in marks)),
+        (remedy for marks, remedy in kinds if any(_says(text, mark) for mark in marks)),
         "see its log, repair the cause and run again",
     )
+
+
+def _says(text: str, mark: str) -> bool:
+    """Whether `mark` is in the text; a number by itself, not within the name of a collection."""
+    return bool(re.search(rf"\b{mark}\b", text)) if mark.isdigit() else mark in text
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:

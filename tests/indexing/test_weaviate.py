@@ -105,6 +105,8 @@ REFUSALS = {
     "forbidden: your role has no permission": "give its role the permissions listed in docs",
     "not enough memory mappings": "it is short of memory, give it more",
     "something new": "see its log, repair the cause",
+    "Recsys_shop__a4013bcd_1 of object 5f6b4403-9c1e is odd": "see its log, repair the cause",
+    "status code: 401, with response body: {}": "it does not accept the key",
 }
 
 
