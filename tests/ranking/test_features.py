@@ -261,6 +261,21 @@ def test_places_are_counted_among_candidates_that_are_as_new_to_the_user():
     assert made["lists"].tolist() == [1, 1, 1, 0, 1]
 
 
+def test_what_the_retrievers_say_together_by_hand() -> None:
+    """s scores a1 and b1 too, but has only a2 in its list; r knows nothing of b1."""
+    asked = candidates(
+        ("ann", "a1"), ("ann", "a2"), ("ann", "b1"), r=[-4.0, 2.0, None], s=[0.5, 1.0, 0.25]
+    )
+    asked = asked.set_column(
+        asked.column_names.index("rank_s"), "rank_s", pa.array([None, 1, None], pa.int32())
+    )
+    made = features.retriever_features(asked, np.zeros(3, dtype=bool))
+    assert made["share_r"][:2].tolist() == [-1.0, 0.5], "over the largest absolute score"
+    assert made["lists"].tolist() == [1, 2, 0]
+    assert made["place_best"].tolist() == [2, 1, 3]
+    assert made["places_fused"] == pytest.approx([2 / 22, 2 / 21, 1 / 23])
+
+
 def test_equal_scores_share_a_place():
     asked = candidates(("ann", "a1"), ("ann", "a2"), ("ann", "b1"), r=[1.0, 1.0, 0.5])
     made = features.retriever_features(asked, np.zeros(3, dtype=bool))

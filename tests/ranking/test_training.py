@@ -71,9 +71,11 @@ def test_a_user_without_a_positive_among_the_candidates_teaches_nothing():
 
 
 def hidden_window(*proposed: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Candidates a1, b1 and b2 of ann with a2, as they are without the history of a1 and b1."""
+    """Candidates a1, b1 and b2 of ann with a2, as they are without the history of a1 and b1; ann
+    only looked at b1."""
     log = interactions(
         event("ann", "a1", 9), event("ann", "a2", 5), event("bob", "b1", 3), event("bob", "a2", 2),
+        event("ann", "b1", 1, taken=False),
     )  # fmt: skip
     warehouse, catalogue = Warehouse(), items("a1", "a2", "b1", "b2", price=3.0)
     tables = features.build_feature_tables(warehouse, log, catalogue, users("ann", "bob"), AS_OF)
