@@ -329,6 +329,16 @@ def test_old_releases_give_way_but_the_active_one_stays(index: VectorIndex) -> N
     assert index.count(ids[0]) == index.count(ids[3]) == 30
 
 
+def test_a_protected_release_stays_although_it_is_the_oldest(index: VectorIndex) -> None:
+    oldest, older = (built(index, shop.crowd(30, changed=range(n))) for n in (0, 1))
+    newest = shop.crowd(30, changed=range(2))
+    index.build(release_of(newest), newest, protect={oldest})
+    assert [r.id for r in index.releases()] == [oldest, release_of(newest).id]
+    assert index.count(oldest) == 30
+    with pytest.raises(UnknownReleaseError):
+        index.count(older)
+
+
 def test_another_models_release_starts_from_nothing_and_mixes_with_none(index: VectorIndex) -> None:
     objects = shop.shelf()
     old = release_of(objects)

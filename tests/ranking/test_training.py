@@ -119,6 +119,8 @@ def test_a_hidden_item_has_no_history_and_only_who_needs_none_scores_it():
     assert shown["item_id"].tolist() == ["a2", "b1", "b2"]  # a1 is hidden and not proposed
     assert found.loc["b1", ["item_users_28", "item_last_days"]].isna().tolist() == [False, True]
     assert found.loc["b1", "item_users_28"] == 0
+    assert np.isnan(found.loc["b1", "store_days_28"]), "bob took it in ann's store"
+    assert found.loc["a2", "store_days_28"] == 2
     assert found.loc["b1", "item_price"] == 3.0  # of the catalogue, not what bob paid
     assert np.isnan(found.loc["b1", "score_r"])
     assert found.loc["b1", "score_text"] == pytest.approx(0.7)
@@ -144,6 +146,12 @@ def test_what_is_taken_again_within_days_is_its_own_label():
     assert frame["label_again"].to_pylist() == [1.0, 0.0, 0.0]
     undrawn = window([("ann", "a1"), ("ann", "a2"), ("ann", "b1")], 0.0, log=log)
     assert undrawn["label_again"].to_pylist() == [1.0, None]  # a2 stays for the horizon only
+
+
+def test_a_share_is_so_many_of_a_million_draws():
+    draw = np.array([0, 249_999, 250_000])
+    assert training.drawn(draw, 0.0).tolist() == [False, False, False]
+    assert training.drawn(draw, 0.25).tolist() == [True, True, False]
 
 
 def test_a_share_that_is_none_is_refused():

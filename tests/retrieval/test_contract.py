@@ -8,7 +8,13 @@ import pytest
 
 from recsys_assets.retrieval import registry
 from recsys_assets.retrieval.content import Content
-from recsys_assets.retrieval.contract import EventLog, Fitted, hidden_items, top_k
+from recsys_assets.retrieval.contract import (
+    EventLog,
+    Fitted,
+    hidden_items,
+    recent_share,
+    top_k,
+)
 from recsys_assets.retrieval.neighbours import NextItem
 from recsys_assets.retrieval.popularity import SegmentPopularity
 from recsys_assets.retrieval.registry import KINDS
@@ -211,6 +217,39 @@ def test_decay_halves_an_event_every_half_life() -> None:
     assert log.matrix(10.0).toarray().tolist() == [[0.75, 0.0], [0.0, 0.0]]
     assert log.matrix(10.0, "quantity").toarray()[0, 0] == pytest.approx(1.25)
     assert log.taken_matrix.toarray().tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_the_edges_of_a_log_by_hand() -> None:
+    """An event at the cutoff lies after it; an item whose last day ends there is not on offer."""
+    rows = [  # item, days before the cutoff, quantity, polarity
+        ("i00", 28, np.nan, 1),
+        ("i00", 29, -2.0, 1),
+        ("i01", 1, 3.0, -1),
+        ("i02", 0, 1.0, 1),
+    ]
+    events = pd.DataFrame(
+        {
+            "user_id": "u",
+            "item_id": [item for item, *_ in rows],
+            "event_time": [AS_OF - pd.Timedelta(days=days) for _, days, *_ in rows],
+            "quantity": [quantity for *_, quantity, _ in rows],
+            "weight": np.float32(1),
+            "polarity": np.int8([polarity for *_, polarity in rows]),
+            "counts_as_taken": True,
+            "session_id": None,
+            "store_id": None,
+        }
+    )
+    items = shop_items().head(3)
+    items["available_to"] = [AS_OF, AS_OF + pd.Timedelta(seconds=1), pd.NaT]
+    items["available_from"] = pd.Series([pd.NaT, pd.NaT, AS_OF], dtype="datetime64[us, UTC]")
+    log = EventLog.from_frames(events, items, AS_OF)
+    assert (len(log.user), log.n_warm) == (3, 2), "i02 is not known yet"
+    assert log.offered.tolist() == [False, True, True]
+    # The unknown quantity is one piece, the negative one none; i01 was taken and not liked.
+    assert log.matrix(value="quantity").toarray()[0].tolist() == [1.0, 0.0]
+    assert log.taken_matrix.toarray()[0].tolist() == [1.0, 1.0]
+    assert recent_share(log).tolist() == [1.0, 0.0], "28 days ago is within 28 days"
 
 
 @pytest.mark.parametrize(("width", "k"), [(7, 3), (500, 10), (1000, 1), (30, 50), (129, 32)])
