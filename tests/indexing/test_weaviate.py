@@ -189,6 +189,22 @@ def test_vectors_are_compressed_as_configured_and_by_no_default_of_the_server(
     index.close()
 
 
+def test_other_settings_of_the_graph_take_a_collection_of_their_own(server: FakeWeaviate) -> None:
+    """A collection keeps the graph it was created with; nobody is served from the spare one."""
+    before = connect(server)
+    before.build(release_of(OLD), OLD)
+    before.build(release_of(NEW), NEW)
+    before.activate(release_of(NEW).id)
+    after = WeaviateIndex(server.url, server.grpc_port, None, "shop", Settings(connections=32))
+    newer = shop.crowd(61)
+    assert after.build(release_of(newer), newer).written == len(newer)
+    target = server.aliases[f"Recsys_shop_r_{release_of(newer).id}"]
+    config = server.schema[target]["vectorConfig"]["item"]["vectorIndexConfig"]
+    assert config["maxConnections"] == 32
+    for index in (before, after):
+        index.close()
+
+
 def test_a_collection_that_somebody_deleted_is_no_release_and_is_built_again(
     index: WeaviateIndex, server: FakeWeaviate
 ) -> None:
