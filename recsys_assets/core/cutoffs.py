@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 VISITS = ["user_id", "item_id", "event_time", "session_id", "counts_as_taken"]
 """What lists and reasons are counted from (`visits_of`); a log has many more columns."""
 
+_PAIR = ["user_id", "item_id"]
+
 SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
 """Why a table is refused that differs when it is made again from a log that was cut (`cut_off`)."""
 
@@ -116,10 +118,18 @@ def horizon_events(
 
 def taken_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
     """The (user_id, item_id) pairs that were taken before `as_of`."""
-    columns = ["user_id", "item_id", "counts_as_taken", "event_time"]
-    known = interactions_as_of(interactions, as_of, columns)
-    pairs = known.filter(known["counts_as_taken"]).select(["user_id", "item_id"])
-    return pairs.group_by(["user_id", "item_id"], use_threads=False).aggregate([]).to_pandas()
+    known = interactions_as_of(interactions, as_of, [*_PAIR, "counts_as_taken"])
+    return _pairs(known.filter(known["counts_as_taken"]))
+
+
+def met_pairs(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The (user_id, item_id) pairs that had any event before `as_of`: also what was only looked at,
+    left neutral or rejected."""
+    return _pairs(interactions_as_of(interactions, as_of, _PAIR))
+
+
+def _pairs(events: pa.Table) -> pd.DataFrame:
+    return events.group_by(_PAIR, use_threads=False).aggregate([]).select(_PAIR).to_pandas()
 
 
 def cutoffs_of(

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from recsys_assets.content.categories import in_categories
 from recsys_assets.content.offer import available
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import visits_as_of
+from recsys_assets.core.cutoffs import met_pairs, visits_as_of
 from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
@@ -319,6 +319,7 @@ def _facts(
         known,
         catalogue,
         as_of=as_of,
+        met=met_pairs(read("interactions"), as_of),
         together=read("bought_together").to_pandas(),
         sensitive=frozenset(shop.rules.sensitive_categories),
     )

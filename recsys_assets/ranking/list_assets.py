@@ -12,6 +12,7 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
     at_cutoff,
     cutoff_of,
+    met_pairs,
     serving_cutoff,
     taken_pairs,
     visits_as_of,
@@ -164,7 +165,8 @@ def recommendations(
         scored[["user_id", "item_id", "retrievers"]], on=["user_id", "item_id"], how="left"
     )
     shown["retrievers"] = said.found_by(shown)
-    why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
+    met = met_pairs(interactions, as_of)
+    why = explain(shown, known, met, catalogue, as_of, bought_together.to_pandas(), shop)
     why = said.say(shown, why)
     build = _build_id(
         shop, scored_candidates, stand_ins, stated_preferences, stated_candidates, items,
@@ -202,6 +204,7 @@ def fallback_items(
 def explain(
     shown: pd.DataFrame,
     known: pd.DataFrame,
+    met: pd.DataFrame | None,
     catalogue: pd.DataFrame,
     as_of: pd.Timestamp,
     together: pd.DataFrame,
@@ -213,6 +216,7 @@ def explain(
         known,
         catalogue,
         as_of=as_of,
+        met=met,
         together=together,
         sensitive=frozenset(shop.rules.sensitive_categories),
     )
@@ -260,7 +264,7 @@ def popular_recommendations(
         if p != "buy_again"
     ]
     shown = pd.concat(lists, ignore_index=True)
-    why = explain(shown, known, catalogue, as_of, bought_together.to_pandas(), shop)
+    why = explain(shown, known, None, catalogue, as_of, bought_together.to_pandas(), shop)
     build = recommendations.to_arrow(["build_id"])["build_id"][0].as_py()
     return shown.assign(
         retrievers="",

@@ -64,6 +64,7 @@ def gather_evidence(
     items: pd.DataFrame,
     *,
     as_of: datetime | pd.Timestamp,
+    met: pd.DataFrame | None = None,
     together: pd.DataFrame | None = None,
     sensitive: frozenset[str] = frozenset(),
     thresholds: Thresholds | None = None,
@@ -71,9 +72,11 @@ def gather_evidence(
     """Count what is known of each pair `user_id, item_id`, in the order of `pairs`.
 
     `interactions` must end before `as_of` (ValueError); only events that count as taken are
-    counted, and "times" are distinct sessions. `together` is a frame `item_id, other_item_id,
-    support` as `bought_together` returns it. Returns per pair:
+    counted, and "times" are distinct sessions. `met` are the pairs `user_id, item_id` of any event,
+    rejections too (default: those of `interactions`). `together` is a frame `item_id,
+    other_item_id, support` as `bought_together` returns it. Returns per pair:
 
+    - `is_new`, `category_is_new`: the user never met it, nothing of a category of that name
     - `n_taken`, `median_gap_days` (between sessions; NaN below 2), `days_since_last` (NaN if never)
     - `variant_n_taken`, `variant_days_since_last`: the same for other items of its group that are
       not sensitive
@@ -81,8 +84,7 @@ def gather_evidence(
       in the same baskets as this one that the user took often, the one met most above chance
     - `category` (name at the second level or, without one, the first; '' if none),
       `category_n_taken`, `category_share`: the user's sessions with something of it that is not
-      sensitive, and their share of the user's sessions; `category_is_new`: the user took nothing of
-      it, nor of any other of its name, sensitive or not
+      sensitive, and their share of the user's sessions
     - `week_users`, `week_rank`: users who took it in the 7 days before `as_of`, rank in category
     - `user_sessions`: sessions of the user;  `sensitive`: the item lies in a sensitive category
     """
@@ -108,9 +110,10 @@ def gather_evidence(
     evidence["category"] = facts.category[asked["item"]]
     evidence["sensitive"] = facts.sensitive[asked["item"]]
     parts = [
+        _news(asked, interactions if met is None else met, user_index, facts),
         _own_history(asked, own),
         _variants(asked, told),
-        _category_history(asked, own, told, facts),
+        _category_history(asked, own, told),
         _last_week(asked, visits, facts),
         _neighbours(asked, own, visits, facts, together, limits),
     ]
@@ -237,7 +240,8 @@ def _together(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:
 
 
 def _category(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:
-    text = f"New to you, in a category you {words.present} often: " + _shortened(e["category"])
+    start = pd.Series("From", index=e.index).mask(e["is_new"], "New to you, in")
+    text = start + f" a category you {words.present} often: " + _shortened(e["category"])
     return text, _json(
         category=e["category"],
         category_n_taken=e["category_n_taken"],
@@ -364,6 +368,24 @@ def _visits(
     )
 
 
+def _news(asked: pd.DataFrame, met: pd.DataFrame, users: pd.Index, facts: _Facts) -> pd.DataFrame:
+    """What the user has not met. Not new is a category met through sensitive items alone, nor one
+    that shares its name with a known one: two departments may have a shelf "Bacon"."""
+    user = users.get_indexer(pd.Index(met["user_id"])).astype(np.int64)
+    item = facts.ids.get_indexer(pd.Index(met["item_id"])).astype(np.int64)
+    known = (user >= 0) & (item >= 0)
+    user, item = user[known], item[known]
+    found = {}
+    for name, code in (
+        ("is_new", np.arange(len(facts.ids))),
+        ("category_is_new", pd.factorize(facts.category)[0]),
+    ):
+        pairs = pd.MultiIndex.from_arrays([user, code[item]]).unique()
+        wanted = pd.MultiIndex.from_arrays([asked["user"], code[asked["item"]]])
+        found[name] = ~wanted.isin(pairs)
+    return pd.DataFrame(found)
+
+
 def _own_history(asked: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     key = ["user", "item"]
     rows = own.merge(asked[key].drop_duplicates(), on=key)
@@ -396,25 +418,17 @@ def _variants(asked: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     return _aligned(asked[["user", "item"]], found, counts=("variant_n_taken",))
 
 
-def _category_history(
-    asked: pd.DataFrame, own: pd.DataFrame, told: pd.DataFrame, facts: _Facts
-) -> pd.DataFrame:
-    """`own` visits, and of them those that may be `told`: a category that only sensitive items led
-    to is neither known nor new. Nor is one that shares its name with a known one: two departments
-    may have a shelf "Bacon"."""
+def _category_history(asked: pd.DataFrame, own: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
+    """Of the `own` visits those that may be `told`: a category that only sensitive items led to is
+    not known."""
     key = ["user", "category"]
     once = told.loc[told["category"] >= 0, [*key, "visit"]].drop_duplicates()
     counts = once.groupby(key).size().rename("category_n_taken").to_frame()
-    name = pd.factorize(facts.category)[0]
-    named = asked[["user"]].assign(name=name[asked["item"]])
-    of_name = own[["user"]].assign(name=name[own["item"]])
-    any_of = of_name.groupby(["user", "name"]).size().rename("any").to_frame()
     total = own.groupby("user")["visit"].nunique().rename("user_sessions").to_frame()
     found = _aligned(asked[key], counts, counts=("category_n_taken",))
     found["user_sessions"] = _aligned(asked[["user"]], total, counts=("user_sessions",))
     share = found["category_n_taken"] / found["user_sessions"].clip(lower=1)
-    new = _aligned(named, any_of, counts=("any",))["any"] == 0
-    return found.assign(category_share=share, category_is_new=new)
+    return found.assign(category_share=share)
 
 
 def _last_week(asked: pd.DataFrame, visits: pd.DataFrame, facts: _Facts) -> pd.DataFrame:

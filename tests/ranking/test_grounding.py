@@ -93,6 +93,7 @@ def test_every_sentence_of_our_own_is_grounded_in_what_is_true(
             "neighbour_support": [9], "category_n_taken": [from_category],
             "category_share": [0.1], "user_sessions": [100], "week_users": [week],
             "week_rank": [1], "category_is_new": [from_category == 0],
+            "is_new": [n_taken == 0 and times % 2 == 0],
         }
     )  # fmt: skip
     facts = all_reasons(row, words)["reason"].tolist()

@@ -177,6 +177,15 @@ def test_a_category_that_shares_its_name_with_a_known_one_is_not_called_new() ->
     assert reason("u", "milk", log)[1] == "new_category"
 
 
+def test_what_the_user_rejected_or_looked_at_is_not_called_new() -> None:
+    log = bought([("u", "skimmed", d) for d in (9, 6, 3)])
+    met = pd.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["milk", "milk-twin", "lamp"]})
+    assert reason("u", "milk", log, met=met)[0] == "From a category you buy often: MILK"
+    assert reason("u", "lamp", log, met=met)[1] == "new_category", "somebody else's"
+    met = met.assign(user_id="u")
+    assert reason("u", "lamp", log, met=met) == ("A suggestion for you", "plain", {})
+
+
 def test_the_shops_own_verb_is_used() -> None:
     log = bought([("u", "milk", d) for d in (9, 3)])
     watched = Wording(past="watched", present="watch", people="people")
