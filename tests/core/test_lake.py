@@ -88,6 +88,46 @@ def test_approving_a_version_that_was_overtaken_is_refused(lake: Lake) -> None:
         lake.approve([first])
 
 
+def test_rejecting_a_version_that_was_overtaken_says_nothing_of_the_newer_one(lake: Lake) -> None:
+    first = put(lake, 1, approve=False)
+    second = put(lake, 2)
+    lake.reject(first, ["x: is null"])
+    entry = lake.entries("numbers")[""]
+    assert (entry.candidate, entry.current, entry.verdict) == (second.id, second.id, "approved")
+
+
+def test_a_file_that_was_cut_is_not_intact(lake: Lake) -> None:
+    version = put(lake, 1)
+    assert lake.intact(version.id) == version
+    path = lake.object_path(version.files[0].sha256, "parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert lake.intact(version.id) is None
+
+
+def test_where_a_candidate_is_lost_what_is_current_stays_and_may_be_read(lake: Lake) -> None:
+    """As an erasure leaves a pointer whose newest version cannot be redacted."""
+    first = put(lake, 1)
+    second = put(lake, 2, approve=False)
+    lake.repoint("numbers", {}, {second.id}, str)
+    assert values(lake) == [1]
+    lake.repoint("numbers", {}, {first.id}, str)
+    assert lake.entries("numbers") == {}
+
+
+def test_parts_are_read_one_by_one_or_in_the_order_of_their_names(lake: Lake) -> None:
+    for partition, value in (("2024-01-02", 3), ("2024-01-01", 1)):
+        parts = [(name, pa.table({"x": [value + n]})) for n, name in enumerate("ab")]
+        version = lake.store("numbers", parts, key(), partition=partition)
+        lake.propose([version])
+        lake.approve([version])
+    snapshot = lake.read("numbers")
+    assert snapshot.to_arrow()["x"].to_pylist() == [1, 2, 3, 4]
+    backwards = lake.of_version(*reversed(snapshot.versions))
+    assert backwards.to_arrow(part="b")["x"].to_pylist() == [2, 4]
+    with pytest.raises(LakeError, match=r"no part 'c'; it has \['a', 'b'\]"):
+        snapshot.to_arrow(part="c")
+
+
 def test_replacing_a_partition_touches_no_other(lake: Lake) -> None:
     put(lake, 1, partition="2024-01-01")
     kept = put(lake, 2, partition="2024-01-02")

@@ -125,8 +125,11 @@ def test_a_given_id_may_repeat_but_not_with_other_content(tmp_path: Path) -> Non
 def test_only_returns_may_be_negative(tmp_path: Path) -> None:
     events = HEADER + "u,i,2023-05-01,purchase,-1\nu,i,2023-05-01,return,-1\n"
     assert codes(landed(shop_of(tmp_path, events))) == ["negative", None]
+    neutral = landed(shop_of(tmp_path, HEADER + "u,i,2023-05-01,neutral,-1\n"))
+    assert codes(neutral) == ["negative"]
+    events += "u,i,2023-05-01,purchase,0\n"
     turned = landed(shop_of(tmp_path, events, ", negative_quantity: return"))
-    assert turned["event_type"].tolist() == ["return", "return"]
+    assert turned["event_type"].tolist() == ["return", "return", "purchase"]
 
 
 def test_a_missing_quantity_is_one_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
@@ -141,14 +144,15 @@ def test_ratings_become_likes_neutrals_and_dislikes_with_their_weight(tmp_path: 
             tmp_path,
             "user_id,item_id,event_time,stars\n"
             + "".join(
-                f"u,i,2023-05-0{n},{s}\n" for n, s in enumerate(["5", "3.5", "1", "", "x"], 1)
+                f"u,i,2023-05-0{n},{s}\n"
+                for n, s in enumerate(["5", "4", "3.5", "3", "2.5", "", "x"], 1)
             ),
             ", columns: {weight: stars}, rating: {like_at: 4, dislike_below: 3}",
         )
     )
-    assert frame["event_type"].tolist()[:3] == ["like", "neutral", "dislike"]
-    assert frame["weight"].tolist()[:3] == [5, 3.5, 1]
-    assert codes(frame)[3:] == ["missing value", "not a number"]
+    assert frame["event_type"].tolist()[:5] == ["like", "like", "neutral", "neutral", "dislike"]
+    assert frame["weight"].tolist()[:5] == [5, 4, 3.5, 3, 2.5]
+    assert codes(frame)[5:] == ["missing value", "not a number"]
 
 
 def test_a_future_event_waits_for_its_time_and_moves_no_other(tmp_path: Path) -> None:

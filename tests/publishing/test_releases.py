@@ -113,6 +113,16 @@ def test_the_page_is_the_newest_one_made_of_the_served_scoreboard(
         assert Served(releases, releases.manifest(release.id), reading).page() == shown
 
 
+def test_the_beginning_of_an_id_must_name_one_release(releases: Releases) -> None:
+    first = put(releases, 1)
+    assert releases.resolve(first[:12]) == first
+    put(releases, 2)
+    with pytest.raises(ReleaseError, match="2 releases begin with ''"):
+        releases.resolve("")
+    with pytest.raises(ReleaseError, match="no release begins"):
+        releases.resolve("x")
+
+
 def test_what_was_rolled_back_is_promoted_again_by_people_only(releases: Releases) -> None:
     first, second, third = (put(releases, n) for n in (1, 2, 3))
     releases.rollback(2, why="complaints")
