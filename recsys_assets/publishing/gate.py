@@ -328,7 +328,7 @@ def lists_are_fit(
 
 
 def lists_beside_served(
-    lists: pd.DataFrame, served: pd.DataFrame, gate: Gate, *, placement: str = "for_you"
+    lists: pd.DataFrame, served: pd.DataFrame, gate: Gate, placement: str
 ) -> list[Criterion]:
     """What would be shown beside what is shown: how many items, and how much changes at once."""
     new = lists[(lists["placement"] == placement) & (lists["rank"] <= HEAD)]

@@ -71,7 +71,9 @@ def judge(
     changed = challenger.manifest.facts["recipe"] != incumbent.manifest.facts["recipe"]
     if measured:
         found += _beside(challenger, incumbent, measured, shop, changed, refit)
-    found += gate.lists_beside_served(lists, incumbent.lists(), rules)
+    served = incumbent.lists()
+    for placement in placements:
+        found += gate.lists_beside_served(lists, served, rules, placement)
     found.append(
         gate.scores_beside_served(
             challenger.live_scores(), incumbent.live_scores(), rules, changed=changed,

@@ -80,6 +80,7 @@ class Made:
         *,
         ranked: Sequence[str] = ("evaluate", "live"),
         scores: Sequence[float] = (0.0, 1.0),
+        discover: str | Sequence[str] = "right",
     ) -> ReleaseEvidence:
         pairs = pd.DataFrame({"user_id": USERS, "item_id": "right", "is_new": False})
         events = pd.DataFrame(
@@ -91,7 +92,8 @@ class Made:
             }
         )
         shown = pd.DataFrame({"user_id": USERS, "item_id": "right", "rank": 1, "policy": "ranker"})
-        both = pd.concat([shown.assign(placement=p) for p in ("for_you", "discover")])
+        unseen = shown.assign(placement="discover", item_id=discover)
+        both = pd.concat([shown.assign(placement="for_you"), unseen])
         moments = [(LIVE, "live"), *([(as_of, "evaluate")] if as_of is not None else [])]
         named = [
             self.store("cutoffs", pd.DataFrame(moments, columns=["as_of", "target"])),
@@ -173,6 +175,16 @@ def test_at_the_same_cutoff_the_lists_of_both_releases_meet(made: Made) -> None:
     assert made.verdict(made.release(EARLY, hits=30, recipe="r"), served)[0] == []
     worse = made.verdict(made.release(EARLY, hits=10, recipe="r"), served)[0]
     assert any("must be shown to be less than 0.01 worse" in r for r in worse)
+
+
+def test_each_placement_that_everybody_gets_is_held_beside_what_it_shows_now(made: Made) -> None:
+    served = made.release(
+        EARLY, hits=30, recipe="r", discover=USERS
+    )  # to each an item of their own
+    assert made.verdict(made.release(EARLY, hits=30, recipe="r", discover=USERS), served)[0] == []
+    fewer, other = made.verdict(made.release(EARLY, hits=30, recipe="r"), served)[0]
+    assert fewer.startswith("discover: 1 different items are shown, 2% of the 60")
+    assert other.startswith("discover: 0% of the first 10 items were shown to the same user")
 
 
 def test_a_change_of_code_that_changes_no_list_counts_as_unchanged(made: Made) -> None:
