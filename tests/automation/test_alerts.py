@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+import pyarrow as pa
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
@@ -19,6 +20,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster_project import sensors
 from dagster_project.alerts import WEBHOOK, Alert, Alerts
 from recsys_assets.core.assets import Project, table_asset
+from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.tables import Column, Table
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -212,3 +214,28 @@ def test_a_run_whose_code_cannot_be_loaded_is_told_with_that_error(project: Proj
         (alert,) = sensors.failures(instance, datetime.now(UTC))
     assert alert.subject == "job nothing"
     assert alert.what == "ImportError: cannot import name 'x'"
+
+
+def test_a_drift_is_told_with_what_shifted_most_and_what_is_not_healthy(project: Project) -> None:
+    lake, key = project.lake, VersionKey("", "", "", {})
+
+    def put(name: str, frame: pd.DataFrame) -> None:
+        version = lake.store(name, [("", pa.Table.from_pandas(frame))], key)
+        lake.propose([version])
+        lake.approve([version])
+
+    def measured(psi: list[float], healthy: list[bool | None]) -> Alert | None:
+        put("drift", pd.DataFrame({"name": ["price", "score_all", "visits"], "psi": psi}))
+        health = {"measure": ["volume", "nulls"], "subject": ["last week", "brand"]}
+        numbers = {"value": [87.0, 0.5], "usual": [338.0, None], "healthy": healthy}
+        put("data_health", pd.DataFrame(health | numbers))
+        return sensors.drift_alert(project)
+
+    assert sensors.drift_alert(project) is None, "nothing was measured yet"
+    limit = project.shop.releases.health.psi
+    assert measured([0.0, limit, 0.1], [True, None]) is None
+    shifted = measured([0.3, 0.1, 0.4], [True, None])
+    assert shifted is not None
+    assert shifted.what == "2 features or scores have shifted: visits 0.40, price 0.30"
+    ill = measured([0.0, 0.0, 0.0], [False, None])
+    assert ill is not None and ill.what == "volume of last week is 87, usually 338"
