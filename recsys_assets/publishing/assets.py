@@ -270,7 +270,6 @@ def history(state: State) -> dg.TableMetadataValue:
     sql=["ranking/ranking_features"],
 )
 def drift(
-    training_rows: Snapshot,
     fits: Snapshot,
     rankers: Snapshot,
     candidates: Snapshot,
@@ -287,9 +286,9 @@ def drift(
 ) -> pd.DataFrame:
     """How far windowed features and scores of the live candidates are from the training windows'.
 
-    Compared are all candidates of a few hundred users: at the windows the live rankers learned
-    from, users of the training rows; now, users who took something within as long a time. Counts
-    over a whole history grow by themselves and are left out.
+    Compared are all candidates of a few hundred users who took something in the 28 days before: at
+    the windows the live rankers learned from, and now. Counts over a whole history grow by
+    themselves and are left out.
     """
     grains = {
         "item_features": item_features,
@@ -304,15 +303,12 @@ def drift(
     as_of = cutoff_of(cutoffs, "live")
     live = part_name(as_of) if as_of is not None else ""
 
-    def users_at(part: str) -> list[str]:
-        if part == live:
-            habits = user_features.to_pandas(["user_id", "user_takes_28"], live)
-            active = habits.loc[habits["user_takes_28"] > 0, "user_id"].tolist()
-            return watch.sample(active, watch.USERS, shop.seed)
-        trained = training_rows.to_arrow(["user_id"], part)["user_id"].unique().to_pylist()
-        return watch.sample(trained, max(1, watch.USERS // len(windows)), shop.seed)
-
-    people = {part: users for part in (*windows, live) if part and (users := users_at(part))}
+    habits = {
+        part: user_features.to_pandas(["user_id", "user_takes_28"], part)
+        for part in (*windows, live)
+        if part
+    }
+    people = watch.people(habits, live, shop.seed)
     if live not in people or len(people) == 1:
         report.texts["drift"] = "no label window with users, or nobody now: nothing to compare"
         return pd.DataFrame(columns=watch.DRIFT_COLUMNS)

@@ -29,6 +29,21 @@ def sample(users: Sequence[str], n: int, seed: int) -> list[str]:
     return sorted(ids[order[:n]].tolist())
 
 
+def people(habits: Mapping[str, pd.DataFrame], live: str, seed: int) -> dict[str, list[str]]:
+    """Whom to look at in each part: users who took something in the 28 days before it, chosen alike
+    at the windows and now, or the choice itself looks like a shift.
+
+    habits: `user_id, user_takes_28` by part. Of `live` as many users as of all other parts
+    together, `USERS` at most; a part without any is left out.
+    """
+    each = max(1, USERS // max(1, len(set(habits) - {live})))
+    found = {}
+    for part, frame in habits.items():
+        active = frame.loc[frame["user_takes_28"] > 0, "user_id"].tolist()
+        found[part] = sample(active, USERS if part == live else each, seed)
+    return {part: users for part, users in found.items() if users}
+
+
 def drift(then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], kind: str) -> pd.DataFrame:
     """One row per column: its stability index, and its mean and share of nulls then and now.
 

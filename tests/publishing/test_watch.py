@@ -47,6 +47,17 @@ def test_nothing_is_said_about_steady_data() -> None:
     assert unhealthy(steady()) == set()
 
 
+def test_who_buys_seldom_is_not_taken_for_a_shift() -> None:
+    """Half of the users took nothing lately, at the window as now."""
+    at = pd.DataFrame({"user_id": [f"u{n}" for n in range(40)], "user_takes_28": [0, 0, 1, 3] * 10})
+    chosen = watch.people({"window": at, "idle": at.head(2), "live": at}, "live", seed=7)
+    assert set(chosen) == {"window", "live"} and len(chosen["live"]) == 20
+    then, now = (
+        at.set_index("user_id").loc[chosen[part]].to_dict("series") for part in ("window", "live")
+    )
+    assert watch.drift(then, now, "feature")["psi"].tolist() == [0.0]
+
+
 def test_a_week_with_a_third_of_the_events_is_told() -> None:
     events = steady()
     last_week = events["event_time"] > AS_OF - pd.Timedelta(days=7)
