@@ -60,6 +60,23 @@ def test_a_release_made_in_many_small_steps_is_written_again_as_few_segments(
     assert hits.item_ids == shop.exact(objects, near, 10)
 
 
+def test_words_are_weighed_over_living_rows_only(tmp_path: Path) -> None:
+    """A deleted row stays in its segment; a release answers as one built from nothing does."""
+    ids = [f"i{n}" for n in range(8)]
+    texts = ["pasta", "pasta sauce", *["bread and butter"] * 5, "pasta " * 9]
+    first = shop.make(ids, shop.axes(8), text=texts)
+    second = first.take(range(7))
+    index, fresh = EmbeddedIndex(tmp_path / "synced"), EmbeddedIndex(tmp_path / "fresh")
+    index.build(release_of(first), first)
+    assert index.build(release_of(second), second).deleted == 1
+    fresh.build(release_of(second), second)
+    release = release_of(second).id
+    for text in ("pasta", "sauce butter"):
+        assert index.matching(release, text, 9) == fresh.matching(release, text, 9)
+    once, twice = (index.matching(release, text, 9) for text in ("pasta", "pasta pasta"))
+    assert np.allclose(twice.scores, 2 * np.array(once.scores)), "a word said twice weighs double"
+
+
 def test_a_flipped_bit_anywhere_is_noticed_before_anything_is_parsed(tmp_path: Path) -> None:
     objects = shop.crowd(50)
     release = release_of(objects)
