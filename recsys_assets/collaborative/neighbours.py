@@ -16,6 +16,8 @@ from recsys_assets.core.products import dense_product
 
 Ints = npt.NDArray[np.integer]
 
+_STEP_ITEMS = 60
+
 
 @dataclass(frozen=True, eq=False)
 class ItemNeighbours:
@@ -43,8 +45,9 @@ def idf_weighted(matrix: sparse.csr_matrix, power: float = 1.0) -> sparse.csr_ma
     return out
 
 
-def bm25_weighted(matrix: sparse.csr_matrix, k1: float = 1.2, b: float = 0.75) -> sparse.csr_matrix:
+def bm25_weighted(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Okapi BM25 weights of a users x items matrix: users are documents, items are terms."""
+    k1, b = 1.2, 0.75  # as usual in text search
     out = idf_weighted(matrix)
     counts = matrix.astype(np.float64).tocsr()
     length = np.asarray(counts.sum(axis=1)).ravel()
@@ -136,15 +139,15 @@ def item_neighbours(
     min_support: int = 2,
     max_items: int = 10_000,
     shrink: float = 10.0,
-    block: int = 512,
 ) -> ItemNeighbours:
     """Cosine neighbours of the columns of a weighted users x items `matrix`.
 
     The length of a column taken by n users is inflated by sqrt((n + shrink) / n), so rare columns
     are neighbours of little; support is the number of users who have both. Among the `k` nearest of
     an item, links with less than `min_support` are dropped. Only the `max_items` columns with the
-    most users take part (ties by column). Memory: block x max_items.
+    most users take part (ties by column). Memory: 512 x max_items.
     """
+    block = 512
     n_items = matrix.shape[1]
     count = np.bincount(matrix.indices, minlength=n_items)
     order = np.lexsort((np.arange(n_items), -count))[:max_items]
@@ -208,14 +211,13 @@ def transitions(
     source_power: float = 0.5,
     target_power: float = 0.5,
     shrink: float = 5.0,
-    max_step_items: int = 60,
 ) -> ItemNeighbours:
     """Directed links i -> j: how often j comes `lag` steps after i for the same user.
 
     `user`, `step`, `column`, `weight`: one entry per event; steps (baskets) are numbered in order
     of time over all users. `lags[d]` weighs a distance of d steps; distance 0 is the same step.
     strength = c_ij / (n_i ** source_power * n_j ** target_power) * c_ij / (c_ij + shrink).
-    Steps with more than `max_step_items` distinct items take part as the first so many columns by
+    Steps with more than `_STEP_ITEMS` distinct items take part as the first so many columns by
     rarity, so that one huge basket does not cost its square.
     """
     order = np.lexsort((column, step, user))
@@ -227,14 +229,11 @@ def transitions(
     bag = sparse.csr_matrix((weight, (row, column)), shape=(n_steps, n_items))
     times = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(n_steps, n_items))
     bag.data /= times.data
-    if max_step_items:
-        rarity = np.bincount(bag.indices, minlength=n_items)
-        ranked = sparse.csr_matrix(
-            (1.0 / rarity[bag.indices], bag.indices, bag.indptr), shape=bag.shape
-        )
-        ranked = top_per_row(ranked, max_step_items)
-        ranked.data[:] = 1.0
-        bag = bag.multiply(ranked).tocsr()
+    rarity = np.bincount(bag.indices, minlength=n_items)
+    ranked = sparse.csr_matrix((1.0 / rarity[bag.indices], bag.indices, bag.indptr), bag.shape)
+    ranked = top_per_row(ranked, _STEP_ITEMS)
+    ranked.data[:] = 1.0
+    bag = bag.multiply(ranked).tocsr()
     flag = bag.copy()
     flag.data = np.ones_like(flag.data)
     total = sparse.csr_matrix((n_items, n_items), dtype=np.float32)

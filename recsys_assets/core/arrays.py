@@ -30,8 +30,9 @@ def first_of_each(keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     return position[_changes(key)]
 
 
-def transposed(matrix: npt.NDArray[Number], block: int = 64) -> npt.NDArray[Number]:
+def transposed(matrix: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """A C-ordered transpose, made block by block (four times faster than numpy's for tall ones)."""
+    block = 64
     out = np.empty(matrix.shape[::-1], dtype=matrix.dtype)
     for start in range(0, len(matrix), block):
         out[:, start : start + block] = matrix[start : start + block].T

@@ -38,12 +38,10 @@ class ItemVectors:
             raise ValueError("item vectors must be finite and of length 1")
 
     @classmethod
-    def from_frame(
-        cls, frame: pd.DataFrame, id_column: str = "item_id", vector_column: str = "vector"
-    ) -> "ItemVectors":
-        """From a frame with one id and one list of floats per row."""
-        matrix = np.stack(list(frame[vector_column])).astype(np.float32, copy=False)
-        return cls(frame[id_column].to_numpy(dtype=object), matrix)
+    def from_frame(cls, frame: pd.DataFrame) -> "ItemVectors":
+        """From `item_id, vector`: one list of floats per row."""
+        matrix = np.stack(list(frame["vector"])).astype(np.float32, copy=False)
+        return cls(frame["item_id"].to_numpy(dtype=object), matrix)
 
     @cached_property
     def _index(self) -> pd.Index:
