@@ -1,7 +1,7 @@
-"""Telling somebody: one log line and one webhook call per trouble, not per look.
+"""Telling somebody: one webhook call and one line for the log per trouble, not per look.
 
 Belongs here: what an alert says, whether it was said lately, how it leaves the house. Does not
-belong here: finding trouble (`sensors`, `doctor`).
+belong here: finding trouble (`sensors`, `doctor`), and the log of who looks.
 
 What was told is kept in `$RECSYS_HOME/alerts.jsonl`; without it everything is told once more. The
 webhook's address is a secret ($RECSYS_ALERT_WEBHOOK): it appears in no log, event or error text.
@@ -59,29 +59,27 @@ class Alerts:
         self.again = again
         self._environment = os.environ if environment is None else environment
 
-    def tell(self, alert: Alert, now: datetime) -> bool:
-        """Tell `alert` unless that was done less than `again` ago, or since it `happened`: whether
-        it was told now.
+    def tell(self, alert: Alert, now: datetime) -> str:
+        """Tell `alert` unless that was done less than `again` ago, or since it `happened`. Returns
+        what was told now, as one line without secrets for the caller's log; '' for nothing.
 
-        With a webhook that does not answer, the alert is logged and written down all the same, and
-        every further look tries to send it, without a word until that succeeds.
+        With a webhook that does not answer, the alert is written down all the same, and every
+        further look tries to send it, without a word until that succeeds.
         """
         alert = Alert(**{k: self._redacted(v) for k, v in asdict(alert).items()})
         if self._told(alert, now, delivered=True):
-            return False
+            return ""
         written = self._told(alert, now, delivered=False)
-        if not written:
-            _log.error(alert.text())
         delivered = self._send(alert, now, quiet=written)
         if written and not delivered:
-            return False
+            return ""
         line = {"at": now.isoformat(), "key": alert.key, "delivered": delivered, **asdict(alert)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        return True
+        return alert.text()
 
     def _told(self, alert: Alert, now: datetime, *, delivered: bool) -> bool:
         for line in self.lines():

@@ -322,9 +322,10 @@ def _telling(
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         now = datetime.now(UTC)
-        told = [a for a in find(context.instance, now) if alerts_of(project).tell(a, now)]
-        for alert in told:
-            context.log.error(alert.text())
+        looked = (alerts_of(project).tell(a, now) for a in find(context.instance, now))
+        told = [text for text in looked if text]
+        for text in told:
+            context.log.error(text)
         return dg.SkipReason(f"{len(told)} alerts" if told else "nothing to tell")
 
     return sensor
