@@ -54,6 +54,11 @@ from recsys_assets.core.quality import Failure, Verdict, audit
 from recsys_assets.core.tables import Table
 from recsys_assets.core.warehouse import Warehouse, sql_root, sql_text
 
+_JUDGED_BEFORE = (
+    "it was rejected before and judged again as it is: after a repair materialize it anew, not its "
+    "check alone (in the UI, re-execute from asset failure)"
+)
+"""Why re-executing a run from its failed check, a step of its own, repairs nothing."""
 _AUDITED_TOGETHER = 1_000_000
 """Rows of small parts that are audited in one go."""
 OWNER = "team:recommendations"
@@ -329,7 +334,7 @@ class _Producer:
                 verdict = self.judge(project, context.run.run_id)
             return dg.AssetCheckResult(
                 passed=verdict.passed,
-                description="; ".join(verdict.reasons[:20]) or verdict.note,
+                description="; ".join([*verdict.reasons[:20], *filter(None, [verdict.note])]),
                 metadata={
                     "rows audited": verdict.rows,
                     "rules evaluated": verdict.rules,
@@ -522,6 +527,9 @@ class _Producer:
             total.add(verdict.failures, verdict.rules)
         if good:
             lake.approve(good, run_id)
+        if total.failures:
+            before = any(entries[p].verdict == "rejected" for p in waiting)
+            total.note = _JUDGED_BEFORE if before else ""
         release_memory()
         return total
 

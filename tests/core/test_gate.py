@@ -198,6 +198,17 @@ def test_the_refusal_says_which_check_failed_on_what(graph: Graph) -> None:
         graph.lake.read("numbers")
 
 
+def test_a_check_alone_on_what_was_rejected_says_that_it_repairs_nothing(graph: Graph) -> None:
+    graph.write(numbers=[200.0])
+    assert not graph.run("numbers")
+    graph.write(numbers=[2.0])
+    alone = numbers.producer.judge(graph.project, "a check alone")
+    assert not alone.passed and "materialize it anew" in alone.note
+    graph.write(numbers=[300.0])
+    numbers.producer.produce(graph.project, "another")
+    assert numbers.producer.judge(graph.project, "another").note == "", "this one is new"
+
+
 def test_a_crash_between_write_and_check_leaves_consumers_refused(graph: Graph) -> None:
     assert graph.run("numbers", "doubled")
     graph.write(numbers=[200.0])
