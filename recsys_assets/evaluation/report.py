@@ -63,6 +63,9 @@ ol { font-size: 13px; padding-left: 1.6rem; margin: .2rem 0 .8rem; }
 li.hit { color: var(--good); font-weight: 600; } li.hit::after { content: " \\2713"; }
 footer { margin-top: 3rem; padding-top: .8rem; border-top: 2px solid var(--line);
          color: var(--soft); font-size: 13px; }
+@media print { @page { size: A4 landscape; margin: 1cm; } body { margin: 0; max-width: none; }
+  div.wide { overflow: visible; } table { font-size: 10px; } th, td { padding: .2rem .35rem; }
+  tr, figure { break-inside: avoid; } h2, h3 { break-after: avoid; } nav { display: none; } }
 """
 
 

@@ -142,6 +142,13 @@ def test_the_page_needs_nothing_from_outside_and_escapes_names() -> None:
     assert html == page_of_everything()
 
 
+def test_a_printed_page_cuts_no_wide_table_off() -> None:
+    html = page_of_everything()
+    assert "div.wide { overflow-x: auto; }" in html, "on a screen it is scrolled"
+    printed = html.partition("@media print")[2]
+    assert "div.wide { overflow: visible; }" in printed and "A4 landscape" in printed
+
+
 def test_the_page_says_first_what_is_published_with_seeds_and_paired_differences() -> None:
     html = page_of_everything()
     row = html[html.index("<td>for_you") : html.index("</tr>", html.index("<td>for_you"))]
