@@ -115,7 +115,8 @@ def _summary(
 
 
 def _verdict(board: pd.DataFrame, task: str, placement: str, published: str) -> str:
-    """One sentence: what is published in a placement and whether it beats the best baseline."""
+    """One sentence: what is published in a placement and whether it beats the best of everything
+    simpler, or, where that is what is published, its own order before the business rules."""
     rows = board[(board["task"] == task) & (board["model"] == "ours")]
     rows = rows[rows["metric"].str.startswith("ndcg")]
     value = rows[rows["baseline"] == ""]
@@ -132,9 +133,12 @@ def _verdict(board: pd.DataFrame, task: str, placement: str, published: str) -> 
         said = "worse beyond noise than"
     else:
         said = "not told apart by these users from"
+    other = "its own order before the rules"
+    if least["baseline"] != published:
+        other = f"the best simpler model, {least['baseline']}"
     return (
-        f"{text}, {said} the best simpler model, {least['baseline']} ({least['value']:+.4f}, "
-        f"95% {least['low']:+.4f} to {least['high']:+.4f})."
+        f"{text}, {said} {other} ({least['value']:+.4f}, 95% {least['low']:+.4f} to "
+        f"{least['high']:+.4f})."
     )
 
 

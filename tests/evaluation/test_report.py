@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys_assets.core import plots
+from recsys_assets.evaluation import page_assets
 from recsys_assets.evaluation import report as page
 
 METRICS = pd.DataFrame(
@@ -155,6 +156,25 @@ def test_the_page_says_first_what_is_published_with_seeds_and_paired_differences
     assert "0.4000 <small>0.3900 to 0.4100</small>" in row and "0.3900 to 0.4100</td>" in row
     assert row.index("popular: +0.4000") < row.index("retriever: r: +0.4000")
     assert "p 0.002" in row
+
+
+def test_what_is_published_instead_of_the_ranker_is_not_compared_with_itself_by_name() -> None:
+    board = pd.DataFrame(
+        {
+            "task": "new",
+            "model": "ours",
+            "baseline": ["", "blend_tuned", "popular"],
+            "metric": "ndcg@10",
+            "value": [0.11, 0.005, 0.05],
+            "low": [0.07, -0.001, 0.02],
+            "high": [0.17, 0.012, 0.09],
+        }
+    )
+    numbers = "(+0.0050, 95% -0.0010 to +0.0120)."
+    said = page_assets._verdict(board, "new", "discover", "blend_tuned")
+    assert said.endswith(f"told apart by these users from its own order before the rules {numbers}")
+    said = page_assets._verdict(board, "new", "discover", "ranker")
+    assert said.endswith(f"from the best simpler model, blend_tuned {numbers}")
 
 
 def test_the_page_lists_the_best_model_first_and_the_users_of_each_slice() -> None:
