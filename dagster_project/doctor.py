@@ -21,6 +21,7 @@ from dagster._check import CheckError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dagster_project import sensors
+from dagster_project.alerts import Alert
 from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
@@ -316,13 +317,14 @@ def runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> Iterator[Fi
 
 def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
     """Runs that failed lately, unless one that did all of their steps, or a retry, succeeded
-    since."""
+    since. Of several with the same trouble the newest."""
     alerts = list(sensors.failures(instance, now))
     earliest = min((datetime.fromisoformat(a.happened) for a in alerts), default=now)
     good = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=earliest)
     )
     since = [(r.update_timestamp, r.dagster_run, _steps(instance, r.dagster_run)) for r in good]
+    told: dict[str, list[Alert]] = {}
     for alert in alerts:
         run, happened = instance.get_run_by_id(alert.run), datetime.fromisoformat(alert.happened)
         if run is None:
@@ -334,8 +336,11 @@ def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
             for at, later, done in since
             if at > happened
         ):
-            yield Finding("error", f"run {alert.run} failed: {alert.subject}: {alert.what}",
-                          f"{alert.remedy[0].upper()}{alert.remedy[1:]}")  # fmt: skip
+            told.setdefault(alert.key, []).append(alert)
+    for *before, alert in told.values():
+        times = f", as {len(before)} before it" if before else ""
+        yield Finding("error", f"run {alert.run} failed{times}: {alert.subject}: {alert.what}",
+                      f"{alert.remedy[0].upper()}{alert.remedy[1:]}")  # fmt: skip
 
 
 def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:

@@ -341,6 +341,9 @@ def test_a_landing_that_failed_is_over_once_a_whole_run_has_landed(
     run(jobs.TUNE, "tuned_settings", well=False)
     run(jobs.MAIN, "landed_rows")
     assert len(list(doctor.failed(instance, datetime.now(UTC)))) == 2, "that is less, not more"
+    run(jobs.LAND, "landed_rows", "raw_items", well=False)
+    again = [f for f in doctor.failed(instance, datetime.now(UTC)) if "job land" in f.what]
+    assert " failed, as 1 before it: job land, asset landed_rows" in only(again).what
     run(jobs.MAIN, "landed_rows", "raw_items", "rankers")
     assert "job tune" in only(list(doctor.failed(instance, datetime.now(UTC)))).what
     run(jobs.WEEKLY, "landed_rows", "tuned_settings")
