@@ -299,6 +299,12 @@ class _Producer:
                     data_version=dg.DataVersion(made.version.content_id),
                     metadata=self._metadata(project, made, cost),
                 )
+            if not (context.has_partition_key or context.has_partition_key_range):
+                raise LakeError(
+                    f"{table.name} is made by partitions and this run names none: select some, or "
+                    "give the run the tags dagster/asset_partition_range_start and "
+                    "dagster/asset_partition_range_end (`recsys run` names all)"
+                )
             with measured() as cost:
                 versions = self.produce_partitions(
                     project, list(context.partition_keys), context.run.run_id

@@ -244,6 +244,12 @@ def test_a_broken_rule_fails_the_run_and_is_recorded_as_broken(graph: Graph) -> 
     assert not graph.run("doubled")
 
 
+def test_a_run_that_names_no_days_is_told_how_to(graph: Graph) -> None:
+    resources = {"project": graph.project}
+    with pytest.raises(LakeError, match="daily is made by partitions and this run names none"):
+        dg.materialize([daily.asset], instance=graph.instance, resources=resources)
+
+
 def test_one_bad_day_among_good_ones(graph: Graph) -> None:
     graph.write(**{"2024_01_01": [1.0], "2024_01_02": [2.0], "2024_01_03": [4.0]})
     assert graph.run("daily", "total", days="2024-01-01...2024-01-03")
