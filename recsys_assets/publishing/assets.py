@@ -249,11 +249,11 @@ def promoted(project: Project) -> dg.AssetCheckResult:
 
 def history(state: State) -> dg.TableMetadataValue:
     """The newest lines of the log of releases, newest first, as the UI shows them."""
-    columns = [dg.TableColumn(name) for name in ("at", "release", "what", "who", "why")]
+    columns = [dg.TableColumn(name) for name in ("at (UTC)", "release", "what", "who", "why")]
     records = [
         dg.TableRecord(
             {
-                "at": e.at[:16].replace("T", " "), "release": e.release_id[:SHORT],
+                "at (UTC)": e.at[:16].replace("T", " "), "release": e.release_id[:SHORT],
                 "what": e.action, "who": e.who[:SHORT], "why": e.why,
             }
         )

@@ -176,7 +176,7 @@ def recommendations(
     if told := [*unmatched(shop.rules, catalogue), *repeated_after_all(known, shop)]:
         report.texts["warnings"] = "\n".join(f"- {warning}" for warning in told)
     codes = why["reason_code"].value_counts(normalize=True)
-    report.numbers |= {f"reason {code}": float(share) for code, share in codes.items()}
+    report.numbers |= {f"reason {code} share": float(s) for code, s in codes.items()}
     return shown.assign(
         reason=why["reason"].to_numpy(),
         reason_code=why["reason_code"].to_numpy(),

@@ -400,7 +400,7 @@ def test_the_history_in_the_ui_says_who_did_what_when_and_why_newest_first(
     newest, *older = (r.data for r in history(releases.state()).records)
     assert (newest["what"], newest["why"]) == ("rolled back 1", "complaints")
     assert newest["release"] == first[:12]
-    assert [r["at"] for r in older] == sorted((r["at"] for r in older), reverse=True)
+    assert [r["at (UTC)"] for r in older] == sorted((r["at (UTC)"] for r in older), reverse=True)
     assert history(State()).records == []
 
 
