@@ -96,14 +96,12 @@ def recall_by_retriever(recall: pd.DataFrame, *, title: str = "Recall by retriev
     return _png(figure)
 
 
-def score_histogram(
-    scores: Mapping[str, npt.ArrayLike], *, title: str = "Scores", bins: int = 50
-) -> bytes:
+def score_histogram(scores: Mapping[str, npt.ArrayLike], *, title: str = "Scores") -> bytes:
     """Share of rows by score, one outline per name; values that are not finite are left out."""
     figure, axes = _canvas(6.4, 3.0)
     finite = {name: _finite(values) for name, values in scores.items()}
     everything = np.concatenate([np.zeros(0), *finite.values()])
-    edges = np.histogram_bin_edges(everything, bins=bins) if len(everything) else np.arange(2.0)
+    edges = np.histogram_bin_edges(everything, bins=50) if len(everything) else np.arange(2.0)
     for number, (name, values) in enumerate(finite.items()):
         counts = np.histogram(values, bins=edges)[0] / max(len(values), 1)
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
@@ -121,7 +119,6 @@ def learning_curve(
     *,
     title: str = "Learning curve",
     x_label: str = "trees",
-    y_label: str = "ndcg@10",
 ) -> bytes:
     """One line per name over steps 1, 2, 3, ..."""
     figure, axes = _canvas(6.4, 3.0)
@@ -130,7 +127,7 @@ def learning_curve(
         axes.plot(np.arange(1, len(values) + 1), list(values), label=name, color=colour, lw=1.4)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_ylabel("ndcg@10")
     axes.set_title(title, loc="left")
     if curves:
         axes.legend(frameon=False, fontsize=8)

@@ -33,6 +33,8 @@ CAP = 2.3
 """A use moves the log of an expected count by `weight * CAP` at most: tenfold at weight 1."""
 
 DEPTHS = (20, 100)
+_BATCH = 128
+"""Users scored at a time."""
 DECIDES = "recall@20"
 """The metric that a weight is chosen and a verdict is made by: a quota of cold candidates."""
 
@@ -188,7 +190,6 @@ def measure(
     mixes: Mapping[str, Mapping[str, float]],
     content: FittedContent | None = None,
     depths: Sequence[int] = DEPTHS,
-    batch: int = 128,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
     """Per model the metrics of each user (index user_id), and everybody's lists.
 
@@ -215,8 +216,8 @@ def measure(
         )
 
     codes = log.user_codes(people)
-    for first in range(0, len(codes), batch):
-        users = codes[first : first + batch]
+    for first in range(0, len(codes), _BATCH):
+        users = codes[first : first + _BATCH]
         scores = levels.scores(users) + base.expected[where.cold]
         parts = {use: facet.scores(users) for use, facet in own.items()}
         note(TWINS, first, scores)

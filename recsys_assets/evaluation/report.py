@@ -351,7 +351,7 @@ def model_meanings(models: Sequence[str]) -> dict[str, str]:
     return {m: meaning_of(m) for m in sorted(models, key=lambda m: (kind_of(m), m))}
 
 
-def spread_table(rows: pd.DataFrame, first: Sequence[str] = ("ranker",)) -> str:
+def spread_table(rows: pd.DataFrame) -> str:
     """NDCG of each model at each cutoff, from a scoreboard over cutoffs of one task."""
     rows = _ndcg(rows)
     values = rows.pivot(index="model", columns="as_of", values="value")
@@ -367,7 +367,7 @@ def spread_table(rows: pd.DataFrame, first: Sequence[str] = ("ranker",)) -> str:
         for c in values.columns
     )
     lines = [
-        f"<tr{_mark(model, first)}><td>{escape(str(model))}</td>"
+        f"<tr{_mark(model, ('ranker',))}><td>{escape(str(model))}</td>"
         + "".join("<td></td>" if pd.isna(v) else f"<td>{v:.4f}</td>" for v in line)
         + "</tr>"
         for model, line in zip(values.index, values.to_numpy(dtype=float), strict=True)

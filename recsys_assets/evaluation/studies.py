@@ -257,15 +257,14 @@ def chance_of_margin(score: np.ndarray, negative_share: float) -> np.ndarray:
     return odds / (1 + odds)
 
 
-def reliability(
-    chance: np.ndarray, taken: np.ndarray, bins: int = 10
-) -> tuple[pd.DataFrame, float]:
+def reliability(chance: np.ndarray, taken: np.ndarray) -> tuple[pd.DataFrame, float]:
     """Predicted against observed chance of being taken, and the expected calibration error.
 
-    Bins hold equally many rows: bin, n, predicted, observed. Rows of one chance count as what all
-    of them came to, so that a bin that ends among them does not depend on the order of rows. ECE is
-    the mean of |predicted - observed| over rows (Guo et al. 2017).
+    Ten bins hold equally many rows: bin, n, predicted, observed. Rows of one chance count as what
+    all of them came to, so that a bin that ends among them does not depend on the order of rows.
+    ECE is the mean of |predicted - observed| over rows (Guo et al. 2017).
     """
+    bins = 10
     _, same = np.unique(chance, return_inverse=True)
     share = np.bincount(same, taken.astype(float)) / np.bincount(same)
     order = np.argsort(chance, kind="stable")

@@ -28,7 +28,7 @@ def windowed(feature: str) -> bool:
     return bool(_WINDOW.search(feature) or _CURRENT.search(feature))
 
 
-def psi(expected: npt.ArrayLike, actual: npt.ArrayLike, bins: int = BINS) -> float:
+def psi(expected: npt.ArrayLike, actual: npt.ArrayLike) -> float:
     """Population stability index: sum over bins of (a - e) * ln(a / e), e and a being shares.
 
     Bins are quantiles of `expected` (NaN is a bin of its own). Below 0.1 is calm, above 0.25 is a
@@ -37,18 +37,18 @@ def psi(expected: npt.ArrayLike, actual: npt.ArrayLike, bins: int = BINS) -> flo
     old, new = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
     if len(old) == 0 or len(new) == 0:
         return 0.0
-    edges = _quantiles(old, bins)
+    edges = _inner_edges(old)
     e, a = (np.maximum(_shares(side, edges), FLOOR) for side in (old, new))
     return float(np.sum((a - e) * np.log(a / e)))
 
 
-def _quantiles(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.float64]:
+def _inner_edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Inner bin edges, ascending without repeats; a value on an edge belongs to the bin below."""
     ordered = np.sort(values[~np.isnan(values)])
     n = len(ordered)
     if n == 0:
         return np.empty(0)
-    at = np.ceil(float(n) * np.arange(1, bins) / bins).astype(int) - 1
+    at = np.ceil(float(n) * np.arange(1, BINS) / BINS).astype(int) - 1
     return np.unique(ordered[at])
 
 

@@ -509,9 +509,9 @@ def _with_learning_curve(
     boosters: Sequence[Any],
     valid: pa.Table,
     label: np.ndarray,
-    points: int = 10,
 ) -> RankerModel:
-    """NDCG@10 among the candidates of `valid`, per member, at about `points` numbers of trees."""
+    """NDCG@10 among the candidates of `valid`, per member, at about ten numbers of trees."""
+    points = 10
     query = _queries(valid)
     matrix = to_matrix(valid, model.features)
     curve = []

@@ -148,19 +148,14 @@ def write_reasons(
     return e[_PAIR].assign(reason=reason, reason_code=code, reason_evidence=stated)
 
 
-def all_reasons(
-    evidence: pd.DataFrame,
-    wording: Wording | None = None,
-    thresholds: Thresholds | None = None,
-) -> pd.DataFrame:
+def all_reasons(evidence: pd.DataFrame, wording: Wording) -> pd.DataFrame:
     """Every sentence that is true of each row of `gather_evidence`, not only the first.
 
     Returns `user_id, item_id, reason, reason_code`, per pair in order of precedence; a pair of
     which nothing can be said has no row.
     """
-    words = wording or Wording()
     e = evidence.reset_index(drop=True)
-    conditions = _conditions(e, thresholds or Thresholds())
+    conditions = _conditions(e, Thresholds())
     conditions[CATEGORY_BEFORE] &= ~conditions[CATEGORY]
     # "New to you, in a category ..." is only ever the reason of an item never taken.
     conditions[CATEGORY] &= ~conditions[REPEAT]
@@ -168,7 +163,7 @@ def all_reasons(
     for name, write in _writers().items():
         chosen = e[conditions[name]]
         if len(chosen):
-            parts.append(chosen[_PAIR].assign(reason=write(chosen, words)[0], reason_code=name))
+            parts.append(chosen[_PAIR].assign(reason=write(chosen, wording)[0], reason_code=name))
     if not parts:
         return e[_PAIR].head(0).assign(reason="", reason_code="")
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
