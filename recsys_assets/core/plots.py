@@ -136,24 +136,25 @@ def learning_curve(
 
 def spread(rows: pd.DataFrame, *, title: str, highlight: Sequence[str] = ()) -> bytes:
     """One line per model over cutoffs, from `model, as_of, value, low, high`; `highlight` with
-    intervals."""
+    intervals, thick and in our colour. The axis shows where they are, not how far from 0."""
     figure, axes = _canvas(6.4, 3.2)
     names = rows.groupby("model")["value"].mean().sort_values(ascending=False).index
+    others = [name for name in names if name not in highlight]
     days = sorted(rows["as_of"].unique())
-    for number, name in enumerate(names):
+    for name in names:
+        ours = name in highlight
+        colours = (OURS_COLOUR,) if ours else LINE_COLOURS[1:]
+        number = 0 if ours else others.index(name)
         line = rows[rows["model"] == name].sort_values("as_of")
         place = [days.index(day) for day in line["as_of"]]
         value = line["value"].to_numpy(dtype=float)
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-        error = None
-        if name in highlight:
-            error = np.abs(line[["low", "high"]].to_numpy(dtype=float).T - value)
+        error = np.abs(line[["low", "high"]].to_numpy(dtype=float).T - value) if ours else None
         axes.errorbar(
-            place, value, yerr=error, marker="o", ms=4, lw=1.2, capsize=3, color=colour,
-            label=str(name), ls="-" if number < len(LINE_COLOURS) else "--",
+            place, value, yerr=error, marker="o", ms=4, lw=2.2 if ours else 1.2, capsize=3,
+            color=colours[number % len(colours)],
+            ls=_STROKES[number // len(colours) % len(_STROKES)], label=str(name),
         )  # fmt: skip
     axes.set_xticks(range(len(days)), [f"{pd.Timestamp(day):%Y-%m-%d}" for day in days])
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("cutoff; bars: 95% interval over users")
     axes.set_ylabel("NDCG")
     axes.set_title(title, loc="left")

@@ -234,6 +234,23 @@ def test_what_an_example_user_then_took_is_marked() -> None:
     assert '<li class="hit">&lt;script&gt;</li><li>MILK</li>' in html
 
 
+def test_over_cutoffs_ours_is_in_our_colour_wherever_it_ends_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plots, "_png", lambda figure: figure)
+    days = ("2017-10-09", "2017-12-04")
+    lines = [(f"m{n}", day, 0.40 + n / 100) for n in range(7) for day in days]
+    rows = pd.DataFrame(lines, columns=["model", "as_of", "value"])
+    rows = rows.assign(low=rows["value"] - 0.01, high=rows["value"] + 0.01)
+    figure: Any = plots.spread(rows, title="all", highlight=("m0",))
+    axes = figure.axes[0]
+    drawn = {c.get_label(): c.lines[0] for c in axes.containers}
+    assert drawn["m0"].get_color() == plots.OURS_COLOUR
+    styles = {(line.get_color(), line.get_linestyle()) for line in drawn.values()}
+    assert len(styles) == 7
+    assert axes.get_ylim()[0] > 0.3, "values from 0.39 to 0.47 fill the picture"
+
+
 def test_every_retriever_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "_png", lambda figure: figure)
     rows = [(f"r{n}", k, n / 20) for n in range(20) for k in (10, 100)]
