@@ -151,7 +151,7 @@ ONBOARDING_ANSWERS = Table(
 
 REJECTED_ENTITIES = Table(
     name="rejected_entities",
-    description="Rows of item, user, exposure and answer files that were not accepted.",
+    description="Rows of item, user, exposure, promotion and answer files that were not accepted.",
     columns=(
         *_PROVENANCE,
         Column("role", "string", "items, users, exposures, promotions or onboarding_answers"),

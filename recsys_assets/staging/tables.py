@@ -73,7 +73,7 @@ ITEMS = Table(
 
 USERS = Table(
     name="users",
-    description="Everyone who gets recommendations: listed by the source or seen in events.",
+    description="Everyone who gets recommendations: listed, seen in events, or having answered.",
     columns=(
         Column("user_id", "string", "Id of the user"),
         Column("attributes", "string", "Attributes as a JSON object"),
