@@ -5,6 +5,7 @@ shows it reads from the lake, what it starts it starts in a process of its own (
 """
 
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -87,6 +88,7 @@ def run(
     out.print(f"{shop.name}, state in {resources.home()}", style="bold")
     arrivals.take()
     out.print("Loading the project in a process of its own …", style="dim")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops a run as Ctrl-C does
     launched = runs.launch(select, (keys[0], keys[-1]), job)
     problems: list[tuple[str, str]] = []
     try:
@@ -116,6 +118,8 @@ def run(
         launched.stop()
         err.print(f"Stopped (run {launched.run_id or 'not started'}): what it approved stays.")
         raise typer.Exit(130) from None
+    finally:
+        launched.stop()  # nobody reads our output any more, for example: `recsys run | head -1`
     if not launched.succeeded:
         err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
         for problem in _once(problems):

@@ -158,7 +158,8 @@ class LaunchedRun:
             time.sleep(pause)
 
     def stop(self, patience: float = 60) -> None:
-        """End the child as Ctrl-C does, so that the storage knows; kill it if it lingers."""
+        """End the child, if it lives, as Ctrl-C does, so that the storage knows; kill it if it
+        lingers."""
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(patience)

@@ -2,12 +2,15 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -68,6 +71,39 @@ def test_a_run_of_a_shop_whose_paths_cannot_be_watched_says_so_in_one_line(
         cli.main()
     (line,) = capsys.readouterr().err.splitlines()
     assert "only the file name may hold * or ?" in line
+
+
+def _nobody_reads() -> None:
+    raise BrokenPipeError
+
+
+def _unheeded(number: int, frame: object) -> None:
+    raise AssertionError("SIGTERM ends the command, and the run goes on")
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"), [(lambda: signal.raise_signal(signal.SIGTERM), 130), (_nobody_reads, 1)]
+)
+def test_a_command_that_ends_early_leaves_no_run_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable[[], None], code: int
+) -> None:
+    (tmp_path / "shop.yaml").write_text(MINIMAL_SHOP)
+    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "argv", ["recsys", "run"])
+    before = signal.signal(signal.SIGTERM, _unheeded)
+    child = subprocess.Popen(["sleep", "600"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        launched = runs.LaunchedRun(child, instance, "launch", tmp_path / "log")
+        monkeypatch.setattr(launched, "_find", lambda: ends() or "")
+        monkeypatch.setattr(runs, "launch", lambda *of_what: launched)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert ended.value.code == code and child.returncode == -signal.SIGINT
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            child.kill()
 
 
 def test_an_error_of_several_tables_is_told_once() -> None:
