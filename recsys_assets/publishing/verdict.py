@@ -16,7 +16,7 @@ from recsys_assets.publishing import gate
 from recsys_assets.publishing.evidence import TASKS, ReleaseEvidence
 from recsys_assets.publishing.gate import Criterion, Measured
 from recsys_assets.publishing.refit import RefitError
-from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
+from recsys_assets.ranking.placements import FOR_YOU, PLACEMENT_OF_TASK
 from recsys_assets.ranking.rules import STAND_IN
 from recsys_assets.retrieval.registry import configured
 
@@ -72,13 +72,15 @@ def judge(
     if measured:
         found += _beside(challenger, incumbent, measured, shop, changed, refit)
     served = incumbent.lists()
+    first_ranker = challenger.ranked("live") and not incumbent.ranked("live")
+    turned = {PLACEMENT_OF_TASK[task] for task in simpler ^ _published_instead(served)}
     for placement in placements:
-        found += gate.lists_beside_served(lists, served, rules, placement)
+        otherwise = placement != FOR_YOU and (first_ranker or placement in turned)
+        found += gate.lists_beside_served(lists, served, rules, placement, otherwise=otherwise)
     found.append(
         gate.scores_beside_served(
             challenger.live_scores(), incumbent.live_scores(), rules, changed=changed,
-            first_ranker=challenger.ranked("live") and not incumbent.ranked("live"),
-            stands_in="all" in simpler,
+            first_ranker=first_ranker, stands_in="all" in simpler,
         )
     )  # fmt: skip
     return gate.corrected(found, rules)

@@ -207,18 +207,21 @@ def test_users_without_a_list_and_golden_users_without_a_ranked_one_block() -> N
 def test_coverage_and_churn_count_items_and_what_was_shown_before() -> None:
     before = lists({"a": ["1", "2", "3", "4"], "b": ["5", "6", "7", "8"]})
     after = lists({"a": ["1", "2", "9", "10"], "b": ["9", "10", "1", "2"]})
-    coverage, churn = gate.lists_beside_served(after, before, RULES, "for_you")
+    coverage, churn = gate.lists_beside_served(after, before, RULES, "for_you", otherwise=False)
     assert coverage.value == 4 / 8
     assert churn.value == 2 / 8
-    collapsed, _ = gate.lists_beside_served(
-        lists({"a": ["1"], "b": ["1"]}), before, RULES, "for_you"
-    )
+    one = lists({"a": ["1"], "b": ["1"]})
+    collapsed, _ = gate.lists_beside_served(one, before, RULES, "for_you", otherwise=False)
     assert collapsed.outcome == "failed"
+    collapsed, _ = gate.lists_beside_served(one, before, RULES, "for_you", otherwise=True)
+    assert collapsed.outcome == "reported" and "reported only" in collapsed.text
 
 
 def test_of_what_was_shown_before_as_much_of_a_list_is_looked_at_as_of_what_would_be() -> None:
     before = lists({"a": [str(n) for n in range(gate.HEAD + 2)]})
-    coverage, churn = gate.lists_beside_served(lists({"a": ["10", "11"]}), before, RULES, "for_you")
+    coverage, churn = gate.lists_beside_served(
+        lists({"a": ["10", "11"]}), before, RULES, "for_you", otherwise=False
+    )
     assert coverage.value == 2 / gate.HEAD
     assert churn.value == 0, "the eleventh and the twelfth were not among the first ten"
 

@@ -81,6 +81,7 @@ class Made:
         ranked: Sequence[str] = ("evaluate", "live"),
         scores: Sequence[float] = (0.0, 1.0),
         discover: str | Sequence[str] = "right",
+        discover_by: str = "ranker",
     ) -> ReleaseEvidence:
         pairs = pd.DataFrame({"user_id": USERS, "item_id": "right", "is_new": False})
         events = pd.DataFrame(
@@ -92,7 +93,7 @@ class Made:
             }
         )
         shown = pd.DataFrame({"user_id": USERS, "item_id": "right", "rank": 1, "policy": "ranker"})
-        unseen = shown.assign(placement="discover", item_id=discover)
+        unseen = shown.assign(placement="discover", item_id=discover, policy=discover_by)
         both = pd.concat([shown.assign(placement="for_you"), unseen])
         moments = [(LIVE, "live"), *([(as_of, "evaluate")] if as_of is not None else [])]
         named = [
@@ -178,13 +179,22 @@ def test_at_the_same_cutoff_the_lists_of_both_releases_meet(made: Made) -> None:
 
 
 def test_each_placement_that_everybody_gets_is_held_beside_what_it_shows_now(made: Made) -> None:
-    served = made.release(
-        EARLY, hits=30, recipe="r", discover=USERS
-    )  # to each an item of their own
-    assert made.verdict(made.release(EARLY, hits=30, recipe="r", discover=USERS), served)[0] == []
+    own = USERS  # to each an item of their own
+    served = made.release(EARLY, hits=30, recipe="r", discover=own)
+    assert made.verdict(made.release(EARLY, hits=30, recipe="r", discover=own), served)[0] == []
     fewer, other = made.verdict(made.release(EARLY, hits=30, recipe="r"), served)[0]
     assert fewer.startswith("discover: 1 different items are shown, 2% of the 60")
     assert other.startswith("discover: 0% of the first 10 items were shown to the same user")
+
+
+def test_a_list_that_something_else_orders_now_may_show_other_things(made: Made) -> None:
+    """What was chosen on tune, or a shop's first ranker, would be held for good otherwise."""
+    served = made.release(EARLY, hits=30, recipe="r", discover=USERS)
+    simpler = made.release(EARLY, hits=30, recipe="r", discover_by="stand_in")
+    assert made.verdict(simpler, served)[0] == []
+    assert len(made.verdict(made.release(EARLY, hits=30, recipe="r"), served)[0]) == 2
+    young = made.release(EARLY, hits=30, recipe="r", discover=USERS, ranked=[])
+    assert made.verdict(made.release(EARLY, hits=30, recipe="r"), young)[0] == []
 
 
 def test_a_change_of_code_that_changes_no_list_counts_as_unchanged(made: Made) -> None:
