@@ -6,6 +6,7 @@ shows it reads from the lake, what it starts it starts in a process of its own (
 
 import os
 import signal
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -162,6 +163,16 @@ def ui(
     """Open the Dagster UI on the same graph and the same storage, on localhost only."""
     from dagster_project import runs
 
+    with socket.socket() as probe:  # else a second daemon works here, behind a page that fails
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise typer.BadParameter(
+                f"port {port} cannot be had ({error.strerror}): stop the `recsys ui` that may be "
+                "running there, or name another port",
+                param_hint="--port",
+            ) from None
     workspace = runs.prepare_home() / "workspace.yaml"
     runs.open_instance().dispose()
     command = ["dev", "--workspace", str(workspace), "--host", "127.0.0.1", "--port", str(port)]

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,21 @@ from recsys_assets.ranking.search import Question
 from tests.conftest import MINIMAL_SHOP
 
 LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again " * 9
+
+
+def test_a_ui_on_a_port_that_is_taken_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(cli.os, "execv", lambda *arguments: started.append(arguments))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(cli.app, ["ui", "--port", port])
+    assert done.exit_code == 2 and f"port {port} cannot be had" in done.output
+    assert not started and not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(
