@@ -10,7 +10,7 @@ that made the served list, and used only if the recomputed score is the stored o
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,13 @@ from recsys_assets.core.cutoffs import met_pairs, visits_as_of
 from recsys_assets.core.lake import LakeError, Read, Snapshot, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import ranker, reasons
-from recsys_assets.ranking.features import FEATURE_TABLES, join_features, meaning, query_codes
+from recsys_assets.ranking.features import (
+    FEATURE_TABLES,
+    feature_names,
+    join_features,
+    meaning,
+    query_codes,
+)
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
 from recsys_assets.ranking.placements import first_listed
 from recsys_assets.ranking.rules import EXPLORE, FALLBACK, STAND_IN
@@ -216,7 +222,8 @@ def recompute(
     """Every feature's contribution to the score a served item was ranked by, largest first.
 
     Raises NoContributionsError when no ranker scored the item, when a newer version of an input
-    has been approved since the list was made, or when the score does not come out the same.
+    has been approved since the list was made, when the ranker reads other features than are made
+    now, or when the score does not come out the same.
     """
     _same_versions(read)
     part = part_name(as_of)
@@ -236,6 +243,7 @@ def recompute(
         raise NoContributionsError(
             "the data are too short for a ranker of its own: another order was taken over"
         )
+    _same_features(models.values(), read("candidates").columns)
     frame = _features(read, warehouse, user_id, part)
     seen = frame["ui_seen"].to_numpy() > 0
     own = own_scores(models, frame, seen)
@@ -339,6 +347,16 @@ def _same_versions(read: Read) -> None:
                     f"a newer {name} was approved after {made}: a run is under way or was cut "
                     "short. Finish it to explain what it serves"
                 )
+
+
+def _same_features(models: Iterable[ranker.RankerModel], candidate_columns: list[str]) -> None:
+    """Refuse rankers that read other features than this version of the program knows."""
+    known = tuple(feature_names(candidate_columns))
+    if any(model.features != known for model in models):
+        raise NoContributionsError(
+            "its ranker reads other features than this version of the program makes: another "
+            "version made the list. Run the job again to explain what it serves"
+        )
 
 
 def _features(read: Read, warehouse: Warehouse, user_id: str, part: str) -> pa.Table:

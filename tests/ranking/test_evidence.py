@@ -7,17 +7,21 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.core.config import load_shop, packaged_shop
-from recsys_assets.core.lake import Lake, VersionKey
+from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
+from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking.evidence import (
     RETRIEVERS,
     Contribution,
     Evidence,
+    NoContributionsError,
     Theme,
     _not_on_offer,
+    recompute,
     themes,
 )
-from recsys_assets.ranking.features import AGREEMENT, FEATURES
+from recsys_assets.ranking.features import AGREEMENT, FEATURE_TABLES, FEATURES
 from recsys_assets.ranking.grounding import check
+from recsys_assets.ranking.ranker import RankerModel
 from recsys_assets.retrieval.registry import KINDS
 
 
@@ -89,6 +93,32 @@ def test_the_default_shop_explains_each_of_its_retrievers() -> None:
     for name, retriever in shop.retrieval.items():
         if retriever.enabled:
             assert not _in_words(shop, name).startswith("the search")
+
+
+def test_a_list_of_a_version_with_other_features_is_not_explained(tmp_path: Path) -> None:
+    moment = pd.DatetimeIndex(["2024-02-01"], tz="UTC").as_unit("us")[0]
+    model = RankerModel("all", ("tree",), tuple(FEATURES)[1:], {}, {}, {})
+    lake = Lake(tmp_path)
+
+    def stored(name: str, inputs: tuple[str, ...] = (), **columns: list[object]) -> None:
+        contents = {i: tables[i].content_id for i in inputs}
+        key = VersionKey(code="", config="", libraries="", inputs=contents)
+        part = part_name(moment)
+        tables[name] = lake.of_version(lake.store(name, [(part, pa.table(columns))], key))
+
+    tables: dict[str, Snapshot] = {}
+    pair: dict[str, list[object]] = {"as_of": [moment], "user_id": ["u"], "item_id": ["i"]}
+    stored("candidates", **pair)
+    stored("items", item_id=["i"], category_1=["a"], category_2=[""], category_3=[""],
+           brand=[""], group_id=[""])  # fmt: skip
+    stored("rankers", target=["live"], task=["all"], model=[model.to_json()])
+    for name in FEATURE_TABLES:
+        stored(name, **pair)
+    inputs = ("candidates", "items", "rankers", *FEATURE_TABLES)
+    stored("scored_candidates", inputs, **pair, score_all=[1.0])
+    stored("recommendations", ("scored_candidates",), **pair)
+    with pytest.raises(NoContributionsError, match="reads other features than this version"):
+        recompute(tables.__getitem__, Warehouse(), "u", "i", moment, "for_you")
 
 
 @pytest.mark.parametrize(
