@@ -59,7 +59,7 @@ def releases(
         whys += [f"{known.release_id[:SHORT]}: {reason}" for reason in known.reasons]
     out.print(grid)
     for why in whys:
-        out.print(why, highlight=False)
+        out.print(why, highlight=False, soft_wrap=True)
     for held, word, remedy in (
         (state.pinned, "Pinned", "unpin"), (state.frozen, "Frozen", "unfreeze")
     ):  # fmt: skip
@@ -70,7 +70,7 @@ def releases(
             what = f"{entry.at}  {entry.who}  {entry.action}  {entry.release_id[:SHORT]}"
             before = f" (before: {entry.before[:SHORT]})" if entry.before else ""
             why = f": {entry.why}" if entry.why else ""
-            out.print(what + before + why, highlight=False)
+            out.print(what + before + why, highlight=False, soft_wrap=True)
 
 
 def _standing(state: State, release_id: str) -> str:

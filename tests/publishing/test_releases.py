@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 import time_machine
 from rich.console import Console
+from typer.testing import CliRunner
 
+from dagster_project import cli
 from dagster_project.commands import releases as commands
 from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import CorruptFileError, Lake, Version, VersionKey
@@ -111,6 +113,20 @@ def test_the_page_is_the_newest_one_made_of_the_served_scoreboard(
     lake.approve([page])
     with lake.reading() as reading:
         assert Served(releases, releases.manifest(release.id), reading).page() == shown
+
+
+def test_an_entry_of_the_log_is_one_line_however_narrow_the_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = Releases(Lake(tmp_path / "lake"))
+    first = put(releases, 1)
+    put(releases, 2)
+    why = " ".join(["the lists of the season before were the better ones"] * 3)
+    releases.rollback(why=why)
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = CliRunner().invoke(cli.app, ["releases", "--log"]).stdout.splitlines()
+    assert sum(why in line and first[:12] in line for line in lines) == 1
 
 
 def test_the_beginning_of_an_id_must_name_one_release(releases: Releases) -> None:
