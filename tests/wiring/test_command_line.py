@@ -108,7 +108,11 @@ def test_a_command_that_ends_early_leaves_no_run_alive(
     monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "argv", ["recsys", "run"])
     before = signal.signal(signal.SIGTERM, _unheeded)
-    child = subprocess.Popen(["sleep", "600"])
+    # of a suite in the background of a script even the children ignore SIGINT
+    heeds = "import signal, time; signal.signal(2, signal.SIG_DFL); print(flush=True)"
+    wait = [sys.executable, "-c", f"{heeds}; time.sleep(600)"]
+    child = subprocess.Popen(wait, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline()
     with dg.DagsterInstance.ephemeral() as instance:
         launched = runs.LaunchedRun(child, instance, "launch", tmp_path / "log")
         monkeypatch.setattr(launched, "_find", lambda: ends() or "")
