@@ -15,7 +15,6 @@ from rich.text import Text
 from dagster_project import resources
 from dagster_project.console import Console
 from recsys_assets.core.lake import Lake
-from recsys_assets.publishing.alias import follow
 from recsys_assets.publishing.releases import SHORT, Known, ReleaseError, Releases, State
 from recsys_assets.publishing.serving import Served
 
@@ -209,6 +208,8 @@ def _held(state: State, newest: Known) -> str:
 
 
 def _say(store: Releases, before: str, started: float) -> None:
+    from recsys_assets.publishing.alias import follow
+
     seconds = time.monotonic() - started
     live = store.state().live[:SHORT]
     out.print(f"Served: {live}, before: {before[:SHORT] or 'nothing'} ({seconds:.3f} s).")

@@ -170,11 +170,17 @@ def test_no_module_imports_relatively_or_serialises_with_pickle() -> None:
         assert "allow_pickle=True" not in path.read_text(encoding="utf-8"), path
 
 
-def test_loading_the_definitions_imports_no_heavy_library() -> None:
+@pytest.mark.parametrize(
+    ("module", "also"), [("dagster_project.definitions", ""), ("dagster_project.cli", "dagster")]
+)
+def test_what_everybody_waits_for_imports_no_heavy_library(module: str, also: str) -> None:
+    heavy = (
+        "torch sentence_transformers great_expectations lightgbm anthropic implicit matplotlib "
+        f"transformers weaviate faiss {also}"
+    ).split()
     program = (
-        "import sys, dagster_project.definitions\n"
-        "heavy = {'torch', 'sentence_transformers', 'great_expectations', 'lightgbm', 'anthropic',"
-        " 'implicit', 'matplotlib', 'transformers', 'weaviate', 'faiss'} & set(sys.modules)\n"
+        f"import sys, {module}\n"
+        f"heavy = set({heavy}) & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)\n"
     )
     done = subprocess.run(
