@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys_assets.ranking.forest import BLOCK, MANY_ROWS, Forest, read_splits
+from recsys_assets.ranking.forest import BLOCK, MANY_VISITS, Forest, Splits, read_splits
 
 
 def _rows(n: int, seed: int, missing: float = 0.2) -> np.ndarray:
@@ -122,15 +122,23 @@ def test_other_kinds_of_trees_are_left_to_lightgbm(what: str, text):
     model = text()
     forest = Forest.load(model)
     assert forest.splits is None, what
-    x = _rows(MANY_ROWS, 3)
+    x = _rows(MANY_VISITS // 20, 3)
     assert forest.margins(x, threads=1).tobytes() == _expected(model, x).tobytes()
 
 
-def test_few_rows_and_many_get_the_same_margins():
+def test_few_visits_and_many_get_the_same_margins(monkeypatch: pytest.MonkeyPatch):
+    in_blocks: list[int] = []
+    margins = Splits.margins
+
+    def recorded(splits: Splits, matrix: np.ndarray) -> np.ndarray:
+        in_blocks.append(len(matrix))
+        return margins(splits, matrix)
+
+    monkeypatch.setattr(Splits, "margins", recorded)
     forest = Forest.load(_TEXT)
-    x = _rows(MANY_ROWS, 9)
+    x = _rows(MANY_VISITS // _SPLITS.trees, 9)
     many = forest.margins(x, threads=1)
-    few = forest.margins(x[: MANY_ROWS - 1], threads=1)
-    assert forest.splits is not None
+    few = forest.margins(x[:-1], threads=1)
+    assert in_blocks == [len(x)]
     assert many[:-1].tobytes() == few.tobytes()
     assert forest.margins(x[:0], threads=1).shape == (0,)
