@@ -9,6 +9,7 @@ failed, as the living daemon does. Does not belong here: repairing data.
 """
 
 import shutil
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -388,6 +389,7 @@ def open_storage(folder: Path) -> dg.DagsterInstance | None:
     """Dagster's storage below a home, None when there is none or it is broken."""
     if not (folder / "dagster.yaml").exists():
         return None
+    os.environ["DAGSTER_HOME"] = str(folder)  # its settings say where its databases are by it
     try:
         instance = dg.DagsterInstance.from_config(str(folder))
         instance.get_runs(limit=1)

@@ -48,6 +48,12 @@ run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false
 retention:
   schedule: {purge_after_days: 90}
   sensor: {purge_after_days: {skipped: 3, failure: 30, success: 90}}
+# SQLite in this folder, as by default, but kept open.
+storage:
+  custom:
+    module: dagster_project.storage
+    class: Storage
+    config: {base_dir: {env: DAGSTER_HOME}}
 """
 
 WORKSPACE = """\

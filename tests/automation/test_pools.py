@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster._core.op_concurrency_limits_counter import GlobalOpConcurrencyLimitsCounter
 
 from dagster_project.definitions import gated_assets
@@ -18,8 +19,9 @@ def test_language_model_index_and_ranker_are_used_within_their_pools(project: Pr
 
 
 def test_a_second_run_that_needs_a_pool_in_use_waits_and_another_one_does_not(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text(DAGSTER_YAML)
 
     def made(name: str, pool: str | None) -> dg.JobDefinition:

@@ -212,7 +212,8 @@ class Plant:
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.from_config(str(self.home / "dagster"))
+        os.environ["DAGSTER_HOME"] = str(self.home / "dagster")
+        return dg.DagsterInstance.from_config(os.environ["DAGSTER_HOME"])
 
     @property
     def project(self) -> Project:
