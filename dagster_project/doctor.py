@@ -8,8 +8,8 @@ Belongs here: looking and saying. The one thing it changes: runs whose process i
 failed, as the living daemon does. Does not belong here: repairing data.
 """
 
-import shutil
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
