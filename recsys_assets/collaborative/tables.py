@@ -6,7 +6,6 @@ _AS_OF = Column("as_of", "timestamp", "Only events before this moment were used"
 
 ALS_FACTORS = Table(
     name="als_factors",
-    description="User and item vectors of an ALS factorization, per cutoff.",
     columns=(
         _AS_OF,
         Column("kind", "string", "Whose vector it is", values=("user", "item")),
@@ -20,7 +19,6 @@ ALS_FACTORS = Table(
 
 ITEM_NEIGHBOURS = Table(
     name="item_neighbours",
-    description="Items taken by the same users, per cutoff of a target.",
     columns=(
         _AS_OF,
         Column("item_id", "string", "The item"),
@@ -34,10 +32,9 @@ ITEM_NEIGHBOURS = Table(
 )
 
 
-def _item_list(name: str, description: str, other: str) -> Table:
+def _item_list(name: str, other: str) -> Table:
     return Table(
         name=name,
-        description=description,
         columns=(
             Column("item_id", "string", "The item being looked at"),
             Column("rank", "int32", "1 = first", minimum=1),
@@ -52,14 +49,5 @@ def _item_list(name: str, description: str, other: str) -> Table:
     )
 
 
-SIMILAR_ITEMS = _item_list(
-    "similar_items",
-    "What could be taken instead: alike in text and in who takes it, and taken by many.",
-    "A plausible substitute",
-)
-
-BOUGHT_TOGETHER = _item_list(
-    "bought_together",
-    "What goes into the same basket more often than chance.",
-    "An item of the same baskets",
-)
+SIMILAR_ITEMS = _item_list("similar_items", "A plausible substitute")
+BOUGHT_TOGETHER = _item_list("bought_together", "An item of the same baskets")

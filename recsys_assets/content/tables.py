@@ -4,7 +4,6 @@ from recsys_assets.core.tables import Column, Table
 
 ITEM_TEXTS = Table(
     name="item_texts",
-    description="Distinct item texts; many items share one.",
     columns=(
         Column("text_hash", "string", "sha256 of the text"),
         Column("text", "string", "The text"),
@@ -15,7 +14,6 @@ ITEM_TEXTS = Table(
 
 TEXT_EMBEDDINGS = Table(
     name="text_embeddings",
-    description="One sentence embedding per distinct text, of unit length.",
     columns=(
         Column("text_hash", "string", "sha256 of the text"),
         Column("vector", "vector", "Sentence embedding", unit_norm=True),

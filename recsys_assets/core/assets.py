@@ -271,11 +271,10 @@ class _Producer:
         weekly: bool,
     ) -> dg.AssetsDefinition:
         table, partitions = self.table, self.partitions
-        text = inspect.cleandoc(self.function.__doc__ or table.description)
 
         @dg.asset(
             name=table.name,
-            description=text,
+            description=inspect.getdoc(self.function),
             group_name=group,
             owners=[OWNER],
             kinds=set(kinds) or {"parquet"},

@@ -75,7 +75,6 @@ class Table:
     """
 
     name: str
-    description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     min_rows: int = 1

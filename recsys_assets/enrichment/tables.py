@@ -4,7 +4,6 @@ from recsys_assets.core.tables import Column, Table
 
 ITEM_ENRICHMENT = Table(
     name="item_enrichment",
-    description="What each distinct item text says about its items, in terms of closed sets.",
     columns=(
         Column("text_hash", "string", "sha256 of the text"),
         Column("type", "string", "Product type: the category that types are taken from"),
@@ -22,7 +21,6 @@ ITEM_ENRICHMENT = Table(
 
 TYPE_RELATIONS = Table(
     name="type_relations",
-    description="What people's behaviour says about each product type, per cutoff.",
     columns=(
         Column("as_of", "timestamp", "Only events before this moment were used"),
         Column("type", "string", "Product type"),

@@ -14,7 +14,6 @@ _SEED = Column("seed", "int32", "Seed of the ranker; the shop's own where nothin
 
 BLEND_WEIGHTS = Table(
     name="blend_weights",
-    description="NDCG@10 of the three-part blend at every grid point, on the tune target.",
     columns=(
         _TASK,
         Column("content", "float32", "Weight of embedding similarity", minimum=0, maximum=1),
@@ -28,7 +27,6 @@ BLEND_WEIGHTS = Table(
 
 RETRIEVER_RECALL = Table(
     name="retriever_recall",
-    description="What each retriever finds of what users took, alone and beyond the others.",
     columns=(
         _TARGET,
         _TASK,
@@ -43,7 +41,6 @@ RETRIEVER_RECALL = Table(
 
 SCOREBOARD = Table(
     name="scoreboard",
-    description="Every model, task and slice, measured the same way on the same users.",
     columns=(
         _TARGET,
         _TASK,
@@ -69,10 +66,9 @@ SCOREBOARD = Table(
 )
 
 
-def _lists(name: str, description: str) -> Table:
+def _lists(name: str) -> Table:
     return Table(
         name=name,
-        description=description,
         columns=(
             Column("as_of", "timestamp", "Only events before this moment were known"),
             _TASK,
@@ -88,14 +84,11 @@ def _lists(name: str, description: str) -> Table:
     )
 
 
-TUNE_LISTS = _lists("tune_lists", "The lists of every model on the tune target.")
-EVALUATION_LISTS = _lists(
-    "evaluation_lists", "The lists of every model on the evaluate target, a hundred items each."
-)
+TUNE_LISTS = _lists("tune_lists")
+EVALUATION_LISTS = _lists("evaluation_lists")
 
 USER_METRICS = Table(
     name="user_metrics",
-    description="How good each model's list was for each user, on the tune and evaluate targets.",
     columns=(
         _TARGET,
         _TASK,
@@ -120,7 +113,6 @@ USER_METRICS = Table(
 
 POLICIES = Table(
     name="policies",
-    description="Which model is published per placement, decided on the tune target alone.",
     columns=(
         _TASK,
         Column("placement", "string", "Where it is shown"),
@@ -140,7 +132,6 @@ POLICIES = Table(
 
 STAND_INS = Table(
     name="stand_ins",
-    description="Lists of the simpler model of placements where the ranker is not published.",
     columns=(
         Column("as_of", "timestamp", "Only events before this moment were known"),
         Column("placement", "string", "Where it is shown instead of the ranker's order"),
@@ -155,7 +146,6 @@ STAND_INS = Table(
 
 ITEM_LIST_METRICS = Table(
     name="item_list_metrics",
-    description="Hit rates of the item-to-item lists, made at the evaluate cutoff.",
     columns=(
         Column("list", "string", "Which list", values=("bought_together", "similar_items")),
         Column("model", "string", "Whose list", values=("ours", "popularity")),
@@ -175,7 +165,6 @@ ITEM_LIST_METRICS = Table(
 
 EXAMPLES = Table(
     name="examples",
-    description="A few users to look at: what we showed, what the best other model showed.",
     columns=(
         _TASK,
         Column("example", "string", "A, B, C: drawn by a seeded rule; the id of a named user"),
@@ -191,7 +180,6 @@ EXAMPLES = Table(
 
 SCOREBOARD_CUTOFFS = Table(
     name="scoreboard_cutoffs",
-    description="The same recipe at several cutoffs: how much one period says.",
     columns=(
         Column("as_of", "timestamp", "The cutoff"),
         Column(
@@ -214,7 +202,6 @@ SCOREBOARD_CUTOFFS = Table(
 
 ABLATION = Table(
     name="ablation",
-    description="What the ranker loses without a part of the recipe, on users of the tune target.",
     columns=(
         _TASK,
         Column(
@@ -236,7 +223,6 @@ ABLATION = Table(
 
 CALIBRATION = Table(
     name="calibration",
-    description="Predicted against observed chance of being taken, on the evaluate target.",
     columns=(
         _TASK,
         Column("bin", "int32", "Tenth of the candidates, by score", minimum=1),
@@ -251,7 +237,6 @@ CALIBRATION = Table(
 
 TUNED_SETTINGS = Table(
     name="tuned_settings",
-    description="Every setting that tuning tried, and its NDCG on users of the tune target.",
     columns=(
         _TASK,
         Column("trial", "int32", "0 = as configured", minimum=0),
@@ -269,7 +254,6 @@ TUNED_SETTINGS = Table(
 
 ENRICHMENT_LIFT = Table(
     name="enrichment_lift",
-    description="How well items without history are found, with and without their enrichment.",
     columns=(
         _TARGET,
         Column(
@@ -297,7 +281,6 @@ ENRICHMENT_LIFT = Table(
 
 REPORT_PAGE = Table(
     name="report_page",
-    description="The scoreboard as one self-contained HTML page.",
     columns=(
         Column("name", "string", "Name of the page"),
         Column("html", "string", "The page"),

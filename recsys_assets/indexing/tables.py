@@ -4,7 +4,6 @@ from recsys_assets.core.tables import Column, Table
 
 VECTOR_INDEX = Table(
     name="vector_index",
-    description="The objects of one index release; the release itself is in the store.",
     columns=(
         Column("item_id", "string", "Id of the item"),
         Column("object_id", "string", "UUID of its object, the same in every release and store"),

@@ -38,7 +38,6 @@ _REQUIRED = ("event_id", "user_id", "item_id", "event_type", "event_time", "quan
 
 LANDED_ROWS = Table(
     name="landed_rows",
-    description="Every row of every interactions file, parsed, accepted or not.",
     columns=(
         *_PROVENANCE,
         *_EVENT,
@@ -50,7 +49,6 @@ LANDED_ROWS = Table(
 
 RAW_INTERACTIONS = Table(
     name="raw_interactions",
-    description="Accepted source rows, one partition per day (or month) of event time.",
     columns=(
         *_PROVENANCE,
         *(Column(c.name, c.type, c.meaning, nullable=c.name not in _REQUIRED) for c in _EVENT),
@@ -78,7 +76,6 @@ _ITEM = (
 
 RAW_ITEMS = Table(
     name="raw_items",
-    description="The catalogue as the source gives it, one row per item.",
     columns=_ITEM,
     key=("item_id",),
     min_rows=0,  # a rule of the asset refuses an empty one, and says what is wrong with the files
@@ -86,7 +83,6 @@ RAW_ITEMS = Table(
 
 RAW_USERS = Table(
     name="raw_users",
-    description="Users and their optional attributes as the source gives them.",
     columns=(
         Column("user_id", "string", "Id of the user"),
         Column("attributes", "string", "Attributes as a JSON object", nullable=True),
@@ -97,7 +93,6 @@ RAW_USERS = Table(
 
 RAW_EXPOSURES = Table(
     name="raw_exposures",
-    description="What was shown to whom, where the source records it; empty otherwise.",
     columns=(
         Column("request_id", "string", "One answer to one request"),
         Column("user_id", "string", "Who saw it"),
@@ -116,7 +111,6 @@ RAW_EXPOSURES = Table(
 
 RAW_PROMOTIONS = Table(
     name="raw_promotions",
-    description="What the shop put forward and when, where the source says; empty otherwise.",
     columns=(
         Column("item_id", "string", "What"),
         Column(
@@ -138,7 +132,6 @@ RAW_PROMOTIONS = Table(
 
 ONBOARDING_ANSWERS = Table(
     name="onboarding_answers",
-    description="What new users answered to the onboarding questions; empty where none are asked.",
     columns=(
         Column("user_id", "string", "Who answered"),
         Column("question_id", "string", "Which question (see onboarding_questions), or any other"),
@@ -151,7 +144,6 @@ ONBOARDING_ANSWERS = Table(
 
 REJECTED_ENTITIES = Table(
     name="rejected_entities",
-    description="Rows of item, user, exposure, promotion and answer files that were not accepted.",
     columns=(
         *_PROVENANCE,
         Column("role", "string", "items, users, exposures, promotions or onboarding_answers"),

@@ -4,7 +4,6 @@ from recsys_assets.core.tables import Column, Table
 
 ONBOARDING_QUESTIONS = Table(
     name="onboarding_questions",
-    description="What to ask somebody new, one row per option, derived from this catalogue.",
     columns=(
         Column("question_id", "string", "Id to send back with an answer"),
         Column("place", "int32", "Order of the question, from 1", minimum=1),
@@ -26,7 +25,6 @@ ONBOARDING_QUESTIONS = Table(
 
 STATED_PREFERENCES = Table(
     name="stated_preferences",
-    description="Profiles of users who said what they like: queries, their vectors, and bans.",
     columns=(
         Column("user_id", "string", "Who said it"),
         Column("place", "int32", "Order of the query, from 1", minimum=1),
@@ -48,7 +46,6 @@ STATED_PREFERENCES = Table(
 
 STATED_CANDIDATES = Table(
     name="stated_candidates",
-    description="What the stated preferences of users with a short history speak for.",
     columns=(
         Column("user_id", "string", "The user"),
         Column("item_id", "string", "The item; never one that the user's bans rule out"),

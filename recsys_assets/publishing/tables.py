@@ -4,7 +4,6 @@ from recsys_assets.core.tables import Column, Table
 
 RELEASE = Table(
     name="release",
-    description="The manifest of a release: everything it is made of, by hash.",
     columns=(
         Column(
             "kind",
@@ -22,7 +21,6 @@ RELEASE = Table(
 
 RELEASE_VERDICT = Table(
     name="release_verdict",
-    description="Every rule the newest release was judged by, and what came of it.",
     columns=(
         Column("release_id", "string", "The release"),
         Column("incumbent", "string", "What was served when it was judged; empty if nothing"),
@@ -46,7 +44,6 @@ RELEASE_VERDICT = Table(
 
 DRIFT = Table(
     name="drift",
-    description="How far what the live ranker sees and says is from what it was trained on.",
     columns=(
         Column("kind", "string", "What it is", values=("feature", "score")),
         Column("name", "string", "Windowed feature, or score"),
@@ -62,7 +59,6 @@ DRIFT = Table(
 
 DATA_HEALTH = Table(
     name="data_health",
-    description="Volume, concentration, unseen and unknown values, nulls, coverage, fallback.",
     columns=(
         Column(
             "measure",
@@ -89,7 +85,6 @@ DATA_HEALTH = Table(
 
 SERVED_RELEASE = Table(
     name="served_release",
-    description="What became of the newest release: whether it is what people are shown now.",
     columns=(
         Column("release_id", "string", "The newest release"),
         Column("standing", "string", "served, or held back", values=("served", "held back")),

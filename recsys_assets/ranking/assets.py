@@ -112,7 +112,16 @@ def _log_items_and_users(
     return units
 
 
-def _grain(name: str) -> GatedAsset:
+_GRAINS = {
+    "item_features": "How an item does: demand in windows, trend, price, repeats, availability.",
+    "user_features": "How a user behaves: activity, basket, spend, rhythm, taste for new things.",
+    "user_item_features": "A user's history with one item: counts, rhythm, and whether it is due.",
+    "user_category_features": "A user's history with a category, brand or group of variants.",
+    "store_item_features": "How an item does in one store lately: is it on the shelf there?",
+}
+
+
+def _grain(name: str, description: str) -> GatedAsset:
     """Declare one feature group: one file of `sql/ranking/`, computed at every cutoff."""
 
     def compute_all(
@@ -143,7 +152,7 @@ def _grain(name: str) -> GatedAsset:
 
         yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), compute)
 
-    compute_all.__doc__ = tables.GRAIN_TABLES[name].description
+    compute_all.__doc__ = description
     return table_asset(
         tables.GRAIN_TABLES[name],
         group="features",
@@ -155,7 +164,7 @@ def _grain(name: str) -> GatedAsset:
     )(compute_all)
 
 
-GRAINS = [_grain(name) for name in features.FEATURE_TABLES]
+GRAINS = [_grain(name, description) for name, description in _GRAINS.items()]
 
 
 @table_asset(

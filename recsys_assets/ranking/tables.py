@@ -9,7 +9,6 @@ _ITEM = Column("item_id", "string", "The item")
 
 LABELS = Table(
     name="labels",
-    description="What each user took in the horizon after a cutoff.",
     columns=(
         Column("as_of", "timestamp", "The cutoff after which it was taken"),
         _USER,
@@ -25,7 +24,6 @@ LABELS = Table(
 
 USER_ITEM_DAYS = Table(
     name="user_item_days",
-    description="What each user did with each item, day by day back from the cutoff.",
     columns=(
         _AS_OF,
         _USER,
@@ -43,14 +41,6 @@ USER_ITEM_DAYS = Table(
     part_by="as_of",
 )
 
-_GRAINS = {
-    "item_features": "How an item does: demand in windows, trend, price, repeats, availability.",
-    "user_features": "How a user behaves: activity, basket, spend, rhythm, taste for new things.",
-    "user_item_features": "A user's history with one item: counts, rhythm, and whether it is due.",
-    "user_category_features": "A user's history with a category, brand or group of variants.",
-    "store_item_features": "How an item does in one store lately: is it on the shelf there?",
-}
-
 
 def _grain(name: str) -> Table:
     texts = {"user_id": "The user", "item_id": "The item", "store_id": "The store"}
@@ -60,7 +50,6 @@ def _grain(name: str) -> Table:
     )
     return Table(
         name=name,
-        description=_GRAINS[name],
         columns=(
             *keys,
             Column("*_id", "string", "An attribute that joins to another table", nullable=True),
@@ -77,7 +66,6 @@ GRAIN_TABLES: dict[str, Table] = {name: _grain(name) for name in FEATURE_TABLES}
 
 TRAINING_ROWS = Table(
     name="training_rows",
-    description="Labelled candidates of the label windows, with every feature.",
     columns=(
         _AS_OF,
         _USER,
@@ -94,7 +82,6 @@ TRAINING_ROWS = Table(
 
 RANKERS = Table(
     name="rankers",
-    description="One LightGBM ranker per target, task and seed, as text.",
     columns=(
         Column("target", "string", "Which target", values=("tune", "evaluate", "live")),
         Column(
@@ -114,7 +101,6 @@ RANKERS = Table(
 
 SCORED_CANDIDATES = Table(
     name="scored_candidates",
-    description="Candidates of each target with the rankers' scores.",
     columns=(
         _AS_OF,
         _USER,
@@ -134,7 +120,6 @@ SCORED_CANDIDATES = Table(
 
 RECOMMENDATIONS = Table(
     name="recommendations",
-    description="What to show: per placement and user a list, each row with its reason.",
     columns=(
         Column("placement", "string", "Where it is shown"),
         _USER,
@@ -160,7 +145,6 @@ RECOMMENDATIONS = Table(
 
 POPULAR_RECOMMENDATIONS = Table(
     name="popular_recommendations",
-    description="What to show to somebody nobody knows.",
     columns=tuple(c for c in RECOMMENDATIONS.columns if c.name != "user_id"),
     key=("placement", "rank"),
 )

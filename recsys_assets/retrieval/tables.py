@@ -4,7 +4,6 @@ from recsys_assets.core.tables import Column, Table
 
 CANDIDATES = Table(
     name="candidates",
-    description="What the retrievers propose to each user at each cutoff, scored by all of them.",
     columns=(
         Column("as_of", "timestamp", "Only events before this moment were used"),
         Column("user_id", "string", "For whom"),
@@ -18,7 +17,6 @@ CANDIDATES = Table(
 
 HIDDEN_CANDIDATES = Table(
     name="hidden_candidates",
-    description="What would be proposed of items whose history a label window hides.",
     columns=CANDIDATES.columns,
     key=CANDIDATES.key,
     part_by="as_of",

@@ -7,7 +7,6 @@ from recsys_assets.core.tables import Column, Table
 
 INTERACTIONS = Table(
     name="interactions",
-    description="One row per event: accepted, known item, counted once.",
     columns=(
         Column("event_id", "string", "Id of the event"),
         Column("user_id", "string", "Who"),
@@ -37,7 +36,6 @@ NOT_MADE_YET = "rows of days not made yet"
 
 QUARANTINE = Table(
     name="quarantine",
-    description="Rows of the interactions files that are not used, each with field and reason.",
     columns=(
         Column("batch", "string", "Source file (hash)"),
         Column("file", "string", "Source file (name)"),
@@ -51,7 +49,6 @@ QUARANTINE = Table(
 
 ITEMS = Table(
     name="items",
-    description="The catalogue, complete: sold or not, one row per item.",
     columns=(
         Column("item_id", "string", "Id of the item"),
         Column("title", "string", "What a person calls it"),
@@ -73,7 +70,6 @@ ITEMS = Table(
 
 USERS = Table(
     name="users",
-    description="Everyone who gets recommendations: listed, seen in events, or having answered.",
     columns=(
         Column("user_id", "string", "Id of the user"),
         Column("attributes", "string", "Attributes as a JSON object"),
@@ -83,7 +79,6 @@ USERS = Table(
 
 CUTOFFS = Table(
     name="cutoffs",
-    description="The moments at which everything learned is computed, and how far labels look.",
     columns=(
         Column("as_of", "timestamp", "Only events before this moment are known"),
         Column("horizon_end", "timestamp", "Labels are events in [as_of, horizon_end)"),
@@ -101,7 +96,6 @@ CUTOFFS = Table(
 
 FITS = Table(
     name="fits",
-    description="Which label windows train the ranker of which target.",
     columns=(
         Column("target", "string", "Which ranker", values=("tune", "evaluate", "live")),
         Column("as_of", "timestamp", "The target's own cutoff"),

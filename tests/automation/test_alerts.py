@@ -164,7 +164,7 @@ def test_a_torn_record_of_alerts_is_no_reason_to_keep_silent(tmp_path: Path) -> 
     assert alerts.tell(TROUBLE, NOW)
 
 
-WRONG = Table("wrong", "Wrong.", (Column("id", "string", "Id"),), key=("id",))
+WRONG = Table("wrong", (Column("id", "string", "Id"),), key=("id",))
 
 
 @table_asset(WRONG, group="test")
@@ -191,7 +191,7 @@ def test_a_failed_run_is_told_with_the_first_error_of_its_first_failed_step(
         assert list(sensors.failures(instance, now + timedelta(days=3))) == []
 
 
-@table_asset(Table("twice", "Twice.", WRONG.columns, key=("id",)), group="test")
+@table_asset(Table("twice", WRONG.columns, key=("id",)), group="test")
 def twice() -> pd.DataFrame:
     return pd.DataFrame({"id": ["a", "a"]})
 

@@ -15,14 +15,14 @@ from recsys_assets.core.tables import Table
 from tests.core.test_gate import COLUMNS, Graph, doubled, numbers
 
 
-@table_asset(Table("quadrupled", "Four times.", COLUMNS, key=("id",)), group="test")
+@table_asset(Table("quadrupled", COLUMNS, key=("id",)), group="test")
 def quadrupled(doubled: Snapshot) -> pd.DataFrame:
     frame = doubled.to_pandas()
     return frame.assign(x=frame["x"] * 2)
 
 
 @table_asset(
-    Table("by_day", "The same every day.", COLUMNS, key=("id",)),
+    Table("by_day", COLUMNS, key=("id",)),
     group="test",
     partitions=dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-04"),
 )
@@ -31,7 +31,7 @@ def by_day(numbers: Snapshot, days: list[str]) -> Iterator[tuple[str, pd.DataFra
         yield day, pd.DataFrame({"id": [day], "x": [1.0]})
 
 
-@table_asset(Table("days_together", "All days.", COLUMNS, key=("id",)), group="test")
+@table_asset(Table("days_together", COLUMNS, key=("id",)), group="test")
 def days_together(by_day: Snapshot) -> pd.DataFrame:
     return by_day.to_pandas()
 

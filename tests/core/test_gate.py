@@ -22,9 +22,9 @@ COLUMNS = (
     Column("x", "float64", "A number", minimum=0, maximum=100),
 )
 ANY = Column("any", "float64", "Any number, or none", nullable=True)
-NUMBERS = Table("numbers", "Numbers.", (*COLUMNS, ANY), key=("id",))
-DOUBLED = Table("doubled", "Twice the numbers.", COLUMNS, key=("id",))
-DAILY = Table("daily", "Numbers by day.", COLUMNS, key=("id",))
+NUMBERS = Table("numbers", (*COLUMNS, ANY), key=("id",))
+DOUBLED = Table("doubled", COLUMNS, key=("id",))
+DAILY = Table("daily", COLUMNS, key=("id",))
 
 SOURCE = Path("source.json")
 
@@ -70,7 +70,7 @@ def daily(shop: object, days: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
         yield day, pd.DataFrame({"id": [f"{day}/{i}" for i in range(len(values))], "x": values})
 
 
-@table_asset(Table("total", "Sum.", COLUMNS, key=("id",)), group="test")
+@table_asset(Table("total", COLUMNS, key=("id",)), group="test")
 def total(daily: Snapshot) -> pd.DataFrame:
     return pd.DataFrame({"id": ["total"], "x": [daily.to_pandas()["x"].sum()]})
 
@@ -80,7 +80,7 @@ def digests(shop: object) -> dict[str, str]:
 
 
 @table_asset(
-    Table("pieces", "Numbers by piece.", COLUMNS, key=("id",)),
+    Table("pieces", COLUMNS, key=("id",)),
     group="test",
     config=("currency",),
     inputs_hash=fingerprint,
@@ -95,7 +95,7 @@ def pieces(shop: object, todo: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 @table_asset(
-    Table("notes", "Which version of the numbers.", (COLUMNS[0],), key=("id",)),
+    Table("notes", (COLUMNS[0],), key=("id",)),
     group="test",
     names=["numbers"],
     always=lambda shop: shop.currency == "EUR",
@@ -104,7 +104,7 @@ def notes(named: dict[str, Snapshot]) -> pd.DataFrame:
     return pd.DataFrame({"id": [named["numbers"].version_id]})
 
 
-@table_asset(Table("possible", "A sum, if there is one.", COLUMNS, key=("id",)), group="test")
+@table_asset(Table("possible", COLUMNS, key=("id",)), group="test")
 def possible(numbers: Snapshot | None) -> pd.DataFrame:
     return pd.DataFrame({"id": ["1"], "x": [numbers.to_pandas()["x"].sum() if numbers else 0.0]})
 

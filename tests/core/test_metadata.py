@@ -33,7 +33,7 @@ def test_sources_that_are_no_assets_are_left_out() -> None:
 
 
 def test_the_schema_shows_meaning_and_rules() -> None:
-    table = Table("t", "T.", (Column("x", "float32", "Share", minimum=0, maximum=1),), key=("x",))
+    table = Table("t", (Column("x", "float32", "Share", minimum=0, maximum=1),), key=("x",))
     column = column_schema(table).columns[0]
     assert column.description == "Share"
     assert column.constraints.other == [">= 0", "<= 1"]

@@ -15,7 +15,6 @@ from recsys_assets.core.tables import Column, ContractError, Table
 
 TABLE = Table(
     "things",
-    "Things.",
     (
         Column("id", "string", "Id"),
         Column("x", "float32", "A number", nullable=True, minimum=0, maximum=10),
@@ -26,13 +25,10 @@ TABLE = Table(
 )
 VECTORS = Table(
     "vectors",
-    "Vectors.",
     (Column("id", "string", "Id"), Column("v", "vector", "Vector", length=2, unit_norm=True)),
     key=("id",),
 )
-PAIRS = Table(
-    "pairs", "Pairs.", (Column("a", "string", "A"), Column("b", "string", "B")), key=("a", "b")
-)
+PAIRS = Table("pairs", (Column("a", "string", "A"), Column("b", "string", "B")), key=("a", "b"))
 
 
 def things(**changes: list[object]) -> pd.DataFrame:
@@ -78,7 +74,7 @@ def test_an_audit_that_evaluated_no_rule_fails() -> None:
 
 
 def test_a_nan_in_a_required_float_is_found() -> None:
-    table = Table("t", "T.", (Column("x", "float32", "X"),), key=("x",))
+    table = Table("t", (Column("x", "float32", "X"),), key=("x",))
     found = reasons(table, pd.DataFrame({"x": [1.0, np.nan]}))
     assert "x: is NaN or infinite (1 rows)" in found
 

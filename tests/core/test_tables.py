@@ -10,7 +10,6 @@ from recsys_assets.core.tables import Column, Table
 
 PAIRS = Table(
     name="pairs",
-    description="",
     columns=(Column("a", "string", ""), Column("b", "int32", ""), Column("c", "int32", "")),
     key=("a", "b"),
 )

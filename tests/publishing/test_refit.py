@@ -16,7 +16,6 @@ from recsys_assets.publishing.refit import RefitError, refit
 from recsys_assets.publishing.releases import Manifest
 
 COLUMNS = (Column("id", "string", "Id"), Column("x", "float64", "A number", maximum=100))
-TEXT = "A table of numbers that a test makes, to be made again from other data."
 
 
 def rows(value: float) -> pd.DataFrame:
@@ -24,7 +23,7 @@ def rows(value: float) -> pd.DataFrame:
 
 
 @table_asset(
-    Table("source", TEXT, COLUMNS, key=("id",)),
+    Table("source", COLUMNS, key=("id",)),
     group="test",
     inputs_hash=lambda project: Path(project.home, "source.json").read_text(),
 )
@@ -32,12 +31,12 @@ def source(project: Project) -> pd.DataFrame:
     return rows(json.loads(Path(project.home, "source.json").read_text()))
 
 
-@table_asset(Table("doubled", TEXT, COLUMNS, key=("id",)), group="test")
+@table_asset(Table("doubled", COLUMNS, key=("id",)), group="test")
 def doubled(source: Snapshot, report: Report) -> pd.DataFrame:
     return rows(2 * source.to_pandas()["x"].iloc[0])
 
 
-@table_asset(Table("seeded", TEXT, COLUMNS, key=("id",)), group="test", config=("seed",))
+@table_asset(Table("seeded", COLUMNS, key=("id",)), group="test", config=("seed",))
 def seeded(doubled: Snapshot, shop: Shop) -> pd.DataFrame:
     return rows(doubled.to_pandas()["x"].iloc[0] + shop.seed)
 
