@@ -22,7 +22,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import jobs, resources
 from dagster_project.reaper import reap
-from recsys_assets.core.lake import publish
+from recsys_assets.core.durable import replacing
 
 LAUNCH_TAG = "recsys/launch"
 
@@ -84,8 +84,8 @@ def prepare_home() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
     if not settings.exists():
-        _put(settings, DAGSTER_YAML)
-    _put(folder / "workspace.yaml", WORKSPACE)
+        _write(settings, DAGSTER_YAML)
+    _write(folder / "workspace.yaml", WORKSPACE)
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -98,14 +98,9 @@ def prepare_home() -> Path:
     return folder
 
 
-def _put(file: Path, text: str) -> None:
-    """Write a file whole or not at all: half of Dagster's settings would count as settings."""
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        publish(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(file: Path, text: str) -> None:
+    with replacing(file) as path:  # half of Dagster's settings would count as settings
+        path.write_text(text, encoding="utf-8")
 
 
 def open_instance() -> dg.DagsterInstance:

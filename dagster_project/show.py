@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import copymode
 from typing import Any
 
 import pandas as pd
@@ -22,7 +21,8 @@ from rich.text import Text
 
 from dagster_project import resources
 from recsys_assets.content.categories import in_categories
-from recsys_assets.core.lake import Lake, LakeError, Read, Snapshot, publish
+from recsys_assets.core.durable import replacing
+from recsys_assets.core.lake import Lake, LakeError, Read, Snapshot
 from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served, formula_safe
@@ -295,21 +295,15 @@ def _markdown(read: Read) -> str:
 def written(file: Path) -> Iterator[Path]:
     """A path to write what is to be `file`, which changes in one step at the end, or not at all;
     that it cannot be written is a `LakeError` that says why."""
-    target = file.resolve()
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
     try:
-        yield temporary
-        if target.exists():
-            copymode(target, temporary)
-        publish(temporary, target)
+        with replacing(file.resolve()) as path:
+            yield path
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise LakeError(
             f"{file} cannot be written ({why}): name a file in a folder that is there and that you "
             "may write to"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def export(data: pa.Table, file: Path) -> None:

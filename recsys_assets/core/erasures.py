@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.durable import sync_folder
 from recsys_assets.core.journal import Journal, JournalError
 from recsys_assets.core.lake import LakeError
 
@@ -203,11 +204,7 @@ class Erasures:
             pass
         finally:
             temporary.unlink()
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
 
 
 def hash_of(key: bytes, user_id: str) -> str:

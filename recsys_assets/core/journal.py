@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recsys_assets.core.durable import publish, sync_folder
+
 
 class JournalError(RuntimeError):
     """A line in the middle of a journal cannot be read; the message names file and line."""
@@ -67,26 +69,15 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
         if created:
-            self._sync_folder()
+            sync_folder(self.path.parent)
         self.records()
 
     def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace all records, in one step. Call it inside `locked()`."""
         temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("wb") as stream:
-            stream.write(b"".join(map(line, records)))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self.path)
-        self._sync_folder()
+        temporary.write_bytes(b"".join(map(line, records)))
+        publish(temporary, self.path)
         self.records()
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def line(record: Mapping[str, Any]) -> bytes:

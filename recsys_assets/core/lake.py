@@ -38,6 +38,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.core.durable import publish
+
 FORMAT = 1
 _WAITS = "waits"
 """File in the temporary folder of who waits for the lake; says who."""
@@ -682,19 +684,6 @@ def split_parts(table: pa.Table, column: str | None) -> Iterator[tuple[str, pa.T
         return
     for value in pc.unique(table[column]).sort():
         yield part_name(value.as_py()), table.filter(pc.equal(table[column], value))
-
-
-def publish(path: Path, target: Path) -> None:
-    """Make `path` durable, then give it its final name in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    path.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _entries(document: Mapping[str, Any], path: Path) -> dict[str, PointerEntry]:

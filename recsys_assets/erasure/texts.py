@@ -5,13 +5,13 @@ belong here: tables (`tables.py`), and delivered files (`ingestion.blanking`).
 """
 
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from recsys_assets.core.durable import publish
 from recsys_assets.core.erasures import FOLDER as LEDGER
 from recsys_assets.core.lake import LakeError
 from recsys_assets.erasure.names import Names
@@ -67,8 +67,9 @@ def quiet_text(path: Path, names: Names, *, dry_run: bool = False) -> int:
     if times and not dry_run:
         text = names.replaced(data.decode("utf-8", "surrogateescape"))
         temporary = path.with_name(path.name + UNFINISHED)
-        shutil.copymode(path, _written(temporary, text.encode("utf-8", "surrogateescape")))
-        temporary.replace(path)
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+        shutil.copymode(path, temporary)
+        publish(temporary, path)
     return times
 
 
@@ -116,8 +117,9 @@ def drop_answers(home: Path, *, dry_run: bool = False) -> int:
     gone = {r["key"] for _, r in lines if _is_personal(r)}
     if gone and not dry_run:
         stay = b"".join(line for line, record in lines if record.get("key") not in gone)
-        _written(temporary := path.with_name(path.name + UNFINISHED), stay)
-        temporary.replace(path)
+        temporary = path.with_name(path.name + UNFINISHED)
+        temporary.write_bytes(stay)
+        publish(temporary, path)
     return len(gone)
 
 
@@ -132,11 +134,3 @@ def _record(line: bytes) -> dict[str, Any]:
 def _is_personal(record: Mapping[str, Any]) -> bool:
     content = record.get("content")
     return record.get("task") in _TASKS or (isinstance(content, dict) and set(content) in _ANSWERS)
-
-
-def _written(path: Path, data: bytes) -> Path:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return path

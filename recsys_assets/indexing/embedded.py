@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.core.lake import publish
+from recsys_assets.core.durable import publish
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing.contract import (
     Built,

@@ -31,6 +31,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from recsys_assets.core.durable import publish, sync_folder
 from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion.source import (
     NOT_TEXT,
@@ -363,7 +364,7 @@ class ArrivalLedger:
                     now = self._blank(blank, arrival.role, arrival.name, arrival.sha256, copy)
                     if now:
                         copy.replace(path)
-                        _sync_folder(path.parent)
+                        sync_folder(path.parent)
                         done[arrival.name] = now
                     if path not in active and mentions(path):
                         path.unlink()
@@ -465,8 +466,6 @@ class ArrivalLedger:
                     size += len(piece)
                     digest.update(piece)
                     copy.write(piece)
-                copy.flush()
-                os.fsync(copy.fileno())
             if size != listed.size:
                 return None
             with inbox.open(listed):  # the same stamp after copying as before
@@ -474,10 +473,8 @@ class ArrivalLedger:
             sha256 = digest.hexdigest()
             self._blank(blank, listed.role, listed.name, sha256, target)
             place = self._place(sha256, listed.name)
-            place.parent.mkdir(exist_ok=True)
-            target.replace(place)
-            _sync_folder(place.parent)
-            _sync_folder(self.files)
+            publish(target, place)
+            sync_folder(self.files)
             return sha256
         except FileNotFoundError:
             return None
@@ -503,12 +500,9 @@ class ArrivalLedger:
         document = {k: {"stored": v.stored, "rows": list(v.rows)} for k, v in known.items()}
         temporary = self._blanked_path.with_suffix(".tmp")
         text = json.dumps(document, sort_keys=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self._blanked_path)
-        _sync_folder(self.folder)
+        signed = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+        temporary.write_text(signed, encoding="utf-8")
+        publish(temporary, self._blanked_path)
         return len(found)
 
     def _append(self, arrival: Arrival) -> None:
@@ -516,7 +510,7 @@ class ArrivalLedger:
             stream.write(_line(arrival))
             stream.flush()
             os.fsync(stream.fileno())
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _stamps(self) -> dict[str, list[str]]:
         """What spares hashing an untouched file again. Lost or damaged, everything is hashed."""
@@ -570,14 +564,6 @@ def _stamp(status: os.stat_result) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def watch(role: Role, pattern: Path, suffixes: tuple[str, ...]) -> Watched:

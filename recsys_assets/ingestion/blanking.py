@@ -7,7 +7,6 @@ Belongs here: finding and blanking such rows in text and Parquet files. Does not
 files are kept (`arrivals`), and what ingestion does about a row that arrives (`tabular`).
 """
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_assets.core.config import Shop
+from recsys_assets.core.durable import publish
 from recsys_assets.core.erasures import FOLDER as ERASURES
 from recsys_assets.core.erasures import Erased, Erasures
 from recsys_assets.core.settings.sources import FilesSource
@@ -75,9 +75,7 @@ def write_blanked(spec: TableSpec, path: Path, rows: Collection[int]) -> None:
         _blank_parquet(path, target, rows)
     else:
         _blank_text(spec, path, target, frozenset(rows))
-    with target.open("rb") as stream:
-        os.fsync(stream.fileno())
-    target.replace(path)
+    publish(target, path)
 
 
 def _blank_parquet(path: Path, target: Path, rows: Collection[int]) -> None:
