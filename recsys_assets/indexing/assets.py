@@ -1,6 +1,7 @@
 """The vector index as an asset: built as a release of its store, verified by its gate."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from recsys_assets.core.lake import LakeError, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.catalogue import catalogue_objects
 from recsys_assets.indexing.contract import Release, VectorIndex, Vectors
-from recsys_assets.indexing.objects import Filter, Objects, object_id
+from recsys_assets.indexing.objects import Filter, object_id
 from recsys_assets.indexing.stores import RELEASE, approved_release, open_index, release_of
 from recsys_assets.indexing.tables import VECTOR_INDEX
 from recsys_assets.indexing.verify import Findings, Golden, verify
@@ -31,12 +32,9 @@ _EVENTS = ["user_id", "item_id", "event_time", "counts_as_taken", "polarity", "p
 
 def _store(project: Project) -> str:
     """Which store the release is in. Another one, or the loss of the release, means building."""
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         approved = approved_release(project.lake)
         there = approved is None or approved in {r.id for r in index.releases()}
-    finally:
-        index.close()
     where = project.weaviate_url if project.vector_store == "weaviate" else ""
     return f"{project.vector_store} {where} {'' if there else f'lost {approved}'}"
 
@@ -150,7 +148,7 @@ def _release_is_verified(
     known = cut_off(interactions, as_of)
     contents = _Contents(items, item_texts, text_embeddings, known, cutoffs, shop)
     listed = candidate.to_arrow(["item_id", "content_hash"])
-    if not _same(listed["content_hash"].to_pylist(), contents.objects):
+    if listed["content_hash"].to_pylist() != contents.objects.hashes.to_pylist():
         yield Failure(
             "differs from what the catalogue and the events before the cutoff say: it is outdated, "
             "or it saw the future",
@@ -160,16 +158,9 @@ def _release_is_verified(
     if release_of(candidate) != contents.release.id:
         yield Failure(f"is release {release_of(candidate)}, not {contents.release.id}", "release")
         return
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         for problem in contents.verified(index).failures:
             yield Failure(problem, "")
-    finally:
-        index.close()
-
-
-def _same(hashes: list[str], objects: Objects) -> bool:
-    return hashes == objects.hashes.to_pylist()
 
 
 @table_asset(
@@ -200,13 +191,10 @@ def vector_index(
     """
     contents = _Contents(items, item_texts, text_embeddings, interactions, cutoffs, shop)
     release, objects = contents.release, contents.objects
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         approved = approved_release(project.lake)
         made = index.build(release, objects, protect={approved} if approved else set())
         found = contents.verified(index)
-    finally:
-        index.close()
     report.texts |= {RELEASE: release.id, "model": release.model, "store": project.vector_store}
     report.texts["verification"] = "\n".join(f"- {f}" for f in found.failures) or "passed"
     report.numbers |= found.numbers

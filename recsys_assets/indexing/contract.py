@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -271,15 +271,3 @@ def _among(allowed: Container[str] | None, k: int, ask: Callable[[int], Hits]) -
         if len(pairs) >= k or len(hits) < depth or depth >= DEEPEST:
             return Hits([i for i, _ in pairs[:k]], [s for _, s in pairs[:k]])
         depth = 2 * depth + k - len(pairs)
-
-
-def as_document(release: Release) -> dict[str, Any]:
-    """A release as plain JSON values."""
-    return {
-        "id": release.id,
-        "model": release.model,
-        "dimension": release.dimension,
-        "objects": release.objects,
-        "built_from": dict(release.built_from),
-        "digest": release.digest,
-    }

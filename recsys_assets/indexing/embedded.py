@@ -27,7 +27,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,6 @@ from recsys_assets.indexing.contract import (
     UnknownReleaseError,
     VectorIndexError,
     Vectors,
-    as_document,
     check_depth,
 )
 from recsys_assets.indexing.objects import (
@@ -451,7 +450,7 @@ class _Manifest:
 
     def to_document(self) -> dict[str, Any]:
         return {
-            "release": as_document(self.release),
+            "release": asdict(self.release),
             "sequence": self.sequence,
             "segments": [vars(s) for s in self.segments],
         }

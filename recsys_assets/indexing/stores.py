@@ -6,6 +6,7 @@ here: what any store does.
 
 import os
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 
 from recsys_assets.core.assets import Project
@@ -60,40 +61,28 @@ def approved_release(lake: Lake) -> str | None:
 
 def activate(project: Project, release_id: str) -> None:
     """Point the store's alias at a release: what promoting and rolling back call. Idempotent."""
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         index.activate(release_id)
-    finally:
-        index.close()
 
 
 def active(project: Project) -> str | None:
     """The release that the store's alias names."""
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         return index.active()
-    finally:
-        index.close()
 
 
 def unnamed(project: Project, named: Collection[str]) -> tuple[list[str], int]:
     """Index releases that are neither `named` nor the alias's, and the bytes they take."""
     if project.vector_store == "embedded" and not (Path(project.home) / "index").exists():
         return [], 0
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         served = index.active()
         found = [r.id for r in index.releases() if r.id not in named and r.id != served]
         return found, index.freed_by(found)
-    finally:
-        index.close()
 
 
 def drop(project: Project, release_ids: Collection[str]) -> None:
     """Remove index releases; VectorIndexError if one of them has become the alias's."""
-    index = open_index(project)
-    try:
+    with closing(open_index(project)) as index:
         for release_id in release_ids:
             index.drop(release_id)
-    finally:
-        index.close()

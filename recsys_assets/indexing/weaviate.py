@@ -21,6 +21,7 @@ import json
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,6 @@ from recsys_assets.indexing.contract import (
     UnknownReleaseError,
     VectorIndexError,
     Vectors,
-    as_document,
     check_depth,
 )
 from recsys_assets.indexing.objects import (
@@ -340,7 +340,7 @@ class WeaviateIndex:
         return Release(**document["release"]), document["sequence"]
 
     def _describe(self, collection: str, release: Release, sequence: int) -> None:
-        text = json.dumps({"release": as_document(release), "sequence": sequence}, sort_keys=True)
+        text = json.dumps({"release": asdict(release), "sequence": sequence}, sort_keys=True)
         self._ask(
             "describing a collection",
             lambda: self._client.collections.use(collection).config.update(description=text),
