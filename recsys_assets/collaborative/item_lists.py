@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from recsys_assets.core.arrays import distinct, first_of_each
+from recsys_assets.core.arrays import distinct, first_of_each, position_in_run
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.threads import one_thread
 from recsys_assets.core.vectors import ItemVectors
@@ -371,14 +371,14 @@ class _Groups:
         shown = self.shown_as[other]
         order = np.lexsort((shown, -score, tier, query))
         query, shown, score, support = query[order], shown[order], score[order], support[order]
-        rank = _position_in_run(query)
+        rank = position_in_run(query)
         keep = rank < k
         query, shown, score, support = query[keep], shown[keep], score[keep], support[keep]
         starts = np.searchsorted(query, np.arange(self.size))
         lengths = np.searchsorted(query, np.arange(self.size), side="right") - starts
         of_item = self.of_item
         item = np.repeat(np.arange(len(of_item)), lengths[of_item])
-        position = _position_in_run(item)
+        position = position_in_run(item)
         at = starts[of_item[item]] + position
         return _frame(catalogue, item, position + 1, shown[at], score[at], support[at])
 
@@ -444,7 +444,7 @@ def _lists(
     key = item * (int(catalogue.group.max()) + 1) + catalogue.group[other]
     first = np.sort(first_of_each(key))
     item, other, score, support = item[first], other[first], score[first], support[first]
-    position = _position_in_run(item)
+    position = position_in_run(item)
     keep = position < k
     return _frame(
         catalogue, item[keep], position[keep] + 1, other[keep], score[keep], support[keep]
@@ -478,7 +478,7 @@ def _top_columns(score: npt.NDArray, k: int) -> _Codes:
     line, column = np.nonzero(at_least & np.isfinite(score))
     order = np.lexsort((column, -score[line, column], line))
     line, column = line[order], column[order]
-    position = _position_in_run(line)
+    position = position_in_run(line)
     # Lines with fewer finite scores repeat their first column; callers drop what is not finite.
     top = np.argmin(score, axis=1)[:, None].repeat(k, axis=1)
     keep = position < k
@@ -508,15 +508,6 @@ def _paths(items: pd.DataFrame, level: int) -> pd.Series:
     for column in PATH_COLUMNS[1:level]:
         path = path + "\x1f" + items[column].fillna("").astype(str)
     return path
-
-
-def _position_in_run(keys: npt.NDArray) -> _Codes:
-    """0, 1, 2, ... within each run of equal keys."""
-    if not len(keys):
-        return np.zeros(0, dtype=np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    lengths = np.diff(np.concatenate([starts, [len(keys)]]))
-    return np.arange(len(keys)) - np.repeat(starts, lengths)
 
 
 def _frame(

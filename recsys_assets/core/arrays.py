@@ -1,8 +1,9 @@
-"""Distinct values of large arrays of whole numbers, by sorting; transposing by blocks.
+"""Distinct values and runs in large arrays of whole numbers, by sorting; transposing by blocks.
 
 numpy's own `unique` hashes them since 2.3, which takes ten times as long as its sort.
 
-Belongs here: what numpy does slowly. Does not belong here: anything that knows what a number means.
+Belongs here: what numpy does slowly or lacks. Does not belong here: anything that knows what a
+number means.
 """
 
 from typing import TypeVar
@@ -28,6 +29,12 @@ def first_of_each(keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     packed = np.sort(keys.astype(np.int64) * n + np.arange(n))
     key, position = np.divmod(packed, max(n, 1))
     return position[_changes(key)]
+
+
+def position_in_run(keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """0, 1, 2, ... restarting wherever `keys` (equal keys adjacent) changes."""
+    start = np.flatnonzero(_changes(keys))
+    return np.arange(len(keys)) - np.repeat(start, np.diff(np.r_[start, len(keys)]))
 
 
 def transposed(matrix: npt.NDArray[Number]) -> npt.NDArray[Number]:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from recsys_assets.core.arrays import position_in_run
 from recsys_assets.core.metrics import bootstrap, paired_bootstrap, per_user_metrics
 from recsys_assets.enrichment.relations import traits_of
 from recsys_assets.retrieval.content import FittedContent
-from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, position_in_run, top_k
+from recsys_assets.retrieval.contract import EventLog, IntArray, Scores, top_k
 from recsys_assets.retrieval.newcomers import Facet, FittedFacet, FittedNewcomers, fit_facet
 
 Words = npt.NDArray[np.object_]

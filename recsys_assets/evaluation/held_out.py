@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.core.arrays import position_in_run
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
     blend_lists,
@@ -26,7 +27,7 @@ from recsys_assets.ranking.features import query_codes
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK
 from recsys_assets.ranking.training import SOON_DAYS
 from recsys_assets.retrieval import candidates as generator
-from recsys_assets.retrieval.contract import EventLog, Fitted, position_in_run
+from recsys_assets.retrieval.contract import EventLog, Fitted
 from recsys_assets.retrieval.registry import Member
 
 HALF_LIFE_DAYS = 90.0

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.content.categories import deepest_path
-from recsys_assets.core.arrays import distinct
+from recsys_assets.core.arrays import distinct, position_in_run
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.ranking.rules import EXPLORE, FALLBACK, POLICIES, RANKER, Rules, eligible
@@ -463,11 +463,8 @@ def _position_within(user: _Codes, key: _Codes) -> _Codes:
     low = key.min()
     combined = user * (key.max() - low + 1) + (key - low)
     order = np.argsort(combined, kind="stable")
-    ordered = combined[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    run = np.repeat(starts, np.diff(np.concatenate([starts, [len(ordered)]])))
     position = np.empty(len(user), dtype=np.int64)
-    position[order] = np.arange(len(user)) - run
+    position[order] = position_in_run(combined[order])
     return position
 
 

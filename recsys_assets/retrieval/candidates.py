@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys_assets.core.arrays import distinct
+from recsys_assets.core.arrays import distinct, position_in_run
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.contract import (
     BoolArray,
@@ -20,7 +20,6 @@ from recsys_assets.retrieval.contract import (
     IntArray,
     PairScores,
     Scores,
-    position_in_run,
     top_k,
 )
 from recsys_assets.retrieval.registry import Member

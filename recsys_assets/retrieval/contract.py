@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from recsys_assets.core.arrays import distinct, first_of_each
+from recsys_assets.core.arrays import distinct, first_of_each, position_in_run
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -440,14 +440,6 @@ def top_k(scores: Scores, k: int, codes: IntArray, floor: float) -> tuple[IntArr
     rows, columns = rows[order], columns[order]
     position = position_in_run(rows)
     return rows[position < k], columns[position < k]
-
-
-def position_in_run(keys: IntArray) -> IntArray:
-    """0, 1, 2, ... restarting wherever `keys` (equal keys adjacent) changes."""
-    if len(keys) == 0:
-        return np.empty(0, dtype=np.int64)
-    start = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-    return np.arange(len(keys)) - np.repeat(start, np.diff(np.r_[start, len(keys)]))
 
 
 def hidden_items(
