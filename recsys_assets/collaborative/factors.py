@@ -1,7 +1,7 @@
 """Matrix factorization: users and items as vectors whose inner product is the taste.
 
-Belongs here: fitting ALS and BPR reproducibly, their table form, and what a sound set of factors
-looks like. Does not belong here: candidates, scores of lists, anything about a cutoff's labels.
+Belongs here: fitting ALS and BPR reproducibly, and their table form. Does not belong here:
+candidates, scores of lists, anything about a cutoff's labels.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from recsys_assets.collaborative.tables import ALS_FACTORS
 from recsys_assets.core.threads import one_thread
 
 Floats = npt.NDArray[np.float32]
@@ -23,20 +24,6 @@ class Factors:
 
     users: Floats
     items: Floats
-
-    def problems(self) -> list[str]:
-        """What makes these factors unfit to use, in words; empty when they are sound."""
-        out = []
-        for kind, vectors in (("user", self.users), ("item", self.items)):
-            if vectors.size == 0:
-                out.append(f"no {kind} factors")
-                continue
-            if not np.isfinite(vectors).all():
-                bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-                out.append(f"{bad} of {len(vectors)} {kind} vectors are not finite")
-            elif not np.abs(vectors).max() > 0:
-                out.append(f"all {kind} vectors are zero")
-        return out
 
 
 def fit_als(
@@ -108,17 +95,6 @@ def _cleared(found: Factors, matrix: sparse.csr_matrix) -> Factors:
     return Factors(users, items)
 
 
-SCHEMA = pa.schema(
-    [
-        ("as_of", pa.timestamp("us", "UTC")),
-        ("kind", pa.string()),
-        ("id", pa.string()),
-        ("vector", pa.list_(pa.float32())),
-    ]
-)
-"""Of the table form: kind is 'user' or 'item'; sorted by (as_of, kind, id)."""
-
-
 def to_table(
     factors: Factors, as_of: pd.Timestamp, user_ids: pd.Index, item_ids: pd.Index
 ) -> pa.Table:
@@ -135,7 +111,7 @@ def to_table(
             "id": pa.array([*item_ids, *user_ids], pa.string()),
             "vector": pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel(), pa.float32())),
         },
-        schema=SCHEMA,
+        schema=ALS_FACTORS.arrow_schema(),
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from recsys_assets.collaborative.tables import ITEM_NEIGHBOURS
 from recsys_assets.core.products import dense_product
 
 Ints = npt.NDArray[np.integer]
@@ -22,7 +23,7 @@ _STEP_ITEMS = 60
 @dataclass(frozen=True, eq=False)
 class ItemNeighbours:
     """`links` [n_items, n_items]: strength of target j given source i, at most k per row.
-    `support`, same sparsity: how many users or sessions stand behind the link."""
+    `support`, same sparsity: how many users stand behind the link."""
 
     links: sparse.csr_matrix
     support: sparse.csr_matrix
@@ -205,13 +206,14 @@ def transitions(
     column: Ints,
     weight: npt.NDArray[np.float64],
     n_items: int,
-    lags: tuple[float, ...] = (1.0, 0.5),
-    k: int = 100,
-    min_support: float = 2.0,
-    source_power: float = 0.5,
-    target_power: float = 0.5,
-    shrink: float = 5.0,
-) -> ItemNeighbours:
+    *,
+    lags: tuple[float, ...],
+    k: int,
+    min_support: float,
+    source_power: float,
+    target_power: float,
+    shrink: float,
+) -> sparse.csr_matrix:
     """Directed links i -> j: how often j comes `lag` steps after i for the same user.
 
     `user`, `step`, `column`, `weight`: one entry per event; steps (baskets) are numbered in order
@@ -253,25 +255,8 @@ def transitions(
     size = np.maximum(count, 1e-12)
     strength_of = value * value / (value + shrink)
     strength_of /= size[rows] ** source_power * size[columns] ** target_power
-    shape = (n_items, n_items)
-    links = top_per_row(sparse.csr_matrix((strength_of, (rows, columns)), shape=shape), k)
-    flagged = links.copy()
-    flagged.data[:] = 1.0
-    support = sparse.csr_matrix((value, (rows, columns)), shape=shape).multiply(flagged).tocsr()
-    return ItemNeighbours(links.astype(np.float32), support.astype(np.float32))
-
-
-SCHEMA = pa.schema(
-    [
-        ("as_of", pa.timestamp("us", "UTC")),
-        ("item_id", pa.string()),
-        ("neighbour_id", pa.string()),
-        ("rank", pa.int32()),
-        ("score", pa.float32()),
-        ("support", pa.float32()),
-    ]
-)
-"""Of the table form; sorted by (as_of, item_id, rank)."""
+    links = sparse.csr_matrix((strength_of, (rows, columns)), shape=(n_items, n_items))
+    return top_per_row(links, k).astype(np.float32)
 
 
 def to_table(found: ItemNeighbours, as_of: pd.Timestamp, item_ids: pd.Index) -> pa.Table:
@@ -293,21 +278,17 @@ def to_table(found: ItemNeighbours, as_of: pd.Timestamp, item_ids: pd.Index) -> 
             "score": pa.array(links.data[order], pa.float32()),
             "support": pa.array(support, pa.float32()),
         },
-        schema=SCHEMA,
+        schema=ITEM_NEIGHBOURS.arrow_schema(),
     )
 
 
-def from_table(table: pa.Table, item_ids: pd.Index) -> ItemNeighbours:
-    """Links aligned to `item_ids`; rows of items that it lacks are left out."""
+def links_of(table: pa.Table, item_ids: pd.Index) -> sparse.csr_matrix:
+    """Links of the table form, aligned to `item_ids`; rows of items that it lacks are left out."""
     source = item_ids.get_indexer(table.column("item_id").to_pandas().to_numpy(dtype=object))
     target = item_ids.get_indexer(table.column("neighbour_id").to_pandas().to_numpy(dtype=object))
     keep = (source >= 0) & (target >= 0)
+    score = table.column("score").to_numpy()[keep].astype(np.float32)
     shape = (len(item_ids), len(item_ids))
-
-    def matrix(name: str) -> sparse.csr_matrix:
-        value = table.column(name).to_numpy()[keep].astype(np.float32)
-        out = sparse.csr_matrix((value, (source[keep], target[keep])), shape=shape)
-        out.sort_indices()
-        return out
-
-    return ItemNeighbours(matrix("score"), matrix("support"))
+    out = sparse.csr_matrix((score, (source[keep], target[keep])), shape=shape)
+    out.sort_indices()
+    return out

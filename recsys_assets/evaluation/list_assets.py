@@ -141,7 +141,7 @@ def _cutoff(
 
     def neighbour_model() -> Fitted:
         warm = pd.Index(log.items[log.columns[: log.n_warm]])
-        links = neighbours.from_table(item_neighbours.to_arrow(part=part), warm)
+        links = neighbours.links_of(item_neighbours.to_arrow(part=part), warm)
         return SimilarItems().using(log, links)
 
     def blend_parts() -> dict[str, Fitted]:

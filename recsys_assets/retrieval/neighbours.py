@@ -137,11 +137,11 @@ class SimilarItems:
 
     def fit(self, log: EventLog, seed: int = 0) -> "FittedItemLinks":
         """Find neighbours; exact."""
-        return self.using(log, self.neighbours(log))
+        return self.using(log, self.neighbours(log).links)
 
-    def using(self, log: EventLog, found: ItemNeighbours) -> "FittedItemLinks":
-        """The retriever on neighbours found earlier (aligned to the warm columns)."""
-        return FittedItemLinks(_flat(log.matrix(self.half_life), self.flatten), found.links)
+    def using(self, log: EventLog, links: sparse.csr_matrix) -> "FittedItemLinks":
+        """The retriever on links found earlier (aligned to the warm columns)."""
+        return FittedItemLinks(_flat(log.matrix(self.half_life), self.flatten), links)
 
 
 @dataclass(frozen=True)
@@ -176,18 +176,18 @@ class NextItem:
         grade = (log.weight[rows] / log.weight[rows].max(initial=0.0)).astype(
             np.float64
         ) ** self.grade_power
-        found = transitions(
+        links = transitions(
             user,
             step,
             column,
             grade * np.exp2(-log.day[rows] / self.fade),
             log.n_warm,
-            tuple(self.lags),
-            self.k,
-            self.min_support,
-            self.source_power,
-            self.target_power,
-            self.shrink,
+            lags=tuple(self.lags),
+            k=self.k,
+            min_support=self.min_support,
+            source_power=self.source_power,
+            target_power=self.target_power,
+            shrink=self.shrink,
         )
         recent = sparse.csr_matrix(
             (grade * np.exp2(-ago / self.recency), (user, column)),
@@ -196,7 +196,7 @@ class NextItem:
         recent.sum_duplicates()
         recent.data[recent.data < 1e-3] = 0.0
         recent.eliminate_zeros()
-        return FittedItemLinks(recent.astype(np.float32), found.links)
+        return FittedItemLinks(recent.astype(np.float32), links)
 
 
 @dataclass(frozen=True, eq=False)

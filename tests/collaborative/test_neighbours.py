@@ -6,6 +6,7 @@ import pytest
 from scipy import sparse
 
 from recsys_assets.collaborative import neighbours as n
+from recsys_assets.collaborative.tables import ITEM_NEIGHBOURS
 
 AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
 
@@ -23,7 +24,7 @@ def test_the_nearest_user_is_never_oneself_and_ties_go_to_the_first() -> None:
 def test_no_pair_of_items_with_enough_users_is_a_table_without_rows() -> None:
     none = sparse.csr_matrix((3, 3), dtype=np.float32)
     table = n.to_table(n.ItemNeighbours(none, none), AS_OF, pd.Index(list("abc")))
-    assert table.num_rows == 0 and table.schema == n.SCHEMA
+    assert table.num_rows == 0 and table.schema == ITEM_NEIGHBOURS.arrow_schema()
 
 
 def test_only_the_reference_can_be_a_neighbour() -> None:
@@ -72,12 +73,13 @@ def test_transitions_are_directed() -> None:
         np.ones(5),
         3,
         lags=(0.0, 1.0, 0.5),
+        k=100,
         min_support=0.1,
         shrink=0.0,
         source_power=0.0,
         target_power=0.0,
     )
-    assert found.links.toarray().tolist() == [[0, 2, 0.5], [0, 0, 1], [0, 0, 0]]
+    assert found.toarray().tolist() == [[0, 2, 0.5], [0, 0, 1], [0, 0, 0]]
 
 
 def test_the_neighbour_table_lists_the_strongest_first_and_reads_back() -> None:
@@ -88,6 +90,5 @@ def test_the_neighbour_table_lists_the_strongest_first_and_reads_back() -> None:
     assert table.column("item_id").to_pylist() == ["a", "a", "b", "c"]
     assert table.column("neighbour_id").to_pylist() == ["b", "c", "a", "a"]
     assert table.column("rank").to_pylist() == [1, 2, 1, 1]
-    back = n.from_table(table, ids)
-    assert np.allclose(back.links.toarray(), found.links.toarray())
-    assert np.allclose(back.support.toarray(), found.support.toarray())
+    assert table.column("support").to_pylist() == [2, 1, 2, 1]
+    assert np.allclose(n.links_of(table, ids).toarray(), found.links.toarray())
