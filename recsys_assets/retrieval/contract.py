@@ -63,9 +63,9 @@ class EventLog:
     `day` is the age of the event in days before `as_of` (> 0). `session` counts baskets in the
     order in which they began, `store` is -1 where unknown. `levels[name]` has one code per
     catalogue item for each of category_1, category_2, category_3 (each the path down to its level),
-    brand and group_id; an item with an empty value is alone in its code. `offered` says of every
-    catalogue item whether `as_of` lies within its dates. Its status does not count: of what it was
-    at an earlier cutoff nothing is known.
+    brand and group_id, and for kind_brand (category_3 x brand); an item with an empty value is
+    alone in its code. `offered` says of every catalogue item whether `as_of` lies within its dates.
+    Its status does not count: of what it was at an earlier cutoff nothing is known.
     """
 
     as_of: pd.Timestamp
@@ -396,13 +396,6 @@ def level_counts(log: EventLog, name: str, half_life: float | None) -> sparse.cs
     return out
 
 
-def kind_brand(levels: Mapping[str, IntArray]) -> IntArray:
-    """One code per pair of category_3 and brand, from the codes of both."""
-    kind, brand = levels["category_3"], levels["brand"]
-    joined = kind.astype(np.int64) * (int(brand.max(initial=0)) + 1) + brand
-    return np.unique(joined, return_inverse=True)[1].astype(np.int32)
-
-
 def recent_share(log: EventLog, window: float = 28.0) -> Scores:
     """Share of users who took each warm item in the last `window` days."""
     rows = np.flatnonzero(log.liked & (log.day <= window))
@@ -500,4 +493,7 @@ def _levels(catalogue: pa.Table) -> Mapping[str, IntArray]:
         codes = codes.astype(np.int32)
         codes[empty] = codes.max(initial=0) + 1 + np.arange(int(empty.sum()), dtype=np.int32)
         out[name] = codes
+    kind, brand = out["category_3"].astype(np.int64), out["brand"]
+    pair = kind * (int(brand.max(initial=0)) + 1) + brand
+    out["kind_brand"] = np.unique(pair, return_inverse=True)[1].astype(np.int32)
     return out

@@ -13,13 +13,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recsys_assets.core.arrays import distinct, transposed
-from recsys_assets.retrieval.contract import (
-    EventLog,
-    IntArray,
-    Level,
-    Scores,
-    kind_brand,
-)
+from recsys_assets.retrieval.contract import EventLog, IntArray, Level, Scores
 
 HALF_LIFE = 90.0
 DOUBT = 0.02
@@ -89,7 +83,7 @@ class Newcomers:
         waited = (first == 0) | newly
         rate = np.full(n, (takers.sum() + 1.0) / (waited.sum() + 1.0))
         for name in _RATE_LEVELS:
-            code = _codes(log, name)
+            code = log.levels[name]
             found = np.bincount(code, weights=takers)
             out_of = np.bincount(code, weights=waited)
             rate = (found[code] + self.prior * rate) / (out_of[code] + self.prior)
@@ -164,12 +158,8 @@ class FittedNewcomers:
         return out
 
 
-def _codes(log: EventLog, name: str) -> IntArray:
-    return kind_brand(log.levels) if name == "kind_brand" else log.levels[name]
-
-
 def _values(log: EventLog, name: str) -> sparse.csr_matrix:
     """Catalogue x values of a level, one 1 per row."""
-    code = _codes(log, name)
+    code = log.levels[name]
     n = len(code)
     return sparse.csr_matrix((np.ones(n), (np.arange(n), code)))

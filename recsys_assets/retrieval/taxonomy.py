@@ -12,13 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from recsys_assets.core.arrays import first_of_each, transposed
-from recsys_assets.retrieval.contract import (
-    EventLog,
-    IntArray,
-    Level,
-    Scores,
-    kind_brand,
-)
+from recsys_assets.retrieval.contract import EventLog, IntArray, Level, Scores
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class Taxonomy:
         history = log.matrix(self.half_life)
         affinities, shares = [], []
         for name in sorted(self.weights):
-            codes = _level(log, name)[: log.n_warm]
+            codes = log.level_of_column[name][: log.n_warm]
             shape = (log.n_warm, int(codes.max(initial=0)) + 1)
             at = (np.arange(log.n_warm), codes)
             affinity = (history @ sparse.csr_matrix((np.ones(log.n_warm), at), shape=shape)).tocsr()
@@ -84,7 +78,3 @@ class FittedTaxonomy:
         """See `Fitted.scores`. A user without history scores 0 everywhere."""
         weights = np.ascontiguousarray(self.affinities[users].toarray().T)
         return transposed(self.shares @ weights)
-
-
-def _level(log: EventLog, name: str) -> IntArray:
-    return kind_brand(log.level_of_column) if name == "kind_brand" else log.level_of_column[name]
