@@ -125,6 +125,10 @@ class Table:
         columns = self.resolve(names) if names is not None else self.columns
         return pa.schema([pa.field(c.name, _ARROW[c.type]) for c in columns])
 
+    def empty(self) -> pa.Table:
+        """No rows, under the columns that are declared by their name."""
+        return self.arrow_schema([c.name for c in self.columns if not c.is_pattern]).empty_table()
+
     def in_order(self, data: pa.Table) -> bool:
         """Whether every key is greater than that of the row before, so that none is repeated."""
         rising = pa.scalar(False)

@@ -30,7 +30,6 @@ from recsys_assets.evaluation.reading import (
     WITHOUT_US,
     first_places,
     measured_cutoff,
-    no_rows,
     people_of,
     relevant_at,
 )
@@ -66,7 +65,7 @@ def retriever_recall(
         recall = recall_of(proposed, labels.to_pandas(part=part), repeats=shop.repeats)
         found.append(recall.assign(target=target))
     if not found:
-        return no_rows(tables.RETRIEVER_RECALL)
+        return tables.RETRIEVER_RECALL.empty().to_pandas()
     table = pd.concat(found, ignore_index=True)
     last = table[table["target"] == table["target"].iloc[-1]]
     for task in ("all", "new"):
@@ -110,7 +109,7 @@ def user_metrics(
                 found = user_metrics_of(pairs, lists, shop.evaluation.k)
                 frames.append(found.assign(target=target, task=task))
     if not frames:
-        return no_rows(tables.USER_METRICS)
+        return tables.USER_METRICS.empty().to_pandas()
     table = pd.concat(frames, ignore_index=True)
     return table.sort_values(list(tables.USER_METRICS.key), ignore_index=True)
 
@@ -202,7 +201,7 @@ def scoreboard(
     columns = [c.name for c in tables.SCOREBOARD.columns]
     frames = [f.reindex(columns=columns) for f in frames if len(f)]
     if not frames:
-        return no_rows(tables.SCOREBOARD)
+        return tables.SCOREBOARD.empty().to_pandas()
     table = pd.concat(frames, ignore_index=True)
     _show(report, table, k)
     return table.astype({"p_value": "float64", "n_seeds": "Int32"})
@@ -249,7 +248,7 @@ def item_list_metrics(
     """
     as_of = measured_cutoff(cutoffs, labels, "evaluate")
     if as_of is None:
-        return no_rows(tables.ITEM_LIST_METRICS)
+        return tables.ITEM_LIST_METRICS.empty().to_pandas()
     known = visits_as_of(interactions, as_of)
     table = measure_item_lists(
         known,
@@ -290,7 +289,7 @@ def examples(
     as_of = measured_cutoff(cutoffs, labels, "evaluate")
     wanted = shop.examples
     if as_of is None or not (wanted.per_kind or wanted.users):
-        return no_rows(tables.EXAMPLES)
+        return tables.EXAMPLES.empty().to_pandas()
     scores = user_metrics.to_pandas()
     scores = scores[(scores["target"] == "evaluate") & (scores["seed"] == shop.seed)]
     relevant = relevant_at(labels, interactions, as_of, shop)
@@ -329,7 +328,7 @@ def examples(
             shop.evaluation.k,
         )
         found.append(laid.assign(task=task))
-    return pd.concat(found, ignore_index=True) if found else no_rows(tables.EXAMPLES)
+    return pd.concat(found, ignore_index=True) if found else tables.EXAMPLES.empty().to_pandas()
 
 
 ASSETS: list[GatedAsset] = [

@@ -25,7 +25,7 @@ from recsys_assets.evaluation.cold_items import (
     EnrichmentUses,
     UseVerdict,
 )
-from recsys_assets.evaluation.reading import first_places, measured_cutoff, no_rows
+from recsys_assets.evaluation.reading import first_places, measured_cutoff
 from recsys_assets.retrieval.content import Content
 from recsys_assets.retrieval.contract import EVENT_COLUMNS, EventLog, hidden_items
 from recsys_assets.retrieval.newcomers import Newcomers
@@ -109,7 +109,7 @@ def enrichment_lift(
             )
             frames += summed(found, cold_items.HIDDEN)
     if decided is None:
-        return no_rows(tables.ENRICHMENT_LIFT)
+        return tables.ENRICHMENT_LIFT.empty().to_pandas()
     table = pd.concat(frames, ignore_index=True)
     table["weight"] = table["model"].map({cold_items.use_name(v.use): v.weight for v in decided})
     _show(report, table, decided)

@@ -29,7 +29,6 @@ from recsys_assets.evaluation.baselines_blend import (
 from recsys_assets.evaluation.policy import NOT_TRAINED, UNDECIDED, choose
 from recsys_assets.evaluation.reading import (
     measured_cutoff,
-    no_rows,
     people_of,
     relevant_at,
     tasks_of,
@@ -93,7 +92,7 @@ def blend_weights(
     """
     as_of = measured_cutoff(cutoffs, labels, "tune")
     if as_of is None:
-        return no_rows(tables.BLEND_WEIGHTS)
+        return tables.BLEND_WEIGHTS.empty().to_pandas()
     relevant = relevant_at(labels, interactions, as_of, shop)
     log = event_log(interactions, items, as_of)
     vectors = item_vectors(items, item_texts, text_embeddings)
@@ -117,7 +116,9 @@ def blend_weights(
             f"{task} popularity": best.popularity,
             f"{task} ndcg on tune": float(grid["ndcg"].iloc[0]),
         }
-    return pd.concat(found, ignore_index=True) if found else no_rows(tables.BLEND_WEIGHTS)
+    return (
+        pd.concat(found, ignore_index=True) if found else tables.BLEND_WEIGHTS.empty().to_pandas()
+    )
 
 
 def _cutoff(
@@ -190,7 +191,7 @@ def _stacked(
         for task, model, seed, rows in sorted(lists, key=lambda named: named[:3])
     ]
     if not found:
-        return table.arrow_schema().empty_table()
+        return table.empty()
     return table.ordered(pa.concat_tables(found))
 
 
@@ -224,7 +225,7 @@ def tune_lists(
     """
     as_of = measured_cutoff(cutoffs, labels, "tune")
     if as_of is None:
-        return tables.TUNE_LISTS.arrow_schema().empty_table()
+        return tables.TUNE_LISTS.empty()
     people, k, tasks = (
         people_of(relevant_at(labels, interactions, as_of, shop)),
         shop.evaluation.k,
@@ -319,7 +320,7 @@ def stand_ins(
     moments = [m for t in ("evaluate", "live") if (m := cutoff_of(cutoffs, t)) is not None]
     report.numbers["placements"] = len(chosen)
     if chosen.empty or not moments:
-        yield "", tables.STAND_INS.arrow_schema().empty_table()
+        yield "", tables.STAND_INS.empty()
         return
     everyone = users.to_pandas(["user_id"])["user_id"]
     wanted = set(zip(chosen["task"], chosen["model"], strict=True))
@@ -336,7 +337,7 @@ def stand_ins(
             )
             for task, _, rows in held_out.all_lists(cutoff, depth, wanted)
         ]
-        table = pa.concat_tables(found) if found else tables.STAND_INS.arrow_schema().empty_table()
+        table = pa.concat_tables(found) if found else tables.STAND_INS.empty()
         yield part_name(as_of), table.sort_by([(k, "ascending") for k in tables.STAND_INS.key])
 
 
@@ -371,7 +372,7 @@ def evaluation_lists(
     """
     as_of = measured_cutoff(cutoffs, labels, "evaluate")
     if as_of is None:
-        yield "", tables.EVALUATION_LISTS.arrow_schema().empty_table()
+        yield "", tables.EVALUATION_LISTS.empty()
         return
     people, tasks = people_of(relevant_at(labels, interactions, as_of, shop)), tasks_of(shop)
     measured = [*tasks, held_out.COLD]

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
-from recsys_assets.core.tables import Table
 from recsys_assets.evaluation import held_out
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, placements
 
@@ -56,8 +55,3 @@ def first_places(source: Snapshot, task: str, k: int) -> pd.DataFrame:
     table = source.to_arrow(columns, part)
     chosen = pc.and_(pc.equal(table["task"], task), pc.less_equal(table["rank"], k))
     return table.filter(chosen).drop_columns("task").to_pandas()
-
-
-def no_rows(table: Table) -> pd.DataFrame:
-    """The empty table, for data too short to measure on."""
-    return pd.DataFrame({c.name: [] for c in table.columns if not c.is_pattern})

@@ -26,7 +26,7 @@ from recsys_assets.core.metrics import bootstrap, paired_bootstrap
 from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.evaluation import held_out, studies, tables, tuning
-from recsys_assets.evaluation.reading import tasks_of
+from recsys_assets.evaluation.reading import people_of, tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
 from recsys_assets.ranking.features import join_features, retrievers_of
@@ -97,7 +97,7 @@ def scoreboard_cutoffs(
             frames.append(_own_row(own).assign(as_of=as_of, role=target))
     evaluate = cutoff_of(cutoffs, "evaluate")
     if not frames or evaluate is None:
-        return tables.SCOREBOARD_CUTOFFS.arrow_schema().empty_table()
+        return tables.SCOREBOARD_CUTOFFS.empty()
     vectors = item_vectors(items, item_texts, text_embeddings)
 
     world = studies.World(
@@ -144,7 +144,7 @@ def _measured_at(
     log, proposed, scored = world.scored(as_of, models)
     warm = pd.Index(log.items[log.columns[: log.n_warm]])
     relevant = held_out.relevant_pairs(labels, as_of, warm, repeats=shop.repeats)
-    people = relevant["all"]["user_id"].drop_duplicates().sort_values(ignore_index=True)
+    people = people_of(relevant)
     known = visits_as_of(interactions, as_of)
     tasks = tasks_of(shop)
     cutoff = held_out.Cutoff(
@@ -277,9 +277,8 @@ def ablation(
         },
         shop.studies.users,
     )  # fmt: skip
-    columns = [c.name for c in tables.ABLATION.columns]
     if sample is None:
-        return pd.DataFrame({c: [] for c in columns})
+        return tables.ABLATION.empty().to_pandas()
     names = [c.removeprefix("rank_") for c in candidates.columns if c.startswith("rank_")]
     variants = studies.ablations(names, len(sample.windows))
     recipe, found = Recipe.read(shop.ranker, shop.seed), []
@@ -332,7 +331,7 @@ def ablation(
             ),
         )
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-    return table.reindex(columns=columns)
+    return table.reindex(columns=[c.name for c in tables.ABLATION.columns])
 
 
 def _per_user(
@@ -368,7 +367,6 @@ def calibration(
     On the evaluate target, among candidates. The scores of a ranker of one binary objective are
     log odds; those of any other are read as the share that was taken at that score on tune.
     """
-    columns = [c.name for c in tables.CALIBRATION.columns]
     recipe = Recipe.read(shop.ranker, shop.seed)
     trained = set(rankers.to_pandas(["target", "task"]).itertuples(index=False, name=None))
     found = []
@@ -397,7 +395,7 @@ def calibration(
         report.plot(f"calibration {task}", plots.reliability(rows, title=f"Task {task}"))
         found.append(rows.assign(task=task, error=error))
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-    return table.reindex(columns=columns)
+    return table.reindex(columns=[c.name for c in tables.CALIBRATION.columns])
 
 
 def _scored_and_taken(
@@ -463,9 +461,8 @@ def tuned_settings(
         },
         (1 + CONFIRMING) * shop.studies.users,
     )  # fmt: skip
-    columns = [c.name for c in tables.TUNED_SETTINGS.columns]
     if sample is None:
-        return pd.DataFrame({c: [] for c in columns})
+        return tables.TUNED_SETTINGS.empty().to_pandas()
     recipe, found = Recipe.read(shop.ranker, shop.seed), []
     proposed: dict[str, dict[str, Any]] = {}
     for task in TASKS:
@@ -486,6 +483,7 @@ def tuned_settings(
     )
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame({"settings": []})
     texts = [json.dumps(s, sort_keys=True) for s in table["settings"]]
+    columns = [c.name for c in tables.TUNED_SETTINGS.columns]
     return table.assign(settings=texts).reindex(columns=columns)
 
 

@@ -261,7 +261,7 @@ def raw_interactions(shop: Shop) -> GatedAsset:
         for day in days:
             parts = [landed_rows.to_arrow(names, part=f.part) for f in landed.get(day, [])]
             if not parts:
-                yield day, tables.RAW_INTERACTIONS.arrow_schema().empty_table()
+                yield day, tables.RAW_INTERACTIONS.empty()
                 continue
             yield day, pa.concat_tables(parts).sort_by([(n, "ascending") for n in _ORDER])
 

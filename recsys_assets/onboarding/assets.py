@@ -82,7 +82,7 @@ def stated_preferences(
         "answers after the cutoff": int((said["answered_at"] >= as_of).sum()),
     }
     if kept.empty:
-        return tables.STATED_PREFERENCES.arrow_schema().empty_table().to_pandas()
+        return tables.STATED_PREFERENCES.empty().to_pandas()
     words = Words.build(items.to_pandas())
     model = connect(
         Path(project.home), shop.language_model, f"live {as_of:%F}", "stated_preferences"
@@ -133,7 +133,7 @@ def stated_candidates(
     as_of = serving_cutoff(cutoffs, shop)
     stated = stated_preferences.to_pandas()
     if stated.empty:
-        return tables.STATED_CANDIDATES.arrow_schema().empty_table().to_pandas()
+        return tables.STATED_CANDIDATES.empty().to_pandas()
     known = visits_as_of(interactions, as_of)
     visits = answers.visits(known, stated["user_id"])
     few = visits[visits <= shop.onboarding.few].index

@@ -58,7 +58,7 @@ def labels(
     """
     complete = cutoffs_of(cutoffs, complete=True)
     if not complete:
-        yield "", tables.LABELS.arrow_schema().empty_table()
+        yield "", tables.LABELS.empty()
     for as_of in complete:
         table = training.build_labels(
             warehouse, interactions.paths(), as_of, _horizon(cutoffs, as_of)

@@ -334,8 +334,7 @@ def hidden_candidates(
     report.numbers |= {"hidden share": hidden.SHARE, "windows computed now": len(todo)}
     yield from by_cutoff(cutoffs_of(cutoffs, todo=todo), propose)
     if _NO_WINDOW in todo:
-        columns = list(tables.HIDDEN_CANDIDATES.key)
-        yield _NO_WINDOW, tables.HIDDEN_CANDIDATES.arrow_schema(columns).empty_table()
+        yield _NO_WINDOW, tables.HIDDEN_CANDIDATES.empty()
 
 
 @contextmanager

@@ -44,11 +44,11 @@ def propose(
     the keys. Others that score such items score these too.
     """
     if not any(member.k_cold for member in chosen.values()):
-        return CANDIDATES.arrow_schema(list(CANDIDATES.key)).empty_table()
+        return CANDIDATES.empty()
     able = {n: m for n, m in chosen.items() if isinstance(m.retriever, Content | Newcomers)}
     away = hidden_at(items["item_id"].to_pylist(), as_of, seed)
     if pc.all(pc.is_in(known["item_id"], value_set=pa.array(away, pa.string()))).as_py():
-        return CANDIDATES.arrow_schema(list(CANDIDATES.key)).empty_table()  # nothing would be left
+        return CANDIDATES.empty()  # nothing would be left
     log = EventLog.from_frames(known, items, as_of, away)
     found = candidates.generate(log, registry.fit(log, able, seed), able, users)
     return found.filter(pc.is_in(found["item_id"], value_set=pa.array(away, pa.string())))

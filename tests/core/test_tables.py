@@ -41,3 +41,9 @@ def test_ordering_sorts_and_leaves_what_is_sorted(rows: list[tuple[str, int]]) -
     assert sorted(sorted_rows["c"].to_pylist()) == list(range(len(rows)))
     if PAIRS.in_order(given_rows):
         assert sorted_rows is given_rows
+
+
+def test_an_empty_table_has_the_columns_that_are_declared_by_name() -> None:
+    scored = Table("scored", (*PAIRS.columns, Column("score_*", "float32", "")), key=("a",))
+    assert scored.empty().schema == PAIRS.arrow_schema() and not scored.empty().num_rows
+    assert scored.conform(scored.empty().to_pandas()).schema == PAIRS.arrow_schema()

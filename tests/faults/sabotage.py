@@ -134,7 +134,7 @@ class Retrained:
         self.home = home
         shop = RedShop.build(home / "base", log=sales(), shop=SHOP)
         for table in EMPTY:
-            shop.store(table, table.arrow_schema().empty_table().to_pandas())
+            shop.store(table, table.empty().to_pandas())
         known = {*shop.project.lake.assets(), *RUN}
         upstream = [g for g in gated_assets(shop.project) if g.table.name in known - {*FINAL}]
         shop.assets |= {g.table.name: g for g in publishing.assets(upstream)}

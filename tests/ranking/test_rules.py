@@ -235,7 +235,7 @@ def test_what_is_popular_is_varied_too_where_the_shop_wants_lists_that_vary(
 ) -> None:
     kinds = ["MILK", "MILK", "BREAD"]  # texts of one kind are alike
     fill(project, Shelf([(f"thing {n}", kind) for n, kind in enumerate(kinds)], sold=2))
-    store(project, BOUGHT_TOGETHER, BOUGHT_TOGETHER.arrow_schema().empty_table().to_pandas())
+    store(project, BOUGHT_TOGETHER, BOUGHT_TOGETHER.empty().to_pandas())
     row = {"placement": "for_you", "user_id": "household-0", "rank": 1, "item_id": "i0000",
            "score": 1.0, "retrievers": "", "reason": "r", "reason_code": "plain",
            "reason_evidence": "{}", "build_id": "b", "policy": "ranker", "propensity": 1.0,
