@@ -37,6 +37,16 @@ def position_in_run(keys: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     return np.arange(len(keys)) - np.repeat(start, np.diff(np.r_[start, len(keys)]))
 
 
+def in_sorted(
+    keys: npt.NDArray[np.integer], sorted_keys: npt.NDArray[np.integer]
+) -> npt.NDArray[np.bool_]:
+    """Whether each key is among `sorted_keys`."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys), dtype=bool)
+    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return sorted_keys[at] == keys
+
+
 def transposed(matrix: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """A C-ordered transpose, made block by block (four times faster than numpy's for tall ones)."""
     block = 64

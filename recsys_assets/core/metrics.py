@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.core.arrays import distinct
+from recsys_assets.core.arrays import distinct, in_sorted
 from recsys_assets.core.vectors import ItemVectors
 
 ACCURACY = ("ndcg", "recall", "precision", "map", "mrr", "hit")
@@ -236,17 +236,8 @@ def _hits(
     codes = pd.Index(users).get_indexer(pd.Index(top["user_id"]))
     item_codes = items.get_indexer(pd.Index(top["item_id"]))
     keys = codes.astype(np.int64) * max(len(items), 1) + item_codes
-    hits = (codes >= 0) & (item_codes >= 0) & _in_sorted(keys, relevant_keys)
+    hits = (codes >= 0) & (item_codes >= 0) & in_sorted(keys, relevant_keys)
     return codes.astype(np.int64), top["rank"].to_numpy(dtype=np.int64), hits
-
-
-def _in_sorted(
-    keys: npt.NDArray[np.int64], sorted_keys: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    if len(sorted_keys) == 0:
-        return np.zeros(len(keys), dtype=bool)
-    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return sorted_keys[at] == keys
 
 
 def contains_pairs(pairs: pd.DataFrame, users: pd.Series, items: pd.Index) -> npt.NDArray[np.bool_]:
@@ -258,7 +249,7 @@ def contains_pairs(pairs: pd.DataFrame, users: pd.Series, items: pd.Index) -> np
     known = (pair_users >= 0) & (pair_items >= 0)
     width = max(len(item_index), 1)
     keys = distinct(pair_users[known].astype(np.int64) * width + pair_items[known])
-    return _in_sorted(user_codes.astype(np.int64) * width + item_codes, keys)
+    return in_sorted(user_codes.astype(np.int64) * width + item_codes, keys)
 
 
 def _percentiles(

@@ -10,16 +10,17 @@ under "one per group", "at most n per category" and, if on, maximal marginal rel
 lists from the fallback -> exploration slot. Ties: higher score first, then smaller item_id.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.content.categories import deepest_path
-from recsys_assets.core.arrays import distinct, position_in_run
+from recsys_assets.core.arrays import distinct, in_sorted, position_in_run
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.ranking.rules import EXPLORE, FALLBACK, POLICIES, RANKER, Rules, eligible
@@ -72,28 +73,26 @@ def apply_rules(
     pair_keys = user_codes * len(catalogue.ids) + item_codes
     if len(distinct(pair_keys)) != len(pair_keys):
         raise ValueError("a candidate pair occurs more than once")
-    taken_keys = _pair_keys(taken, user_index, catalogue) if rules.exclude_taken else None
+    taken_keys = _pair_keys(taken if rules.exclude_taken else None, user_index, catalogue)
 
-    keep = catalogue.eligible[item_codes] & ~_among(pair_keys, taken_keys)
-    rows = _Rows(user_codes[keep], item_codes[keep], scores[keep])
-    rows = rows.take(np.lexsort((rows.item, -rows.score, rows.user)))
-    rows = rows.with_relevance(catalogue.boost[rows.item])
+    keep = catalogue.eligible[item_codes] & ~in_sorted(pair_keys, taken_keys)
+    rows = _Rows.ranked(user_codes[keep], item_codes[keep], scores[keep], catalogue.boost)
     everyone = np.arange(len(user_index))
     draws = _Draws.build(user_index, rules, pd.Timestamp(as_of))
     chosen = _choose(rows, everyone, rules, catalogue, draws, rules.pool)
 
     short = everyone[np.bincount(chosen.user, minlength=len(everyone)) < rules.length]
-    refilled = chosen.take(~np.isin(chosen.user, short))
+    parts = [chosen.take(~np.isin(chosen.user, short))]
     for first in range(0, len(short), _REFILLED):
         some = short[first : first + _REFILLED]
         all_rows = rows.take(np.arange(*np.searchsorted(rows.user, [some[0], some[-1] + 1])))
         all_rows = all_rows.take(np.isin(all_rows.user, some))
         if fallback is not None:
-            all_rows = all_rows.extended(
-                _fallback_rows(fallback, some, all_rows, catalogue, taken_keys)
-            )
-        refilled = refilled.extended(_choose(all_rows, some, rules, catalogue, draws, None))
-    chosen = refilled
+            more = _fallback_rows(fallback, some, all_rows, catalogue, taken_keys)
+            both = _Rows.joined([all_rows, more])
+            all_rows = both.take(np.argsort(both.user, kind="stable"))
+        parts.append(_choose(all_rows, some, rules, catalogue, draws, None))
+    chosen = _Chosen.joined(parts)
     chosen = chosen.take(np.lexsort((chosen.rank, chosen.user)))
     return pd.DataFrame(
         {
@@ -179,55 +178,50 @@ class _Catalogue:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """Candidates as columns, sorted by user and falling score. `relevance` is what is maximised."""
+class _Columns:
+    """Arrays of one length, a value of each per row."""
+
+    def take(self, rows: npt.NDArray) -> Self:
+        return type(self)(*[getattr(self, field.name)[rows] for field in fields(self)])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, one part behind the other."""
+        return cls(*[np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows(_Columns):
+    """Candidates, sorted by user and falling relevance, which is what is maximised."""
 
     user: _Codes
     item: _Codes
     score: _Floats
-    relevance: _Floats = None  # type: ignore[assignment]
-    policy: _Codes = None  # type: ignore[assignment]
+    relevance: _Floats
+    policy: _Codes
 
-    def take(self, rows: npt.NDArray) -> "_Rows":
-        values = [getattr(self, field.name) for field in fields(self)]
-        return _Rows(*[None if v is None else v[rows] for v in values])  # type: ignore[arg-type]
-
-    def with_relevance(self, boost: _Floats) -> "_Rows":
-        """Scale scores to 0..1 per user, add boosts, and sort by the result."""
-        n = int(self.user.max(initial=-1)) + 1
+    @classmethod
+    def ranked(cls, user: _Codes, item: _Codes, score: _Floats, boost: _Floats) -> "_Rows":
+        """Scores are scaled to 0..1 per user; the `boost` of each catalogue item is added."""
+        n = int(user.max(initial=-1)) + 1
         low, high = np.full(n, np.inf), np.full(n, -np.inf)
-        np.minimum.at(low, self.user, self.score)
-        np.maximum.at(high, self.user, self.score)
-        span = (high - low)[self.user]
-        scaled = np.where(span > 0, (self.score - low[self.user]) / np.where(span > 0, span, 1), 1)
-        policy = np.full(len(self.user), POLICIES.index(RANKER))
-        rows = _Rows(self.user, self.item, self.score, scaled + boost, policy)
-        if not boost.any():
-            return rows
-        return rows.take(np.lexsort((self.item, -self.score, -rows.relevance, self.user)))
-
-    def extended(self, other: "_Rows") -> "_Rows":
-        """These rows and, per user, the others behind them."""
-        names = [field.name for field in fields(self)]
-        both = _Rows(*[np.concatenate([getattr(self, n), getattr(other, n)]) for n in names])
-        return both.take(np.argsort(both.user, kind="stable"))
+        np.minimum.at(low, user, score)
+        np.maximum.at(high, user, score)
+        span = (high - low)[user]
+        scaled = np.where(span > 0, (score - low[user]) / np.where(span > 0, span, 1), 1)
+        policy = np.full(len(user), POLICIES.index(RANKER))
+        rows = cls(user, item, score, scaled + boost[item], policy)
+        return rows.take(np.lexsort((item, -score, -rows.relevance, user)))
 
 
 @dataclass(frozen=True, eq=False)
-class _Chosen:
+class _Chosen(_Columns):
     user: _Codes
     rank: _Codes
     item: _Codes
     score: _Floats
     policy: _Codes
     propensity: _Floats
-
-    def take(self, rows: npt.NDArray) -> "_Chosen":
-        return _Chosen(*[getattr(self, field.name)[rows] for field in fields(self)])
-
-    def extended(self, other: "_Chosen") -> "_Chosen":
-        names = [field.name for field in fields(self)]
-        return _Chosen(*[np.concatenate([getattr(self, n), getattr(other, n)]) for n in names])
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,8 +277,7 @@ def _choose(
             real = np.arange(width) < lengths[block][:, None]
             at = np.where(real, starts[block][:, None] + np.arange(width), 0)
             blocks.append(_choose_block(rows, users[block], at, real, rules, catalogue, draws))
-    names = [field.name for field in fields(_Chosen)]
-    return _Chosen(*[np.concatenate([getattr(b, n) for b in blocks]) for n in names])
+    return _Chosen.joined(blocks)
 
 
 def _nothing_chosen() -> _Chosen:
@@ -432,7 +425,7 @@ def _fallback_rows(
     users: _Codes,
     rows: _Rows,
     catalogue: _Catalogue,
-    taken_keys: _Codes | None,
+    taken_keys: _Codes,
 ) -> _Rows:
     """The fallback items for each of `users`, without what they have among `rows` or took."""
     item = catalogue.codes(fallback["item_id"])
@@ -453,7 +446,7 @@ def _fallback_rows(
     size = len(catalogue.ids)
     keys = user * size + all_items
     own = distinct(rows.user * size + rows.item)
-    return offered.take(~_among(keys, own) & ~_among(keys, taken_keys))
+    return offered.take(~in_sorted(keys, own) & ~in_sorted(keys, taken_keys))
 
 
 def _position_within(user: _Codes, key: _Codes) -> _Codes:
@@ -487,13 +480,6 @@ def _pair_keys(pairs: pd.DataFrame | None, users: pd.Index, catalogue: _Catalogu
     item = pd.Index(catalogue.ids).get_indexer(pd.Index(pairs["item_id"])).astype(np.int64)
     known = (user >= 0) & (item >= 0)
     return distinct(user[known] * len(catalogue.ids) + item[known])
-
-
-def _among(keys: _Codes, sorted_keys: _Codes | None) -> _Mask:
-    if sorted_keys is None or not len(sorted_keys):
-        return np.zeros(len(keys), dtype=bool)
-    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return sorted_keys[at] == keys
 
 
 def _finite(scores: pd.Series) -> _Floats:
