@@ -1,7 +1,7 @@
 """The landing contract: what every source must deliver, and the one way from raw rows to it.
 
-Belongs here: the columns of landed tables, the rules that look at several columns of a row or at
-several rows of a file, event ids, duplicates. Does not belong here: reading files (`delimited`,
+Belongs here: the rules that look at several columns of a row or at several rows of a file, event
+ids, duplicates. Does not belong here: reading files (`delimited`,
 `columnar`), parsing a single column (`parsing`), anything that compares interactions of different
 files or needs the catalogue (staging does).
 
@@ -33,10 +33,11 @@ import pyarrow.compute as pc
 
 from recsys_assets.core.settings.calendar import Plausible
 from recsys_assets.core.settings.sources import EventType, Rating
+from recsys_assets.core.tables import Column
 from recsys_assets.core.warehouse import Warehouse
+from recsys_assets.ingestion import tables
 from recsys_assets.ingestion.parsing import (
     ERASED,
-    REASONS,
     NumberFormat,
     Problems,
     TimeBounds,
@@ -45,92 +46,37 @@ from recsys_assets.ingestion.parsing import (
     identifiers,
     joined,
     numbers,
-    reason_code,
     texts,
     timestamps,
 )
 from recsys_assets.ingestion.raw import RawRows
 from recsys_assets.ingestion.source import SourceFile, named
 
-__all__ = [
-    "ANSWERS",
-    "EXPOSURES",
-    "ITEMS",
-    "LANDED",
-    "PROMOTIONS",
-    "REASONS",
-    "REJECTS",
-    "USERS",
-    "reason_code",
-]
+_PANDAS = {
+    "string": "str",
+    "float64": "float64",
+    "int32": "int32",
+    "int64": "int64",
+    "timestamp": "datetime64[us, UTC]",
+}
 
-_STR, _FLOAT, _INT, _TIME = "str", "float64", "int64", "datetime64[us, UTC]"
-_ORIGIN = {"batch": _STR, "file": _STR, "row": _INT}
-_VERDICT = {"reject_field": _STR, "reject_reason": _STR}
-_EVENT = {
-    "event_id": _STR,
-    "user_id": _STR,
-    "item_id": _STR,
-    "event_type": _STR,
-    "event_time": _TIME,
-    "quantity": _FLOAT,
-    "value": _FLOAT,
-    "currency": _STR,
-    "session_id": _STR,
-    "weight": _FLOAT,
-    "store_id": _STR,
-    "price": _FLOAT,
-    "discount": _FLOAT,
-    "context": _STR,
-}
-LANDED: dict[str, str] = {**_ORIGIN, **_EVENT, **_VERDICT}
+
+def _types(columns: Iterable[Column]) -> dict[str, str]:
+    """Column -> its type in a frame, as the table of the stage declares it."""
+    return {column.name: _PANDAS[column.type] for column in columns}
+
+
+_ORIGIN = _types(tables.PROVENANCE)
+_VERDICT = _types(tables.VERDICT)
+_EVENT = _types(tables.EVENT)
+LANDED = _types(tables.LANDED_ROWS.columns)
 """One row per physical source row. Accepted <=> `reject_reason` is null."""
-ITEMS: dict[str, str] = {
-    "item_id": _STR,
-    "title": _STR,
-    "category_1": _STR,
-    "category_2": _STR,
-    "category_3": _STR,
-    "brand": _STR,
-    "price": _FLOAT,
-    "text": _STR,
-    "group_id": _STR,
-    "available_from": _TIME,
-    "available_to": _TIME,
-    "status": _STR,
-    "market": _STR,
-    "attributes": _STR,
-}
-USERS: dict[str, str] = {"user_id": _STR, "attributes": _STR}
-EXPOSURES: dict[str, str] = {
-    "request_id": _STR,
-    "user_id": _STR,
-    "item_id": _STR,
-    "placement": _STR,
-    "position": _INT,
-    "shown_at": _TIME,
-    "release_id": _STR,
-    "policy": _STR,
-    "propensity": _FLOAT,
-    "arm": _STR,
-}
-PROMOTIONS: dict[str, str] = {
-    "item_id": _STR,
-    "kind": _STR,
-    "starts_at": _TIME,
-    "ends_at": _TIME,
-    "reach": _FLOAT,
-    "known_from": _TIME,
-}
-PROMOTION_KINDS = ("feature", "display")
-"""Announced outside the shop's shelves (leaflet, newsletter, banner), or put forward on them."""
-ANSWERS: dict[str, str] = {
-    "user_id": _STR,
-    "question_id": _STR,
-    "answer": _STR,
-    "answered_at": _TIME,
-}
-REJECTS: dict[str, str] = {**_ORIGIN, **_VERDICT}
+ITEMS = _types(tables.RAW_ITEMS.columns)
+USERS = _types(tables.RAW_USERS.columns)
+EXPOSURES = _types(tables.RAW_EXPOSURES.columns)
+PROMOTIONS = _types(tables.RAW_PROMOTIONS.columns)
+ANSWERS = _types(tables.ONBOARDING_ANSWERS.columns)
+REJECTS = {**_ORIGIN, **_VERDICT}
 ROW = "row"
 """The `reject_field` of a row that could not be split into values."""
 
@@ -145,7 +91,13 @@ EXCLUDED = "excluded_by"
 
 _TEXT = pa.large_string()
 _UTC_TIME = pa.timestamp("us", "UTC")
-_ARROW = {_STR: _TEXT, _FLOAT: pa.float64(), _INT: pa.int64(), _TIME: _UTC_TIME}
+_ARROW = {
+    "str": _TEXT,
+    "float64": pa.float64(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "datetime64[us, UTC]": _UTC_TIME,
+}
 
 
 @dataclass(frozen=True)
@@ -207,7 +159,7 @@ def land_interactions(
     """
     bounds = bounds_of(file, rules.plausible, now)
     parts = [part for block in blocks for part in _interaction_parts(block, rules, bounds)]
-    table = _in_file_order(parts, {"row": _INT, **_EVENT, **_VERDICT})
+    table = _in_file_order(parts, {"row": _ORIGIN["row"], **_EVENT, **_VERDICT})
     table = _with_event_ids(table, file, rules)
     return _frame(_with_origin(table, file), LANDED)
 
@@ -289,7 +241,7 @@ def land_promotions(
         }
         kind = texts(_get(block, "kind"), rules.number_format.null_values)
         problems.add(flags(pc.is_null(kind)), "kind", "missing value")
-        ours = pc.is_in(kind, pa.array(PROMOTION_KINDS, kind.type))
+        ours = pc.is_in(kind, pa.array(tables.PROMOTION_KINDS, kind.type))
         problems.add(
             flags(pc.and_(pc.is_valid(kind), pc.invert(ours))), "kind", "unknown kind", kind
         )
@@ -549,7 +501,7 @@ def _parts(
     block: RawRows, columns: Mapping[str, Any], problems: Problems, contract: Mapping[str, str]
 ) -> Iterator[pa.Table]:
     """The block's readable rows and its broken rows, both with the contract's columns."""
-    schema = pa.schema([(c, _ARROW[t]) for c, t in {"row": _INT, **contract, **_VERDICT}.items()])
+    schema = _schema({"row": _ORIGIN["row"], **contract, **_VERDICT})
     verdict = {"reject_field": problems.fields(), "reject_reason": problems.reasons()}
     arrays = [
         pa.array(values, from_pandas=True) if isinstance(values, np.ndarray) else values
@@ -568,7 +520,7 @@ def _parts(
 
 def _in_file_order(parts: Sequence[pa.Table], contract: Mapping[str, str]) -> pa.Table:
     if not parts:
-        return pa.schema([(c, _ARROW[t]) for c, t in contract.items()]).empty_table()
+        return _schema(contract).empty_table()
     table = pa.concat_tables(parts).combine_chunks()
     rows = np.asarray(table["row"])
     if (rows[1:] > rows[:-1]).all():

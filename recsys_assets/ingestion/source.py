@@ -189,14 +189,11 @@ def named(file: SourceFile) -> Iterator[None]:
 
 def sha256_of(path: Path) -> str:
     """sha256 (hex) of a file's bytes, read in pieces. Raises `SourceError` if it cannot be read."""
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise SourceError(
             f"{path}: cannot be read ({error.strerror}); deliver it again, or let the process read "
             "it, then run again"
         ) from error
-    return digest.hexdigest()

@@ -4,9 +4,8 @@ Belongs here: declarations. Does not belong here: parsing (`contract.py`), judgi
 """
 
 from recsys_assets.core.tables import Column, Table
-from recsys_assets.ingestion.contract import PROMOTION_KINDS
 
-_PROVENANCE = (
+PROVENANCE = (
     Column("batch", "string", "First 16 hex digits of the sha256 of the file the row came in"),
     Column("file", "string", "Name of that file, relative to the source, or its whole path"),
     Column(
@@ -14,7 +13,7 @@ _PROVENANCE = (
     ),
 )
 
-_EVENT = (
+EVENT = (
     Column("event_id", "string", "Id of the event: given by the source, or derived", nullable=True),
     Column("user_id", "string", "Who", nullable=True),
     Column("item_id", "string", "What", nullable=True),
@@ -36,22 +35,22 @@ _EVENT = (
 _REQUIRED = ("event_id", "user_id", "item_id", "event_type", "event_time", "quantity")
 """What an accepted row always has."""
 
+VERDICT = (
+    Column("reject_field", "string", "Which field is wrong; null = accepted", nullable=True),
+    Column("reject_reason", "string", "What is wrong with it; null = accepted", nullable=True),
+)
+
 LANDED_ROWS = Table(
     name="landed_rows",
-    columns=(
-        *_PROVENANCE,
-        *_EVENT,
-        Column("reject_field", "string", "Which field is wrong; null = accepted", nullable=True),
-        Column("reject_reason", "string", "What is wrong with it; null = accepted", nullable=True),
-    ),
+    columns=(*PROVENANCE, *EVENT, *VERDICT),
     key=("batch", "file", "row"),
 )
 
 RAW_INTERACTIONS = Table(
     name="raw_interactions",
     columns=(
-        *_PROVENANCE,
-        *(Column(c.name, c.type, c.meaning, nullable=c.name not in _REQUIRED) for c in _EVENT),
+        *PROVENANCE,
+        *(Column(c.name, c.type, c.meaning, nullable=c.name not in _REQUIRED) for c in EVENT),
     ),
     key=("batch", "file", "row"),
     min_rows=0,
@@ -109,6 +108,9 @@ RAW_EXPOSURES = Table(
     min_rows=0,
 )
 
+PROMOTION_KINDS = ("feature", "display")
+"""Announced outside the shop's shelves (leaflet, newsletter, banner), or put forward on them."""
+
 RAW_PROMOTIONS = Table(
     name="raw_promotions",
     columns=(
@@ -145,7 +147,7 @@ ONBOARDING_ANSWERS = Table(
 REJECTED_ENTITIES = Table(
     name="rejected_entities",
     columns=(
-        *_PROVENANCE,
+        *PROVENANCE,
         Column("role", "string", "items, users, exposures, promotions or onboarding_answers"),
         Column("reject_field", "string", "Which field is wrong", nullable=True),
         Column("reject_reason", "string", "What is wrong with it"),

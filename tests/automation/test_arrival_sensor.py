@@ -11,8 +11,8 @@ from dagster_project import jobs, sensors
 from dagster_project.definitions import gated_assets
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake
-from recsys_assets.ingestion.contract import reason_code
 from recsys_assets.ingestion.files import ledger_of
+from recsys_assets.ingestion.parsing import reason_code
 from recsys_assets.ingestion.source import sha256_of
 from tests.conftest import MINIMAL_SHOP
 

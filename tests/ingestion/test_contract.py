@@ -24,9 +24,9 @@ from recsys_assets.ingestion.contract import (
     REJECTS,
     USERS,
     empty_frame,
-    reason_code,
     time_bounds,
 )
+from recsys_assets.ingestion.parsing import reason_code
 from recsys_assets.ingestion.source import Source, SourceError, open_source
 from recsys_assets.ingestion.tables import RAW_EXPOSURES
 
