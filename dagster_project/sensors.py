@@ -64,10 +64,10 @@ def touched(project: Project, gated: Sequence[GatedAsset]) -> list[tuple[str, tu
     is nothing to do. The range of the landing job is ('', '').
     """
     by_name = {g.table.name: g for g in gated}
-    if any(by_name[name].stale(project) for name in jobs.LANDING):
+    if any(by_name[name].producer.stale(project) for name in jobs.LANDING):
         return [(jobs.LAND, ("", ""))]
     keys = partitions(project.shop).get_partition_keys()
-    stale = set(by_name[jobs.RAW].stale(project))
+    stale = set(by_name[jobs.RAW].producer.stale(project))
     return [(jobs.INGEST, found) for found in contiguous(keys, stale)]
 
 

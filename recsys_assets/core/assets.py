@@ -168,17 +168,13 @@ a piece is a partition. Otherwise it is one part, or all parts called `piece@any
 @dataclass(frozen=True)
 class GatedAsset:
     """An asset and its gate. `compute` is the undecorated function, for tests and reuse;
-    `producer` runs and audits it without Dagster."""
+    `producer` runs and audits it without Dagster, and knows what is stale."""
 
     table: Table
     asset: dg.AssetsDefinition
     check: dg.AssetChecksDefinition
     compute: Callable[..., Any]
-    stale: "Callable[[Project], list[str]]"
-    """The partitions ('' for an asset without) whose approved version is not what would be made
-    now. Computes nothing; raises NotApprovedError if an input cannot be read."""
     producer: "_Producer"
-    """Makes and audits the table without Dagster."""
 
 
 def table_asset(
@@ -225,7 +221,7 @@ def table_asset(
         )  # fmt: skip
         asset = producer.asset(group, kinds, pool, weekly)
         check = producer.check(asset)
-        return GatedAsset(table, asset, check, function, producer.stale, producer)
+        return GatedAsset(table, asset, check, function, producer)
 
     return declare
 
@@ -392,7 +388,8 @@ class _Producer:
         return {p: replace(whole, inputs={"": digests.get(p, "")}) for p in partitions}
 
     def stale(self, project: Project) -> list[str]:
-        """See `GatedAsset.stale`."""
+        """The partitions ('' for an asset without) whose approved version is not what would be made
+        now. Computes nothing; raises NotApprovedError if an input cannot be read."""
         lake, entries = project.lake, project.lake.entries(self.table.name)
         snapshots = self._read(project, self.inputs)
         if self.partitions is not None:

@@ -37,7 +37,7 @@ def ingest(project: Project) -> list[int]:
             step.producer.produce(project, "run")
         verdict = step.producer.judge(project, "run")
         assert verdict.passed, (step.table.name, verdict.reasons)
-        assert step.stale(project) == [], "what the shop no longer has is not waited for"
+        assert step.producer.stale(project) == [], "what the shop no longer has is not waited for"
     days = project.lake.read("interactions").to_pandas()["event_time"]
     return sorted(d.day for d in days)
 
