@@ -95,8 +95,7 @@ def enrichment_lift(
         frames += summed(found, cold_items.NO_HISTORY)
         frames += summed(_in_lists(lists, later, where, cold, shop), cold_items.IN_LISTS)
 
-        warm = log.items[log.columns[: log.n_warm]]
-        gone = hidden_items(warm, HIDDEN_SHARE, shop.seed)
+        gone = hidden_items(log.warm_ids, HIDDEN_SHARE, shop.seed)
         less = EventLog.from_frames(known, stored, as_of, gone)
         hidden = ColdSet.of(less, later[later["is_new"]], gone)
         if len(hidden.relevant):

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.collaborative import factors, neighbours
+from recsys_assets.collaborative import neighbours
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
@@ -55,16 +55,10 @@ DEPTH = 100
 """Length of the lists of the evaluate target, which anybody may recompute the metrics from."""
 
 
-def _factors_at(als_factors: Snapshot, log: EventLog) -> Fitted:
-    stored = als_factors.to_arrow(part=part_name(log.as_of))
-    warm = log.items[log.columns[: log.n_warm]]
-    return FittedFactors.of(factors.from_table(stored, log.users, warm))
-
-
 def _blend_parts(log: EventLog, als_factors: Snapshot, vectors: ItemVectors) -> dict[str, Fitted]:
     return {
         "content": Content(vectors.matrix, popularity=0.0, prior=0.0).fit(log),
-        "collaborative": _factors_at(als_factors, log),
+        "collaborative": FittedFactors.stored(als_factors, log),
         "popularity": Popularity(window=28).fit(log),
     }
 
@@ -141,8 +135,7 @@ def _cutoff(
     log = event_log(interactions, items, as_of)
 
     def neighbour_model() -> Fitted:
-        warm = pd.Index(log.items[log.columns[: log.n_warm]])
-        links = neighbours.links_of(item_neighbours.to_arrow(part=part), warm)
+        links = neighbours.links_of(item_neighbours.to_arrow(part=part), log.warm_ids)
         return SimilarItems().using(log, links)
 
     def blend_parts() -> dict[str, Fitted]:
@@ -158,7 +151,7 @@ def _cutoff(
         scored=scored_candidates.to_arrow(
             [c for c in scored_candidates.columns if c != "retrievers"], part
         ),
-        factors=lambda: _factors_at(als_factors, log),
+        factors=lambda: FittedFactors.stored(als_factors, log),
         neighbours=neighbour_model,
         blend_parts=blend_parts,
         weights=_tuned(blend_weights),

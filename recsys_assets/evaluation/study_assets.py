@@ -142,8 +142,7 @@ def _measured_at(
     """Metrics per user of the ranker, the counting baselines and the retrievers at one cutoff."""
     labels = world.labels(as_of).to_pandas()
     log, proposed, scored = world.scored(as_of, models)
-    warm = pd.Index(log.items[log.columns[: log.n_warm]])
-    relevant = held_out.relevant_pairs(labels, as_of, warm, repeats=shop.repeats)
+    relevant = held_out.relevant_pairs(labels, as_of, log.warm_ids, repeats=shop.repeats)
     people = people_of(relevant)
     known = visits_as_of(interactions, as_of)
     tasks = tasks_of(shop)

@@ -66,7 +66,7 @@ def _factorize(
 ) -> pa.Table:
     log = event_log(interactions, items, as_of)
     found = model.factorize(log, seed)
-    table = factors.to_table(found, as_of, log.users, log.items[log.columns[: log.n_warm]])
+    table = factors.to_table(found, as_of, log.users, log.warm_ids)
     return table.sort_by([("kind", "ascending"), ("id", "ascending")])
 
 
@@ -118,8 +118,7 @@ def als_factors(
 def _neighbours(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) -> pa.Table:
     log = event_log(interactions, items, as_of)
     found = SimilarItems().neighbours(log)
-    ids = log.items[log.columns[: found.links.shape[0]]]
-    return neighbours.to_table(found, as_of, pd.Index(ids))
+    return neighbours.to_table(found, as_of, log.warm_ids)
 
 
 def _neighbours_know_nothing_later(
@@ -372,12 +371,7 @@ def fit_members(
     """Fit every retriever at one cutoff; ALS takes its stored vectors instead of a second fit."""
     fitted = registry.fit(log, {n: m for n, m in chosen.items() if n != ALS}, seed)
     if ALS in chosen:
-        stored = factors.from_table(
-            als_factors.to_arrow(part=part_name(log.as_of)),
-            log.users,
-            log.items[log.columns[: log.n_warm]],
-        )
-        fitted[ALS] = FittedFactors.of(stored)
+        fitted[ALS] = FittedFactors.stored(als_factors, log)
     return fitted
 
 

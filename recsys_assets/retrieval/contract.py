@@ -178,6 +178,11 @@ class EventLog:
         """Item code of every column: items with history first, each part by item id."""
         return np.argsort(~self._has_history, kind="stable").astype(np.int32)
 
+    @property
+    def warm_ids(self) -> pd.Index:
+        """Ids of the first `n_warm` columns, ascending."""
+        return self.items[self.columns[: self.n_warm]]
+
     @cached_property
     def column_of_item(self) -> IntArray:
         """Column of every item code."""

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from recsys_assets.collaborative.factors import Factors, fit_als, fit_bpr
+from recsys_assets.collaborative.factors import Factors, fit_als, fit_bpr, from_table
+from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.retrieval.contract import Clock, EventLog, FloatArray, IntArray, Scores
 
 
@@ -73,6 +74,12 @@ class FittedFactors:
         """From factors in the log's user and column order."""
         empty = np.zeros((1, factors.users.shape[1]), dtype=np.float32)
         return cls(np.concatenate([factors.users, empty]), np.ascontiguousarray(factors.items.T))
+
+    @classmethod
+    def stored(cls, als_factors: Snapshot, log: EventLog) -> "FittedFactors":
+        """What the asset `als_factors` holds for the cutoff of the log."""
+        table = als_factors.to_arrow(part=part_name(log.as_of))
+        return cls.of(from_table(table, log.users, log.warm_ids))
 
     def queries(self, users: IntArray) -> Scores:
         """See `DotProduct.queries`: the user vectors."""
