@@ -16,11 +16,16 @@ from recsys_assets.core.config import Shop
 Mask = npt.NDArray[np.bool_]
 
 
-def available(items: pd.DataFrame, at: pd.Timestamp) -> Mask:
-    """Active, and inside its dates at that moment; an open date does not limit."""
+def within_dates(items: pd.DataFrame, at: pd.Timestamp) -> Mask:
+    """Inside its dates at that moment, the last one excluded; an open date does not limit."""
     begun = items["available_from"].isna() | (items["available_from"] <= at)
     ended = items["available_to"].notna() & (items["available_to"] <= at)
-    return np.asarray((items["status"] == "active") & begun & ~ended, dtype=bool)
+    return np.asarray(begun & ~ended, dtype=bool)
+
+
+def available(items: pd.DataFrame, at: pd.Timestamp) -> Mask:
+    """Active, and inside its dates at that moment."""
+    return (items["status"] == "active").to_numpy(dtype=bool) & within_dates(items, at)
 
 
 def in_market(items: pd.DataFrame, markets: Collection[str]) -> Mask:

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.content.offer import within_dates
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
@@ -122,11 +123,8 @@ class ReleaseEvidence:
         assert as_of is not None
         items = self.table("items").to_pandas(["item_id", "available_from", "available_to"])
         known = interactions_as_of(self.table("interactions"), as_of, ["item_id"])["item_id"]
-        cold = items[
-            ~items["item_id"].isin(pc.unique(known).to_pandas())
-            & ~(items["available_from"] > as_of)
-            & ~(items["available_to"] <= as_of)
-        ]
+        met = items["item_id"].isin(pc.unique(known).to_pandas()).to_numpy()
+        cold = items[~met & within_dates(items, as_of)]
         taken = self.table("labels").to_pandas(["item_id"], part_name(as_of))["item_id"]
         return len(cold), int(cold["item_id"].isin(taken).sum())
 

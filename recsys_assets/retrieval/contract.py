@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from recsys_assets.content.offer import within_dates
 from recsys_assets.core.arrays import distinct, first_of_each, position_in_run
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -110,7 +111,9 @@ class EventLog:
         if pc.count_distinct(item_ids).as_py() != len(item_ids):
             raise ValueError("the catalogue holds an item twice")
 
-        time = events.column("event_time").cast(pa.timestamp("us", "UTC"))
+        moment = pa.timestamp("us", "UTC")
+        dates = catalogue.select(_DATES).cast(pa.schema([(name, moment) for name in _DATES]))
+        time = events.column("event_time").cast(moment)
         micros = time.cast(pa.int64()).to_numpy()
         item = _lookup(events.column("item_id"), item_ids)
         keep = (micros < cutoff.value // 1000) & (item >= 0)
@@ -151,7 +154,7 @@ class EventLog:
             session=rank_of_session[session],
             store=store,
             levels=_levels(catalogue),
-            offered=_offered(catalogue, cutoff),
+            offered=within_dates(dates.to_pandas(), cutoff),
         )
 
     @cached_property
@@ -470,14 +473,6 @@ def _codes(values: pa.ChunkedArray, rows: IntArray) -> tuple[pd.Index, IntArray]
     place[order] = np.arange(len(words), dtype=np.int32)
     codes = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
     return pd.Index(words[order], dtype=object), place[codes]
-
-
-def _offered(catalogue: pa.Table, at: pd.Timestamp) -> BoolArray:
-    begins, ends = (catalogue.column(n).cast(pa.timestamp("us", "UTC")) for n in _DATES)
-    moment = pa.scalar(at.to_pydatetime(), pa.timestamp("us", "UTC"))
-    begun = pc.fill_null(pc.less_equal(begins, moment), True)
-    ended = pc.fill_null(pc.less_equal(ends, moment), False)
-    return np.asarray(pc.and_not(begun, ended).to_numpy(), dtype=bool)
 
 
 def _levels(catalogue: pa.Table) -> Mapping[str, IntArray]:

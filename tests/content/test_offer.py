@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recsys_assets.content.offer import on_offer
+from recsys_assets.content.offer import on_offer, within_dates
 from recsys_assets.core.config import load_shop
 
 
@@ -27,3 +27,12 @@ def test_item_lists_offer_what_the_lists_of_people_may_show(shop_file: Path) -> 
     shown = on_offer(items, load_shop(shop_file), at)
     assert shown.loc[shown["status"] == "active", "item_id"].tolist() == ["shown"]
     assert shown.drop(columns="status").equals(items.drop(columns="status"))
+
+
+def test_the_first_moment_of_the_dates_is_inside_and_the_last_is_not() -> None:
+    at = pd.Timestamp("2024-01-01", tz="UTC")
+    before, after = at - pd.Timedelta(days=1), at + pd.Timedelta(days=1)
+    dates = [(None, None), (at, None), (after, None), (None, at), (before, after), (before, at)]
+    items = pd.DataFrame(dates, columns=["available_from", "available_to"])
+    items = items.astype("datetime64[us, UTC]")
+    assert within_dates(items, at).tolist() == [True, True, False, False, True, False]
