@@ -18,7 +18,7 @@ from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.staging import tables
 from recsys_assets.staging.benchmark import END, on_benchmark_clock
-from recsys_assets.staging.cutoffs import Grid, end_of_data, plan
+from recsys_assets.staging.cutoffs import end_of_data, plan
 
 GROUP = "staging"
 
@@ -220,19 +220,13 @@ def interactions(
     return table
 
 
-def grid(shop: Shop) -> Grid:
-    """The shop's calendar of cutoffs."""
-    c = shop.cutoffs
-    return Grid(c.horizon_days, c.step_days, c.windows, c.weekday)
-
-
 def _plan(interactions: Snapshot, shop: Shop) -> tuple[pd.DataFrame, pd.DataFrame]:
     times = interactions.to_arrow(["event_time"])["event_time"]
     if len(times) == 0:
         raise LakeError("interactions is empty: there is nothing to learn from")
     span = pc.min_max(times).as_py()
     end = END if shop.benchmark else end_of_data(span["min"], span["max"], shop.last_day_complete)
-    return plan(grid(shop), span["min"], end)
+    return plan(shop.cutoffs, span["min"], end)
 
 
 @table_asset(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_assets.staging.cutoffs import Grid, end_of_data, plan
+from recsys_assets.core.settings.calendar import Cutoffs
+from recsys_assets.staging.cutoffs import end_of_data, plan
 
 
 def utc(*parts: int) -> datetime:
@@ -16,7 +17,7 @@ def utc(*parts: int) -> datetime:
 
 def test_the_default_data_give_the_protocol_cutoffs() -> None:
     end = end_of_data(utc(2017, 1, 1, 11), utc(2018, 1, 1, 4), last_day_complete=False)
-    cutoffs, fits = plan(Grid(), utc(2017, 1, 1, 11), end)
+    cutoffs, fits = plan(Cutoffs(), utc(2017, 1, 1, 11), end)
     named = cutoffs.dropna(subset="target").set_index("target")["as_of"]
     assert named["tune"] == pd.Timestamp(2017, 11, 6, tz="UTC")
     assert named["evaluate"] == pd.Timestamp(2017, 12, 4, tz="UTC")
@@ -38,19 +39,19 @@ def test_less_than_one_complete_day_is_refused_with_the_remedy() -> None:
 
 def test_a_new_day_does_not_move_the_cutoffs_of_the_past() -> None:
     first = utc(2023, 1, 2)
-    monday = plan(Grid(), first, utc(2024, 1, 1))[0]
-    thursday = plan(Grid(), first, utc(2024, 1, 4))[0]
+    monday = plan(Cutoffs(), first, utc(2024, 1, 1))[0]
+    thursday = plan(Cutoffs(), first, utc(2024, 1, 4))[0]
     assert set(monday["as_of"][:-1]) <= set(thursday["as_of"])
 
 
 def test_short_data_have_a_live_cutoff_and_no_windows() -> None:
-    cutoffs, fits = plan(Grid(), utc(2024, 1, 1), utc(2024, 1, 15))
+    cutoffs, fits = plan(Cutoffs(), utc(2024, 1, 1), utc(2024, 1, 15))
     assert list(cutoffs["target"]) == ["live"]
     assert fits.empty
 
 
 grids = st.builds(
-    Grid,
+    Cutoffs,
     horizon_days=st.integers(1, 60),
     step_days=st.integers(1, 30),
     windows=st.integers(1, 8),
@@ -60,7 +61,7 @@ grids = st.builds(
 
 @given(grids, st.integers(1, 900), st.integers(0, 23))
 def test_no_window_ends_after_its_target_and_every_window_is_a_cutoff(
-    grid: Grid, days: int, hour: int
+    grid: Cutoffs, days: int, hour: int
 ) -> None:
     first = utc(2021, 5, 3, hour)
     end = datetime(2021, 5, 4, tzinfo=UTC) + timedelta(days=days)
