@@ -17,12 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from recsys_assets.content.categories import joined_path
 from recsys_assets.core.arrays import distinct, first_of_each, position_in_run
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.threads import one_thread
 from recsys_assets.core.vectors import ItemVectors
-
-PATH_COLUMNS = ("category_1", "category_2", "category_3")
 
 _Codes = npt.NDArray[np.int64]
 _ITEMS_PER_BLOCK = 2_000
@@ -241,7 +240,7 @@ def substitute_hit_rate(
     such case: `user_id, item_id, shown_item_id, hit`.
     """
     columns = ["user_id", "item_id"]
-    facts = items[["item_id", "group_id"]].assign(category=_paths(items, 2))
+    facts = items[["item_id", "group_id"]].assign(category=joined_path(items, 2))
     old = before[before["counts_as_taken"].to_numpy(dtype=bool)]
     new = after[after["counts_as_taken"].to_numpy(dtype=bool)][columns].drop_duplicates()
     old = old.merge(facts, on="item_id")
@@ -292,7 +291,7 @@ class _Catalogue:
             raise ValueError("the catalogue repeats an item")
         alone = items["group_id"].fillna("").astype(str)
         group = alone.where(alone != "", "\x1f" + items["item_id"])
-        levels = [pd.factorize(_paths(items, n))[0].astype(np.int64) for n in (1, 2, 3)]
+        levels = [pd.factorize(joined_path(items, n))[0].astype(np.int64) for n in (1, 2, 3)]
         return cls(
             items["item_id"].to_numpy(dtype=object),
             pd.factorize(group)[0].astype(np.int64),
@@ -501,13 +500,6 @@ def _incidence(
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
-
-
-def _paths(items: pd.DataFrame, level: int) -> pd.Series:
-    path = items[PATH_COLUMNS[0]].fillna("").astype(str)
-    for column in PATH_COLUMNS[1:level]:
-        path = path + "\x1f" + items[column].fillna("").astype(str)
-    return path
 
 
 def _frame(

@@ -23,13 +23,18 @@ def in_categories(items: pd.DataFrame, categories: frozenset[str]) -> npt.NDArra
     return found
 
 
+def joined_path(items: pd.DataFrame, level: int) -> pd.Series:
+    """The names of the first `level` levels as one string, empty ones in their place."""
+    path, *below = (items[column].fillna("").astype(str) for column in CATEGORY_COLUMNS[:level])
+    for names in below:
+        path = path + "\x1f" + names
+    return path
+
+
 def category_path(items: pd.DataFrame, level: int) -> pd.Series:
     """The path down to `level` as one string, '' for an item without a category at that level."""
-    parts = [items[column].fillna("").astype(str) for column in CATEGORY_COLUMNS[:level]]
-    path = parts[0]
-    for part in parts[1:]:
-        path = path + "\x1f" + part
-    return path.where(parts[-1] != "", "")
+    there = items[CATEGORY_COLUMNS[level - 1]].fillna("").astype(str) != ""
+    return joined_path(items, level).where(there, "")
 
 
 def deepest_path(items: pd.DataFrame, level: int) -> pd.Series:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from recsys_assets.content.categories import CATEGORY_COLUMNS
 from recsys_assets.core.settings.language_model import LanguageModelSettings
 from recsys_assets.enrichment.vocabulary import APPEAL, AUDIENCES, USES, Vocabulary
 from recsys_assets.language_model.answer import Answer
@@ -65,7 +66,7 @@ def _line(name: str, kinds: Sequence[str]) -> str:
 def payloads(items: pd.DataFrame, texts: Sequence[str]) -> list[ItemText]:
     """What is sent about each of `texts`: the fields of its first item, by item_id."""
     first = items.sort_values("item_id").drop_duplicates("text").set_index("text")
-    rows = first.loc[list(texts), ["title", "category_1", "category_2", "category_3"]]
+    rows = first.loc[list(texts), ["title", *CATEGORY_COLUMNS]]
     return [
         ItemText(str(title), " > ".join(str(p) for p in path if p), "", text)
         for text, (title, *path) in zip(texts, rows.itertuples(index=False), strict=True)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from recsys_assets.content.categories import CATEGORY_COLUMNS
 from recsys_assets.enrichment.vocabulary import APPEAL, USES, Vocabulary, words_of
 
 LISTS = ("audience", "uses", "comparable_types", "keywords", "appeal", "complements")
@@ -215,7 +216,7 @@ def _fragments(items: pd.DataFrame) -> frozenset[str]:
     """
     cut: set[str] = set()
     whole: set[str] = set()
-    for level in ("category_1", "category_2", "category_3"):
+    for level in CATEGORY_COLUMNS:
         names = pd.Series(items[level].unique())
         length = names.str.len()
         longest = length.max()

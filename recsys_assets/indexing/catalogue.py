@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from recsys_assets.content.categories import CATEGORY_COLUMNS
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.indexing.objects import (
     ALWAYS_FROM,
@@ -19,7 +20,6 @@ from recsys_assets.indexing.objects import (
 )
 
 POPULARITY_DAYS = 28
-_LEVELS = ("category_1", "category_2", "category_3")
 
 
 def catalogue_objects(
@@ -72,7 +72,7 @@ def catalogue_objects(
 
 
 def _categories(items: pd.DataFrame) -> list[list[str]]:
-    levels = [items[level].fillna("").str.lower().tolist() for level in _LEVELS]
+    levels = [items[level].fillna("").str.lower().tolist() for level in CATEGORY_COLUMNS]
     return [[name for name in dict.fromkeys(path) if name] for path in zip(*levels, strict=True)]
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.collaborative.popularity import popular_items
-from recsys_assets.content.categories import deepest_path, in_categories
+from recsys_assets.content.categories import CATEGORY_COLUMNS, deepest_path, in_categories
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
@@ -71,7 +71,7 @@ class Words:
     def build(cls, items: pd.DataFrame) -> "Words":
         """From the staged catalogue: title, category path and text."""
         items = items.sort_values("item_id", ignore_index=True)
-        columns = ["title", "category_1", "category_2", "category_3", "text"]
+        columns = ["title", *CATEGORY_COLUMNS, "text"]
         parts = [items[name].fillna("").astype(str) for name in columns]
         document = parts[0]
         for part in parts[1:]:

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from recsys_assets.content.categories import CATEGORY_COLUMNS
 from recsys_assets.content.offer import within_dates
 from recsys_assets.core.arrays import distinct, first_of_each, position_in_run
 
@@ -39,7 +40,7 @@ Clock = Literal["days", "events"]
 Signal = Literal["positive", "graded", "relative"]
 Value = Literal["count", "quantity", "baskets", "binary"]
 Level = Literal["category_1", "category_2", "category_3", "brand", "group_id"]
-_LEVELS = ("category_1", "category_2", "category_3", "brand", "group_id")
+_LEVELS = (*CATEGORY_COLUMNS, "brand", "group_id")
 _DATES = ("available_from", "available_to")
 _DOUBT = 10.0
 EVENT_COLUMNS = (
