@@ -10,7 +10,8 @@ A decorated function names its inputs by its parameters. A parameter called like
 that asset's approved `Snapshot`; `shop`, `warehouse`, `report`, `project`, `days`, `todo`, `named`
 and `run_id` (for logs, never for content) are the other names it may ask for. An input annotated
 `Snapshot | None` is optional: None as long as the asset was never approved, otherwise its last
-approved state. It returns a frame, or yields (part, frame) pairs, or, for a partitioned asset,
+approved state. A parameter annotated `Annotated[dict[str, Snapshot], names]` receives the assets
+called so, by name. It returns a frame, or yields (part, frame) pairs, or, for a partitioned asset,
 yields (partition, frame) pairs.
 
 An asset may say what it is made of piece by piece (`units`). Then a piece whose own inputs are as
@@ -254,7 +255,8 @@ class _Producer:
 
     @property
     def inputs(self) -> list[str]:
-        return [p for p in inspect.signature(self.function).parameters if p not in _SPECIAL]
+        parameters = inspect.signature(self.function).parameters.values()
+        return [name for p in parameters if p.name not in _SPECIAL for name in _assets_of(p)]
 
     def code_version(self) -> str:
         return source_hash(self.function.__module__, self.code, self.sql)
@@ -568,7 +570,8 @@ class _Producer:
             raise NotApprovedError(f"{self.table.name} cannot be made: {error}") from error
 
     def _is_optional(self, name: str) -> bool:
-        return inspect.signature(self.function).parameters[name].annotation == Snapshot | None
+        parameter = inspect.signature(self.function).parameters.get(name)
+        return parameter is not None and parameter.annotation == Snapshot | None
 
     def _call(self, project: Project, snapshots: Mapping[str, Snapshot], **special: Any) -> Any:
         absent = {i: None for i in self.inputs if self._is_optional(i)}
@@ -649,8 +652,15 @@ def proved_before(candidate: Snapshot, part: str) -> bool:
 
 def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, Any]) -> Any:
     """Call `function` with what its parameters ask for by name."""
+
+    def asset(name: str) -> Any:
+        if name in given:
+            return given[name]
+        tolerated = project.shop.partitions.tolerated
+        return project.lake.read(name, tolerated_partitions=tolerated)
+
     arguments: dict[str, Any] = {}
-    for name in inspect.signature(function).parameters:
+    for name, parameter in inspect.signature(function).parameters.items():
         if name in given:
             arguments[name] = given[name]
         elif name == "shop":
@@ -659,11 +669,18 @@ def _inject(function: Callable[..., Any], project: Project, given: Mapping[str, 
             arguments[name] = project.warehouse
         elif name == "project":
             arguments[name] = project
+        elif (names := _assets_of(parameter)) != (name,):
+            arguments[name] = {n: asset(n) for n in names}
         else:
-            arguments[name] = project.lake.read(
-                name, tolerated_partitions=project.shop.partitions.tolerated
-            )
+            arguments[name] = asset(name)
     return function(**arguments)
+
+
+def _assets_of(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """The assets that a parameter asks for: those that its annotation names, else the one that is
+    called like it."""
+    metadata = getattr(parameter.annotation, "__metadata__", None)
+    return metadata[0] if metadata else (parameter.name,)
 
 
 @cache

@@ -29,7 +29,7 @@ from recsys_assets.evaluation import held_out, studies, tables, tuning
 from recsys_assets.evaluation.reading import people_of, tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
-from recsys_assets.ranking.features import join_features, retrievers_of
+from recsys_assets.ranking.features import Grains, join_features, retrievers_of
 from recsys_assets.ranking.placements import PLACEMENT_OF_TASK, competing
 from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
@@ -213,7 +213,7 @@ def _tune_sample(
     labels: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
-    grains: dict[str, Snapshot],
+    grains: Grains,
     n: int,
 ) -> studies.TuneSample | None:
     """A seeded sample of `n` users of the tune target, and the rows its rankers learn from."""
@@ -252,11 +252,7 @@ def ablation(
     labels: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: Grains,
     shop: Shop,
     warehouse: Warehouse,
     report: Report,
@@ -267,13 +263,7 @@ def ablation(
     user, a positive one says that the part helps.
     """
     sample = _tune_sample(
-        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items,
-        {
-            "item_features": item_features, "user_features": user_features,
-            "user_item_features": user_item_features,
-            "user_category_features": user_category_features,
-            "store_item_features": store_item_features,
-        },
+        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, grains,
         shop.studies.users,
     )  # fmt: skip
     if sample is None:
@@ -433,11 +423,7 @@ def tuned_settings(
     labels: Snapshot,
     candidates: Snapshot,
     items: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: Grains,
     shop: Shop,
     warehouse: Warehouse,
     report: Report,
@@ -451,13 +437,7 @@ def tuned_settings(
     can be grown counts 0.
     """
     sample = _tune_sample(
-        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items,
-        {
-            "item_features": item_features, "user_features": user_features,
-            "user_item_features": user_item_features,
-            "user_category_features": user_category_features,
-            "store_item_features": store_item_features,
-        },
+        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, grains,
         (1 + CONFIRMING) * shop.studies.users,
     )  # fmt: skip
     if sample is None:

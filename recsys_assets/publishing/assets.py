@@ -32,7 +32,7 @@ from recsys_assets.publishing.releases import (
 )
 from recsys_assets.publishing.verdict import judge
 from recsys_assets.ranking import ranker
-from recsys_assets.ranking.features import join_features
+from recsys_assets.ranking.features import Grains, join_features
 from recsys_assets.ranking.placements import placements
 
 GROUP = "publishing"
@@ -275,11 +275,7 @@ def drift(
     candidates: Snapshot,
     items: Snapshot,
     cutoffs: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: Grains,
     shop: Shop,
     warehouse: Warehouse,
     report: Report,
@@ -290,21 +286,13 @@ def drift(
     the windows the live rankers learned from, and now. Counts over a whole history grow by
     themselves and are left out.
     """
-    grains = {
-        "item_features": item_features,
-        "user_features": user_features,
-        "user_item_features": user_item_features,
-        "user_category_features": user_category_features,
-        "store_item_features": store_item_features,
-    }
-
     plan = fits.to_pandas()
     windows = [part_name(w) for w in sorted(plan.loc[plan["target"] == "live", "window_as_of"])]
     as_of = cutoff_of(cutoffs, "live")
     live = part_name(as_of) if as_of is not None else ""
 
     habits = {
-        part: user_features.to_pandas(["user_id", "user_takes_28"], part)
+        part: grains["user_features"].to_pandas(["user_id", "user_takes_28"], part)
         for part in (*windows, live)
         if part
     }

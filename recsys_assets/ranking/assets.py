@@ -184,11 +184,7 @@ def training_rows(
     users: Snapshot,
     raw_promotions: Snapshot,
     fits: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: features.Grains,
     shop: Shop,
     warehouse: Warehouse,
     report: Report,
@@ -201,13 +197,6 @@ def training_rows(
     catalogue is shown as if nobody had ever taken it (`hidden_candidates`).
     """
     windows = sorted(fits.to_pandas()["window_as_of"].unique())
-    grains = {
-        "item_features": item_features,
-        "user_features": user_features,
-        "user_item_features": user_item_features,
-        "user_category_features": user_category_features,
-        "store_item_features": store_item_features,
-    }
     recipe = Recipe.read(shop.ranker, shop.seed)
     catalogue = items.to_arrow(["item_id"])["item_id"].to_pylist()
     everybody = users.to_arrow(["user_id"])["user_id"].to_pylist()
@@ -379,11 +368,7 @@ def scored_candidates(
     rankers: Snapshot,
     items: Snapshot,
     cutoffs: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: features.Grains,
     warehouse: Warehouse,
     report: Report,
 ) -> Iterator[tuple[str, pa.Table]]:
@@ -396,13 +381,6 @@ def scored_candidates(
     served = int(models["seed"].min()) if len(models) else 0
     columns = {
         score_column(t, s, served) for t, s in zip(models["task"], models["seed"], strict=True)
-    }
-    grains = {
-        "item_features": item_features,
-        "user_features": user_features,
-        "user_item_features": user_item_features,
-        "user_category_features": user_category_features,
-        "store_item_features": store_item_features,
     }
     for row in calendar[calendar["target"].notna()].to_dict("records"):
         as_of, target = row["as_of"], row["target"]

@@ -11,11 +11,13 @@ means "no such history"; no feature is ever infinite.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.warehouse import Relation, Warehouse
 
 KEYS = ("as_of", "user_id", "item_id")
@@ -42,6 +44,9 @@ FEATURE_TABLES: dict[str, tuple[str, ...]] = {
     "store_item_features": ("as_of", "store_id", "item_id"),
 }
 """Name of a grain table (and of its file in `sql/ranking/`) -> its key."""
+
+Grains = Annotated[dict[str, Snapshot], tuple(FEATURE_TABLES)]
+"""All of them by name, as an asset or a rule asks for them with one parameter."""
 
 _HISTORIES = ("user_item_features", "user_category_features")
 USERS_TOGETHER = 5_000

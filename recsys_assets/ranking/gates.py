@@ -216,11 +216,7 @@ def learns_from_what_is_served(
     user_item_days: Snapshot,
     items: Snapshot,
     raw_promotions: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: features.Grains,
     shop: Shop,
     warehouse: Warehouse,
 ) -> Iterator[Failure]:
@@ -232,13 +228,6 @@ def learns_from_what_is_served(
     if not parts:
         return
     part = parts[0]
-    grains = {
-        "item_features": item_features,
-        "user_features": user_features,
-        "user_item_features": user_item_features,
-        "user_category_features": user_category_features,
-        "store_item_features": store_item_features,
-    }
     expected = features.feature_names(candidates.columns)
     own = [n for n in candidate.columns if n not in NOT_FEATURES]
     for name in sorted(set(own) - set(expected)):
@@ -343,11 +332,7 @@ def features_vary_when_served(
     candidates: Snapshot,
     items: Snapshot,
     cutoffs: Snapshot,
-    item_features: Snapshot,
-    user_features: Snapshot,
-    user_item_features: Snapshot,
-    user_category_features: Snapshot,
-    store_item_features: Snapshot,
+    grains: features.Grains,
     shop: Shop,
     warehouse: Warehouse,
 ) -> Iterator[Failure]:
@@ -377,13 +362,6 @@ def features_vary_when_served(
     ]
     if not varied:
         return
-    grains = {
-        "item_features": item_features,
-        "user_features": user_features,
-        "user_item_features": user_item_features,
-        "user_category_features": user_category_features,
-        "store_item_features": store_item_features,
-    }
     flat = set(varied)
     moments = {part_name(m) for m in cutoffs_of(cutoffs, targets=True)} - set(learned)
     for part in sorted(moments):

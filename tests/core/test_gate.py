@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import dagster as dg
 import pandas as pd
@@ -109,6 +110,20 @@ def possible(numbers: Snapshot | None) -> pd.DataFrame:
     return pd.DataFrame({"id": ["1"], "x": [numbers.to_pandas()["x"].sum() if numbers else 0.0]})
 
 
+Several = Annotated[dict[str, Snapshot], ("numbers", "doubled")]
+
+
+def is_their_sum(candidate: Snapshot, both: Several) -> Iterator[Failure]:
+    if candidate.to_pandas()["x"].sum() != sum(s.to_pandas()["x"].sum() for s in both.values()):
+        yield Failure("is not their sum")
+
+
+@table_asset(Table("summed", COLUMNS, key=("id",)), group="test", rules=[is_their_sum])
+def summed(several: Several) -> pd.DataFrame:
+    rows = {name: table.to_pandas()["x"].sum() for name, table in several.items()}
+    return pd.DataFrame({"id": list(rows), "x": list(rows.values())})
+
+
 class Graph:
     """The mini graph over one project, driven the way Dagster drives it."""
 
@@ -189,6 +204,16 @@ def test_poison_does_not_pass_in_one_run_nor_later_and_a_repair_goes_through(
     graph.write(numbers=[5.0])
     assert graph.run("numbers", "doubled")
     assert graph.values("doubled") == [10.0]
+
+
+def test_one_parameter_may_ask_for_several_assets(graph: Graph) -> None:
+    assert graph.run("numbers", "doubled")
+    assert summed.producer.inputs == ["numbers", "doubled"]
+    version = summed.producer.produce(graph.project, "").version
+    assert set(version.key.inputs) == {"numbers", "doubled"}
+    assert summed.producer.judge(graph.project, "").passed
+    rows = graph.lake.read("summed").to_pandas()
+    assert dict(zip(rows["id"], rows["x"], strict=True)) == {"numbers": 3.0, "doubled": 6.0}
 
 
 def test_the_refusal_says_which_check_failed_on_what(graph: Graph) -> None:
