@@ -19,22 +19,14 @@ import pyarrow.compute as pc
 
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.warehouse import Relation, Warehouse
+from recsys_assets.ingestion.tables import RAW_PROMOTIONS
 
 KEYS = ("as_of", "user_id", "item_id")
 
 HISTORY_DAYS = 364
 """Look-back of every feature except `ui_seen`, the same at every cutoff."""
 
-NO_PROMOTIONS = pa.table(
-    {
-        "item_id": pa.array([], pa.string()),
-        "kind": pa.array([], pa.string()),
-        "starts_at": pa.array([], pa.timestamp("us", "UTC")),
-        "ends_at": pa.array([], pa.timestamp("us", "UTC")),
-        "reach": pa.array([], pa.float64()),
-        "known_from": pa.array([], pa.timestamp("us", "UTC")),
-    }
-)
+NO_PROMOTIONS = RAW_PROMOTIONS.empty()
 """Of a shop that does not say what it puts forward."""
 FEATURE_TABLES: dict[str, tuple[str, ...]] = {
     "item_features": ("as_of", "item_id"),
