@@ -28,6 +28,14 @@ LANDING = (
 RAW = "raw_interactions"
 
 
+def span_tags(first: str, last: str) -> dict[str, str]:
+    """Tags of a run for the partitions from `first` to `last`."""
+    return {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
+
+
 @cache
 def main_job():  # dagster does not export the type
     """Everything that is served, and its scoreboard, with every gate."""

@@ -191,11 +191,7 @@ def launch(
     instance = open_instance()
     reap(instance, resources.project().lake, datetime.now(UTC))
     identity = uuid.uuid4().hex
-    tags = {
-        LAUNCH_TAG: identity,
-        "dagster/asset_partition_range_start": partition_range[0],
-        "dagster/asset_partition_range_end": partition_range[1],
-    }
+    tags = {LAUNCH_TAG: identity, **jobs.span_tags(*partition_range)}
     target = ["job", "execute", "-j", job]
     if selection:
         target += ["-o", selection]

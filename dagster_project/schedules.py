@@ -33,12 +33,7 @@ def weekly_cron(shop: Shop) -> str:
 def whole_range(project: Project) -> dict[str, str]:
     """Run tags for every partition there is. A partition whose rows did not change costs a look."""
     keys = partitions(project.shop).get_partition_keys()
-    if not keys:
-        return {}
-    return {
-        "dagster/asset_partition_range_start": keys[0],
-        "dagster/asset_partition_range_end": keys[-1],
-    }
+    return jobs.span_tags(keys[0], keys[-1]) if keys else {}
 
 
 def _schedule(

@@ -115,13 +115,8 @@ def request(
         if now < again:
             how = "failed" if failed else "ended"
             return f"{job}: {how}; it is tried again after {again:%F %R} UTC"
-    tags = {STATE_TAG: state}
-    if span[0]:
-        tags |= {
-            "dagster/asset_partition_range_start": span[0],
-            "dagster/asset_partition_range_end": span[1],
-        }
-    return dg.RunRequest(job_name=job, tags=tags)
+    tags = jobs.span_tags(*span) if span[0] else {}
+    return dg.RunRequest(job_name=job, tags={STATE_TAG: state, **tags})
 
 
 def arrival(project: Project, gated: Sequence[GatedAsset]) -> dg.SensorDefinition:
