@@ -104,11 +104,6 @@ class Cutoff:
         return seen_pairs(self.log)
 
     @cached_property
-    def warm(self) -> pd.Index:
-        """Ids of the items with an event before the cutoff."""
-        return pd.Index(self.log.items[self.log.columns[: self.log.n_warm]])
-
-    @cached_property
     def taken(self) -> pd.DataFrame:
         return self.seen.to_frame(index=False)
 
@@ -195,9 +190,8 @@ def retriever_lists(cutoff: Cutoff, k: int) -> Lists:
     mine = pc.is_in(pairs["user_id"], value_set=pa.array(cutoff.people, pa.string()))
     wanted = mine.to_numpy(zero_copy_only=False)
     seen = cutoff.scored["seen"].to_numpy(zero_copy_only=False)
-    cold = ~pc.is_in(pairs["item_id"], value_set=pa.array(cutoff.warm, pa.string())).to_numpy(
-        zero_copy_only=False
-    )
+    warm = pa.array(cutoff.log.warm_ids, pa.string())
+    cold = ~pc.is_in(pairs["item_id"], value_set=warm).to_numpy(zero_copy_only=False)
     user = query_codes(pairs["user_id"])
     for name in cutoff.retrievers:
         said = cutoff.candidates([f"rank_{name}", f"score_{name}"])

@@ -403,7 +403,7 @@ def evaluation_lists(
                 lists[task].append((task, raw, seed, held_out.top(order, DEPTH)))
                 lists[task].append((task, ruled, seed, shown))
                 if task == "new":
-                    cold = order[~order["item_id"].isin(cutoff.warm)]
+                    cold = order[~order["item_id"].isin(cutoff.log.warm_ids)]
                     lists[held_out.COLD].append(
                         (held_out.COLD, raw, seed, held_out.top(cold, DEPTH))
                     )
