@@ -175,7 +175,7 @@ def _is_one_of(ids: Collection[str]) -> Erased:
 def _entity_places(project: Project, ids: Collection[str]) -> list[tuple[str, str, int]]:
     """Where rows of these users stand in files of users, exposures and answers."""
     source = open_source(project.shop, Path(project.home))
-    source.erased = _is_one_of(ids)  # type: ignore[attr-defined]
+    source.erased = _is_one_of(ids)
     far = datetime(9000, 1, 1, tzinfo=UTC)
     found: list[tuple[str, str, int]] = []
     for read in (source.users, source.exposures, source.onboarding_answers):

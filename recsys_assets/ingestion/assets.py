@@ -28,7 +28,8 @@ from recsys_assets.core.lake import File, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import tables
 from recsys_assets.ingestion.parsing import ERASED, REASONS, reason_code
-from recsys_assets.ingestion.source import Role, Source, open_source
+from recsys_assets.ingestion.source import Role, open_source
+from recsys_assets.ingestion.tabular import TabularSource
 
 GROUP = "ingestion"
 JUDGED = "judged as of"
@@ -59,11 +60,11 @@ def partitions(shop: Shop) -> dg.TimeWindowPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=span.start.isoformat(), end_date=end)
 
 
-def source_of(project: Project) -> Source:
+def source_of(project: Project) -> TabularSource:
     """The shop's files; with a watched folder, what has arrived from it."""
     seen, place = LOOKS.get(), (project.home, project.shop_file)
     if seen is not None and place in seen:
-        found: Source = seen[place]
+        found: TabularSource = seen[place]
         return found
     source = open_source(project.shop, Path(project.home))
     if seen is not None:
@@ -85,7 +86,7 @@ def partition_of(shop: Shop, event_time: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(pc.utf8_slice_codeunits(text, 0, 7), "01", "-")
 
 
-def _clock(source: Source, role: Role, report: Report) -> datetime:
+def _clock(source: TabularSource, role: Role, report: Report) -> datetime:
     """Now; noted in the report where times of files are judged by it."""
     now = datetime.now(UTC)
     if any(f.role == role and f.arrived is None for f in source.files()):
@@ -106,7 +107,7 @@ def _files_to_land(project: Project) -> dict[str, str]:
     }
 
 
-def _files_of(source: Source, role: Role) -> list[tuple[str, str, int | None]]:
+def _files_of(source: TabularSource, role: Role) -> list[tuple[str, str, int | None]]:
     """(name, sha256, rows) of the files of a role, rows counted without the parser."""
     return [(f.name, f.sha256, source.count_rows(f)) for f in source.files() if f.role == role]
 

@@ -131,7 +131,7 @@ class CompleteJourney(TabularSource):
         self.plans_known = pd.Timedelta(days=plans_known_days)
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.users`."""
+        """See `TabularSource.users`."""
         described, rejects = super().users(now)
         shopping: set[str] = set()
         for file in self.files():
@@ -147,9 +147,9 @@ class CompleteJourney(TabularSource):
         return users.sort_values("user_id", kind="stable", ignore_index=True), rejects
 
     def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.promotions`. The file has a line per product, week and store (20.9 million);
-        of them there is one row per product, week and kind, and `reach` is the share of that week's
-        stores. Nothing is refused: a line of neither kind says nothing.
+        """See `TabularSource.promotions`. The file has a line per product, week and store (20.9
+        million); of them there is one row per product, week and kind, and `reach` is the share of
+        that week's stores. Nothing is refused: a line of neither kind says nothing.
         """
         files = [file for file in self.files() if file.role == "promotions"]
         if not files:

@@ -1,7 +1,7 @@
-"""What a source of data is, for everything downstream of it.
+"""Which source of data a shop has, and what is known of each of its files.
 
-Belongs here: the protocol every source implements, the description of one file, the error a source
-raises, and the choice of the implementation. Does not belong here: the layout of any source.
+Belongs here: the description of one file, the error a source raises, and the choice of the adapter.
+Does not belong here: what a source does (`tabular.TabularSource`), the layout of any.
 """
 
 import hashlib
@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from recsys_assets.core.config import Shop
 from recsys_assets.core.erasures import FOLDER as ERASURES
@@ -59,66 +57,7 @@ class SourceFile:
         return self.sha256[:16]
 
 
-class Source(Protocol):
-    """A shop's data, file by file, read into the landing contract (see `contract`).
-
-    `now` is timezone-aware and only bounds plausible times, of files whose arrival nobody noted;
-    sources never ask the clock.
-    """
-
-    @property
-    def summed_up(self) -> frozenset[Role]:
-        """Roles whose tables are not made row by row of their files, so that rows do not add up."""
-        ...
-
-    def files(self) -> list[SourceFile]:
-        """All files, hashed, sorted by role and name. Raises `SourceError` if one is missing."""
-        ...
-
-    def check(self) -> list[str]:
-        """Look at the headers of all files and return warnings (columns that are ignored).
-
-        Raises `SourceError` for an empty or unreadable file and for a missing, renamed or
-        duplicate column, showing what was expected and what was found.
-        """
-        ...
-
-    def to_land(self) -> list[SourceFile]:
-        """The interactions files, each content once for each table that reads it: under the name
-        under which it came first, those of the first data before all others."""
-        ...
-
-    def count_rows(self, file: SourceFile) -> int:
-        """Physical data rows, counted without the parser. Blank lines and headers are no rows."""
-        ...
-
-    def land(self, file: SourceFile, now: datetime) -> pd.DataFrame:
-        """One landed row per physical row of an interactions file, in the file's order."""
-        ...
-
-    def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(catalogue sorted by item_id, rejects); every physical row is in one of the two."""
-        ...
-
-    def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(users sorted by user_id, rejects); empty where the source has none. Here and below, as
-        in `items`, every physical row is in one of the two, unless the role is `summed_up`."""
-        ...
-
-    def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(what was shown to whom, rejects); empty where the source has none."""
-        ...
-
-    def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(what the shop put forward, rejects); empty where the source has none."""
-        ...
-
-    def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(what new users answered, rejects); empty where the source has none."""
-        ...
-
-
-def open_source(shop: Shop, home: Path | None = None) -> Source:
+def open_source(shop: Shop, home: Path | None = None) -> "TabularSource":
     """The source a shop's configuration names. Opens no file yet.
 
     With `arrival` in the shop file, the source is what was accepted into the archive of `home`;

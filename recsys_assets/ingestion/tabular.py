@@ -224,13 +224,15 @@ class TableSpec:
 
 
 class TabularSource:
-    """Implements `source.Source` for a list of tables.
+    """A shop's data, file by file, read into the landing contract (see `contract`).
 
     `arrived`: the files there are, when a ledger says so; None = whatever lies at the paths now.
+    `now`, where a method takes it, is timezone-aware and only bounds plausible times, of files
+    whose arrival nobody noted; a source never asks the clock.
     """
 
     summed_up: frozenset[Role] = frozenset()
-    """See `Source.summed_up`."""
+    """Roles whose tables are not made row by row of their files, so that rows do not add up."""
 
     def __init__(
         self, tables: Sequence[TableSpec], arrived: Sequence[SourceFile] | None = None
@@ -242,7 +244,8 @@ class TabularSource:
         """Tells the ids of erased users, of whose rows nothing but their place is handed over."""
 
     def files(self) -> list[SourceFile]:
-        """See `Source.files`. Files are hashed once per source object."""
+        """All files, hashed once per source object, sorted by role and name. Raises `SourceError`
+        if one is missing."""
         if not self._found and self._arrived is not None:
             self._found = self._match(self._arrived)
         elif not self._found:
@@ -265,7 +268,11 @@ class TabularSource:
         return sorted(self._found)
 
     def check(self) -> list[str]:
-        """See `Source.check`."""
+        """Look at the headers of all files and return warnings (columns that are ignored).
+
+        Raises `SourceError` for an empty or unreadable file and for a missing, renamed or
+        duplicate column, showing what was expected and what was found.
+        """
         packed = [
             f"{name_of(path, table.root)}: is compressed and not read; unpack it there"
             for table in self._tables
@@ -288,7 +295,8 @@ class TabularSource:
         ]
 
     def to_land(self) -> list[SourceFile]:
-        """See `Source.to_land`."""
+        """The interactions files, each content once for each table that reads it: under the name
+        under which it came first, those of the first data before all others."""
         files = [f for f in self.files() if f.role == "interactions"]
         first: dict[tuple[int, str], SourceFile] = {}
         for file in sorted(files, key=_as_it_came):
@@ -297,12 +305,13 @@ class TabularSource:
         return sorted(first.values())
 
     def count_rows(self, file: SourceFile) -> int:
-        """See `Source.count_rows`."""
+        """Physical data rows, counted without the parser. Blank lines and headers are no rows."""
         with named(file):
             return self._table_of(file).count_rows(file.path)
 
     def land(self, file: SourceFile, now: datetime) -> pd.DataFrame:
-        """See `Source.land`. Raises `SourceError` if the file changed since it was listed."""
+        """One landed row per physical row of an interactions file, in the file's order. Raises
+        `SourceError` if the file changed since it was listed."""
         table = self._table_of(file)
         if not isinstance(table.rules, InteractionRules):
             raise SourceError(f"{file.path}: holds {file.role}, not interactions")
@@ -313,7 +322,7 @@ class TabularSource:
         return with_erased(landed, gone, LANDED)
 
     def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.items`."""
+        """(catalogue sorted by item_id, rejects); every physical row is in one of the two."""
         return land_items(
             (file, block, table.rules)
             for file, block, table in self._rows("items")
@@ -321,7 +330,8 @@ class TabularSource:
         )
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.users`."""
+        """(users sorted by user_id, rejects); empty where the source has none. Here and below, as
+        in `items`, every physical row is in one of the two, unless the role is `summed_up`."""
         gone = _Gone()
         users, rejects = land_users(
             (file, block, table.rules)
@@ -331,7 +341,7 @@ class TabularSource:
         return users, with_erased(rejects, gone, REJECTS)
 
     def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.exposures`."""
+        """(what was shown to whom, rejects); empty where the source has none."""
         gone = _Gone()
         shown, rejects = land_exposures(
             (
@@ -344,7 +354,7 @@ class TabularSource:
         return shown, with_erased(rejects, gone, REJECTS)
 
     def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.promotions`."""
+        """(what the shop put forward, rejects); empty where the source has none."""
         return land_promotions(
             (file, block, table.rules)
             for file, block, table in self._rows("promotions")
@@ -352,7 +362,7 @@ class TabularSource:
         )
 
     def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """See `Source.onboarding_answers`."""
+        """(what new users answered, rejects); empty where the source has none."""
         gone = _Gone()
         answers, rejects = land_answers(
             (

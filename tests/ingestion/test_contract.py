@@ -27,14 +27,15 @@ from recsys_assets.ingestion.contract import (
     time_bounds,
 )
 from recsys_assets.ingestion.parsing import reason_code
-from recsys_assets.ingestion.source import Source, SourceError, open_source
+from recsys_assets.ingestion.source import SourceError, open_source
 from recsys_assets.ingestion.tables import RAW_EXPOSURES
+from recsys_assets.ingestion.tabular import TabularSource
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 HEADER = "user_id,item_id,event_time,event_type,quantity\n"
 
 
-def shop_of(folder: Path, events: str | bytes, table: str = "", extra: str = "") -> Source:
+def shop_of(folder: Path, events: str | bytes, table: str = "", extra: str = "") -> TabularSource:
     """A source whose only interactions file has this content."""
     data = events.encode() if isinstance(events, str) else events
     (folder / "events.csv").write_bytes(data)
@@ -42,7 +43,7 @@ def shop_of(folder: Path, events: str | bytes, table: str = "", extra: str = "")
     return configured(folder, "events.csv", table, extra)
 
 
-def configured(folder: Path, path: str, table: str = "", extra: str = "") -> Source:
+def configured(folder: Path, path: str, table: str = "", extra: str = "") -> TabularSource:
     (folder / "shop.yaml").write_text(
         f"name: s\nsource: {{kind: files, items: {{path: items.csv}}, interactions: {{path: {path}"
         f"{table}}}{extra}}}\nrepeats: true\npartitions: {{start: 2023-01-01}}\n"
@@ -50,7 +51,7 @@ def configured(folder: Path, path: str, table: str = "", extra: str = "") -> Sou
     return open_source(load_shop(folder / "shop.yaml"))
 
 
-def landed(source: Source, file: int = 0) -> pd.DataFrame:
+def landed(source: TabularSource, file: int = 0) -> pd.DataFrame:
     chosen = [f for f in source.files() if f.role == "interactions"][file]
     frame = source.land(chosen, NOW)
     assert len(frame) == source.count_rows(chosen)

@@ -14,7 +14,7 @@ from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.ingestion.arrivals import watch
 from recsys_assets.ingestion.assets import landed_rows
 from recsys_assets.ingestion.files import files_source, inboxes_of, ledger_of
-from recsys_assets.ingestion.source import Source, SourceError, open_source, sha256_of
+from recsys_assets.ingestion.source import SourceError, open_source, sha256_of
 from recsys_assets.ingestion.tabular import TabularSource
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -27,12 +27,12 @@ def shop() -> Shop:
 
 
 @pytest.fixture(scope="module")
-def source(shop: Shop) -> Source:
+def source(shop: Shop) -> TabularSource:
     return open_source(shop)
 
 
 @pytest.fixture(scope="module")
-def landed(source: Source) -> pd.DataFrame:
+def landed(source: TabularSource) -> pd.DataFrame:
     files = [f for f in source.files() if f.role == "interactions"]
     frames = [source.land(f, NOW) for f in files]
     assert [len(f) for f in frames] == [source.count_rows(f) for f in files]
@@ -44,7 +44,7 @@ def accepted(landed: pd.DataFrame) -> pd.DataFrame:
     return landed[landed["reject_reason"].isna()].reset_index(drop=True)
 
 
-def test_ignored_columns_are_warned_about_and_nothing_else(source: Source) -> None:
+def test_ignored_columns_are_warned_about_and_nothing_else(source: TabularSource) -> None:
     assert source.check() == ["belege/2023-a.csv and 1 more: ignored columns Kasse"]
 
 
@@ -100,7 +100,7 @@ def test_every_bad_line_is_found_by_file_line_field_and_reason(landed: pd.DataFr
     ]
 
 
-def test_catalogue_splits_paths_and_explains_what_it_leaves_out(source: Source) -> None:
+def test_catalogue_splits_paths_and_explains_what_it_leaves_out(source: TabularSource) -> None:
     items, rejects = source.items(NOW)
     assert items["item_id"].tolist() == ["0010", "0020", "0030"]
     assert items["title"].tolist() == ["Käse; am Stück", "Äpfel", "=2+5|cmd"]
@@ -185,7 +185,9 @@ def test_a_column_that_says_the_type_of_an_event_is_needed(
         source.check()
 
 
-def plain(folder: Path, interactions: str, header: str = "user_id,item_id,event_time") -> Source:
+def plain(
+    folder: Path, interactions: str, header: str = "user_id,item_id,event_time"
+) -> TabularSource:
     """A shop of our names with a file of one event and one item."""
     folder.mkdir(exist_ok=True)
     (folder / "sales.csv").write_text(f"{header}\nu,i,2024-01-02{',5' * header.count(',', 24)}\n")

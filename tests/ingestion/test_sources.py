@@ -8,19 +8,20 @@ import pandas as pd
 import pytest
 
 from recsys_assets.core.config import load_shop, packaged_shop
-from recsys_assets.ingestion.source import Source, SourceError, open_source
+from recsys_assets.ingestion.source import SourceError, open_source
+from recsys_assets.ingestion.tabular import TabularSource
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def source_of(folder: Path, source: str, extra: str = "") -> Source:
+def source_of(folder: Path, source: str, extra: str = "") -> TabularSource:
     (folder / "shop.yaml").write_text(
         f"name: s\nsource: {source}\nrepeats: false\npartitions: {{start: 1995-01-01}}\n{extra}"
     )
     return open_source(load_shop(folder / "shop.yaml"))
 
 
-def landed(source: Source) -> pd.DataFrame:
+def landed(source: TabularSource) -> pd.DataFrame:
     (file,) = (f for f in source.files() if f.role == "interactions")
     frame = source.land(file, NOW)
     assert len(frame) == source.count_rows(file)
@@ -32,7 +33,7 @@ def attributes(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def journey(tmp_path: Path) -> Source:
+def journey(tmp_path: Path) -> TabularSource:
     """Three products, of which fuel is none; two households, of which one answered the survey."""
     pd.DataFrame(
         {
@@ -79,7 +80,9 @@ def journey(tmp_path: Path) -> Source:
     )
 
 
-def test_journey_prices_are_shelf_prices_and_zero_quantity_is_a_return(journey: Source) -> None:
+def test_journey_prices_are_shelf_prices_and_zero_quantity_is_a_return(
+    journey: TabularSource,
+) -> None:
     frame = landed(journey)
     assert frame["event_type"].tolist() == ["purchase", "return", "purchase"]
     assert frame["price"].tolist()[0] == pytest.approx((3 + 0.5 + 0.25) / 2)
@@ -89,7 +92,9 @@ def test_journey_prices_are_shelf_prices_and_zero_quantity_is_a_return(journey: 
     assert frame["reject_reason"].isna().all(), "fuel is accepted here; the catalogue decides later"
 
 
-def test_journey_times_are_utc_and_its_days_are_american(journey: Source, tmp_path: Path) -> None:
+def test_journey_times_are_utc_and_its_days_are_american(
+    journey: TabularSource, tmp_path: Path
+) -> None:
     times = landed(journey)["event_time"]
     assert times.tolist()[0] == pd.Timestamp("2017-01-02 03:00", tz="UTC")
     local = times.dt.tz_convert(load_shop(tmp_path / "shop.yaml").time_zone)
@@ -97,7 +102,7 @@ def test_journey_times_are_utc_and_its_days_are_american(journey: Source, tmp_pa
 
 
 def test_journey_catalogue_follows_the_written_rule_and_counts_what_it_drops(
-    journey: Source,
+    journey: TabularSource,
 ) -> None:
     items, rejects = journey.items(NOW)
     assert items["item_id"].tolist() == ["10", "20"]
@@ -110,14 +115,14 @@ def test_journey_catalogue_follows_the_written_rule_and_counts_what_it_drops(
     assert rejects["reject_reason"].tolist() == ["excluded by rule: 'department is FUEL'"]
 
 
-def test_journey_households_without_a_survey_are_users_too(journey: Source) -> None:
+def test_journey_households_without_a_survey_are_users_too(journey: TabularSource) -> None:
     users, _ = journey.users(NOW)
     assert users["user_id"].tolist() == ["1", "2"]
     assert [a.get("age") for a in attributes(users)] == [None, "65+"]
 
 
 def test_journey_promotions_are_weeks_with_the_share_of_stores(
-    journey: Source, tmp_path: Path
+    journey: TabularSource, tmp_path: Path
 ) -> None:
     assert journey.promotions()[0].empty  # the file may be absent
     pd.DataFrame(
