@@ -4,7 +4,7 @@ Belongs here: reading a query, blending it with a taste, re-ranking what the ind
 variant per product. Does not belong here: the index itself, encoders, reading tables, layout.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 
@@ -79,7 +79,7 @@ def find(
             vector=query,
             k=k,
             where=question.where,
-            allowed=_Keys(groups),
+            allowed=groups.index,
         )
         if len(hits) < k or k == DEEPEST or _products(hits.item_ids, groups).nunique() >= n:
             break
@@ -142,16 +142,6 @@ def blend(
     moved = (1 - TASTE) * query + TASTE * taste
     length = np.linalg.norm(moved, axis=1, keepdims=True)
     return (moved / np.maximum(length, 1e-9)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Keys(Container[str]):
-    """Membership among the labels of a series."""
-
-    series: "pd.Series[str]"
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self.series.index
 
 
 def _by_taste(frame: pd.DataFrame) -> pd.DataFrame:
