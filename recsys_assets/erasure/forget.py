@@ -28,7 +28,7 @@ from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.erasure import texts
 from recsys_assets.erasure.names import Names
 from recsys_assets.erasure.retained import Moved, Retained
-from recsys_assets.erasure.search import Searched, found_in, search
+from recsys_assets.erasure.search import Delivered, Searched, found_in, search
 from recsys_assets.erasure.tables import LANDED, Redactor
 from recsys_assets.ingestion.blanking import blanker, rows_of
 from recsys_assets.ingestion.files import files_source, ledger_of
@@ -217,14 +217,16 @@ def _kept(home: Path) -> Iterator[Path]:
     return (p for p in (home / "arrivals" / "files").rglob("*") if p.is_file())
 
 
-def _delivered(project: Project, ids: Collection[str]) -> Callable[[Path], int]:
+def _delivered(project: Project, ids: Collection[str]) -> Delivered:
     """How many rows of a kept file are these users'."""
     shop, ledger = project.shop, ledger_of(Path(project.home))
     mine = _is_one_of(ids)
     known = {ledger.archived(a): (a.role, a.name) for a in ledger.arrivals()}
 
-    def count(path: Path) -> int:
-        if path not in known or not isinstance(shop.source, FilesSource):
+    def count(path: Path) -> int | None:
+        if path not in known:
+            return None
+        if not isinstance(shop.source, FilesSource):
             return 0
         role, name = known[path]
         spec = files_source(shop, shop.source).spec_of(role, name)

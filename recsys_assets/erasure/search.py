@@ -31,6 +31,10 @@ _MENTIONED = (
     "a text in a row of somebody else: deliver the file again without it under the same name "
     "(docs/erasure.md)"
 )
+_UNLISTED = (
+    "a file that no line of the record of arrivals names, so nobody can say whose rows it holds: "
+    "restore the newest copy of the record, or delete the file (docs/erasure.md)"
+)
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _PIECE = 64 << 20
 _OVERLAP = 4096
@@ -59,8 +63,9 @@ class Searched:
     left: tuple[Left, ...]
 
 
-Delivered = Callable[[Path], int]
-"""How many rows of a delivered file are the users', as its table says."""
+Delivered = Callable[[Path], int | None]
+"""How many rows of a delivered file are the users', as its table says; None: of which table it is
+nobody knows."""
 
 
 def search(home: Path, names: Names, delivered: Delivered) -> Searched:
@@ -80,8 +85,8 @@ def search(home: Path, names: Names, delivered: Delivered) -> Searched:
             told = _FILE_NAMED_AFTER_USER if name == ARRIVALS else where
             told = _MENTIONED if path.is_relative_to(kept) else told
             found.append(Left(name, told, times))
-        if path.is_relative_to(kept) and (times := delivered(path)):
-            found.append(Left(name, "rows", times))
+        if path.is_relative_to(kept) and (rows := delivered(path)) != 0:
+            found.append(Left(name, "rows", rows) if rows else Left(name, _UNLISTED, 1))
     return Searched(files, size, tuple(found))
 
 

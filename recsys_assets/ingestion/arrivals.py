@@ -403,6 +403,13 @@ class ArrivalLedger:
             for path in self.replaced(before):
                 path.unlink()
 
+    def unlisted(self) -> list[Path]:
+        """Kept contents that no line names, sorted: what an older copy of the record leaves behind,
+        or one that was moved away. They are no part of the shop's data."""
+        kept = sorted(self.files.glob("*/*"))  # first: a file is there before its line
+        listed = {self.archived(a) for a in self.arrivals()}
+        return [path for path in kept if path not in listed]
+
     def torn_bytes(self) -> int:
         """Length of an unfinished last line: the mark of a crash while writing. It was never
         acknowledged, and the next `accept` cuts it and takes the file again."""
@@ -420,6 +427,12 @@ class ArrivalLedger:
         found = []
         if self.torn_bytes():
             found.append(f"{self.path} ends in a torn line: the next look at the folder mends it")
+        if unlisted := self.unlisted():
+            found.append(
+                f"{len(unlisted)} kept files are in no line of {self.path}, so no data of the shop "
+                f"(first {unlisted[0]}): restore the newest copy of the ledger, or redeliver what "
+                "is missing and delete the others"
+            )
         for arrival in active:
             path = self.archived(arrival)
             if not path.is_file():

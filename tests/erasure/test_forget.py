@@ -267,6 +267,24 @@ def test_a_mention_in_somebody_elses_row_goes_when_the_file_is_delivered_again(
     assert {p.stem for p in kept.rglob("*.csv")} >= {a.sha256 for a in ledger_of(home).active()}
 
 
+def test_a_kept_file_that_the_record_of_arrivals_does_not_name_is_told(project: Project) -> None:
+    home = Path(project.home)
+    ledger = ledger_of(home)
+    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    (sales,) = [a for a in ledger.active() if a.name == "sales.csv"]
+    rest = [x for x, a in zip(lines, ledger.arrivals(), strict=True) if a != sales]
+    ledger.path.write_bytes(b"".join(rest))  # restored from an older copy
+    ledger.archived(sales).write_text(
+        "user_id,item_id,event_time\nfan17,i1,2026-01-01\n", encoding="utf-8"
+    )
+    found = erase(project, GONE)
+    assert not found.proved and found.searched is not None
+    (left,) = found.searched.left
+    assert left.file.endswith(ledger.archived(sales).name) and "no line of the record" in left.where
+    ledger.archived(sales).unlink()
+    assert erase(project, GONE).proved
+
+
 @pytest.mark.parametrize("folder", ["index", "index_parts/als_202601010000"])
 def test_an_array_whose_bytes_look_like_an_id_is_not_rewritten(
     project: Project, folder: str

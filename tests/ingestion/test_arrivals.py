@@ -208,7 +208,8 @@ def test_a_torn_last_line_is_cut_and_its_file_taken_again(place: Place) -> None:
         place.ledger.path.write_bytes(whole[:cut])
         assert place.ledger.torn_bytes() == cut - first
         assert [a.name for a in place.ledger.arrivals()] == ["inbox/a.csv"]
-        assert bool(place.ledger.problems()) == (cut > first)
+        torn = f"{place.ledger.path} ends in a torn line"
+        assert place.ledger.problems()[0].startswith(torn) == (cut > first)
         assert place.names(place.look()) == ["b.csv"]
         assert place.ledger.path.read_bytes() == whole
 
@@ -240,6 +241,25 @@ def test_an_altered_or_missing_content_is_reported(place: Place) -> None:
     assert "was altered" in place.ledger.problems()[0]
     kept.unlink()
     assert "is missing" in place.ledger.problems()[0]
+
+
+def test_kept_files_that_an_older_copy_of_the_record_does_not_name_are_reported(
+    place: Place,
+) -> None:
+    place.put("a.csv", "1")
+    place.look()
+    older = place.ledger.path.read_bytes()
+    place.put("b.csv", "2")
+    place.look()
+    newest, lost = place.ledger.path.read_bytes(), place.ledger.archived(place.ledger.active()[1])
+    assert place.ledger.problems() == []
+    place.ledger.path.write_bytes(older)
+    (told,) = place.ledger.problems()
+    assert told.startswith("1 kept files are in no line of") and f"first {lost}" in told
+    place.ledger.path.unlink()
+    assert place.ledger.problems()[0].startswith("2 kept files")
+    place.ledger.path.write_bytes(newest)
+    assert place.ledger.problems() == []
 
 
 def _look_often(root: str) -> None:
