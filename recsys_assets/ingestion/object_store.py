@@ -170,6 +170,11 @@ class StoreInbox:
                 f"refuses the keys ({code}): AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be "
                 "allowed to list the bucket and to get its objects"
             )
+        if code in _NEVER_RIGHT:
+            return (
+                f"refuses the request ({code}): keys that expire (AWS_SESSION_TOKEN) have to be "
+                f"new, and arrival.region ({self.settings.region}) has to be the bucket's"
+            )
         return f"answers with an error ({code}): it is tried again at the next look"
 
 
@@ -177,6 +182,9 @@ _DENIED = (
     "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID",
     "UNRECOGNIZED_CLIENT", "MISSING_AUTHENTICATION_TOKEN", "403", "401",
 )  # fmt: skip
+_NEVER_RIGHT = ("301", "400")
+"""What a look at a bucket or an object gets, without a word, for keys that have expired and for a
+bucket of another region."""
 
 
 class _Object(io.RawIOBase):

@@ -1,8 +1,10 @@
 """What holds wherever files arrive: the same tests on a folder and on a store that speaks S3."""
 
 import http.client
+import http.server
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -280,6 +282,27 @@ def test_keys_that_are_refused_are_told_from_a_store_that_is_away(store: Store) 
         asked.close()
     assert place == f"s3://{BUCKET}"
     assert "refuses the keys" in why and "allowed to list the bucket" in why
+
+
+@pytest.mark.parametrize("status", [301, 400])
+def test_keys_that_expired_and_another_region_are_not_said_to_pass_by_themselves(
+    store: Store, status: int
+) -> None:
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:  # as the store says it: without a word
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever, args=(0.01,)).start()
+        address = f"http://127.0.0.1:{refusing.server_port}"
+        place, why, _ = told(store.inbox(endpoint=address, region="eu-west-1"))
+        refusing.shutdown()
+    assert place == f"s3://{BUCKET}"
+    assert f"refuses the request ({status})" in why and "tried again" not in why
+    assert "AWS_SESSION_TOKEN" in why and "arrival.region (eu-west-1)" in why
 
 
 def test_a_store_that_is_away_or_says_nothing_costs_a_bounded_wait(
