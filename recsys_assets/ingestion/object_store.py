@@ -33,6 +33,8 @@ _SCHEME = "s3:"
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _ROLES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
           "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")  # fmt: skip
+_SIGN = 8
+"""Bytes at the end of a piece by which it is seen that the piece was written to its end."""
 _CODE = re.compile(r"AWS Error (?:UNKNOWN \(HTTP status (\d+)\)|([A-Z_]+))")
 
 
@@ -93,7 +95,7 @@ class StoreInbox:
             if _stamp(info) != listed.stamp:
                 raise OSError(f"{listed.name} changed while it was looked at")
             stream = self._store.open_input_stream(key)
-        return cast(BinaryIO, _Object(self, key, stream))
+        return cast(BinaryIO, _Object(self, key, stream, listed.size))
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -190,18 +192,28 @@ bucket of another region."""
 class _Object(io.RawIOBase):
     """The bytes of an object, its errors explained."""
 
-    def __init__(self, inbox: StoreInbox, key: str, stream: Any) -> None:
+    def __init__(self, inbox: StoreInbox, key: str, stream: Any, size: int) -> None:
         super().__init__()
-        self._inbox, self._key, self._stream = inbox, key, stream
+        self._inbox, self._key, self._stream, self._left = inbox, key, stream, size
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """A reply that ends early is no error for the client, which then hands out memory that
+        nobody has written: the last bytes of the piece say whether they were."""
+        view = memoryview(buffer)[: self._left]
+        end = view[-_SIGN:]
+        unwritten = os.urandom(len(end))
+        end[:] = unwritten
         with self._inbox._explained(self._key):
-            data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+            read = int(self._stream.readinto(view))
+        if len(end) == _SIGN and end == unwritten:
+            bucket = f"{_SCHEME}//{self._key.partition('/')[0]}"
+            why = f"sends less of {self._key} than it has: it is tried again at the next look"
+            raise UnreachableError(bucket, why)
+        self._left -= read
+        return read
 
     def close(self) -> None:
         if not self.closed:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from recsys_assets.core.assets import Project
 from recsys_assets.core.config import ConfigError, load_shop
 from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion import object_store
-from recsys_assets.ingestion.arrivals import ArrivalLedger, Inbox, LocalInbox, watch
+from recsys_assets.ingestion.arrivals import ArrivalLedger, Inbox, Listed, LocalInbox, watch
 from recsys_assets.ingestion.assets import assets
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import RACE, StoreInbox, UnreachableError
@@ -284,6 +285,17 @@ def test_keys_that_are_refused_are_told_from_a_store_that_is_away(store: Store) 
     assert "refuses the keys" in why and "allowed to list the bucket" in why
 
 
+@contextmanager
+def answering(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that answers like this."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
 @pytest.mark.parametrize("status", [301, 400])
 def test_keys_that_expired_and_another_region_are_not_said_to_pass_by_themselves(
     store: Store, status: int
@@ -295,11 +307,8 @@ def test_keys_that_expired_and_another_region_are_not_said_to_pass_by_themselves
 
         def log_message(self, *arguments: object) -> None: ...
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
-        threading.Thread(target=refusing.serve_forever, args=(0.01,)).start()
-        address = f"http://127.0.0.1:{refusing.server_port}"
+    with answering(Refusing) as address:
         place, why, _ = told(store.inbox(endpoint=address, region="eu-west-1"))
-        refusing.shutdown()
     assert place == f"s3://{BUCKET}"
     assert f"refuses the request ({status})" in why and "tried again" not in why
     assert "AWS_SESSION_TOKEN" in why and "arrival.region (eu-west-1)" in why
@@ -326,7 +335,7 @@ def test_a_store_that_goes_away_while_an_object_is_read_leaves_no_half_object(
     store.put("b.csv", "2")
 
     class Torn:
-        def read(self, n: int) -> bytes:
+        def readinto(self, buffer: object) -> int:
             raise OSError("AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 56")
 
         def close(self) -> None: ...
@@ -336,7 +345,7 @@ def test_a_store_that_goes_away_while_an_object_is_read_leaves_no_half_object(
 
     def opened(self: StoreInbox, listed: Any) -> Any:
         if listed.name.endswith("b.csv"):
-            return object_store._Object(self, f"{BUCKET}/in/b.csv", Torn())
+            return object_store._Object(self, f"{BUCKET}/in/b.csv", Torn(), 1)
         return whole(self, listed)
 
     monkeypatch.setattr(StoreInbox, "open", opened)
@@ -347,6 +356,32 @@ def test_a_store_that_goes_away_while_an_object_is_read_leaves_no_half_object(
     monkeypatch.setattr(StoreInbox, "open", whole)
     assert taken(store) == 1
     assert contents(store) == ["1", "2"]
+
+
+def test_a_reply_that_ends_early_is_not_filled_up_with_whatever_was_in_memory(
+    store: Store,
+) -> None:
+    class Short(http.server.BaseHTTPRequestHandler):  # HTTP/1.0: the end of a body is its length
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(206)
+            self.end_headers()
+            self.wfile.write(b"x" * 50)
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with answering(Short) as address:
+        inbox = store.inbox(endpoint=address)
+        changed = datetime(2024, 1, 1, tzinfo=UTC)
+        stamp = f"100-{int(changed.timestamp()) * 10**9}"
+        listed = Listed("interactions", f"s3://{BUCKET}/in/a.csv", changed, 100, stamp)
+        with inbox.open(listed) as stream, pytest.raises(UnreachableError, match="sends less of"):
+            stream.read(1000)
 
 
 # -- in a shop -----------------------------------------------------------------------------------
