@@ -4,6 +4,8 @@ Belongs here: that one step. Does not belong here: which release is served (the 
 `releases.py`); an alias that lags behind is put right by the next run.
 """
 
+import fcntl
+
 from recsys_assets.core.assets import Project
 from recsys_assets.indexing.contract import VectorIndexError
 from recsys_assets.indexing.stores import activate, active, release_of
@@ -12,14 +14,19 @@ from recsys_assets.publishing.serving import Served
 
 
 def follow(project: Project) -> str:
-    """Point the store's alias at the served release's index. Returns '' or why it stays behind."""
-    served = Served.open(project.lake)
-    if VECTOR_INDEX.name not in served.manifest.tables:
-        return ""
-    wanted = release_of(served.table(VECTOR_INDEX.name))
-    try:
-        if active(project) != wanted:
-            activate(project, wanted)
-    except VectorIndexError as error:
-        return f"the alias of the vector index stays where it was: {error}"
+    """Point the store's alias at the served release's index. Returns '' or why it stays behind.
+
+    One process at a time, else what was served before could be named last.
+    """
+    with (project.lake.root / "locks" / "alias").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        served = Served.open(project.lake)
+        if VECTOR_INDEX.name not in served.manifest.tables:
+            return ""
+        wanted = release_of(served.table(VECTOR_INDEX.name))
+        try:
+            if active(project) != wanted:
+                activate(project, wanted)
+        except VectorIndexError as error:
+            return f"the alias of the vector index stays where it was: {error}"
     return ""

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from typer.testing import CliRunner
 
 from dagster_project import cli
 from dagster_project.commands import releases as commands
+from recsys_assets.core.assets import Project
 from recsys_assets.core.garbage import garbage
 from recsys_assets.core.lake import CorruptFileError, Lake, Version, VersionKey
-from recsys_assets.publishing import manifest
+from recsys_assets.indexing import stores
+from recsys_assets.publishing import alias, manifest
 from recsys_assets.publishing.assets import history
 from recsys_assets.publishing.releases import (
     RELEASE,
@@ -29,6 +33,7 @@ from recsys_assets.publishing.releases import (
     State,
 )
 from recsys_assets.publishing.serving import Served
+from tests.indexing import shop
 
 KEY = VersionKey(code="c", config="", libraries="l", inputs={})
 
@@ -406,6 +411,43 @@ def test_two_promotes_at_once_end_in_one_of_them_and_both_are_in_the_log(
     state = releases.state()
     assert sorted(state.stack[1:]) == sorted(rivals)
     assert [e.action for e in state.log].count("promoted by hand") == 2
+
+
+def test_of_two_changes_at_once_the_alias_of_the_index_names_what_is_served_at_last(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = Releases(project.lake)
+    shelf, releases_of = shop.shelf(), {}
+    for count in (4, 5):
+        objects = shelf.take(list(range(count)))
+        release = shop.release_of(objects)
+        with closing(stores.open_index(project)) as index:
+            index.build(release, objects)
+        texts = {"texts": {stores.RELEASE: release.id}}
+        table = pa.table({"n": [count]})
+        named = releases.lake.store("vector_index", [("", table)], KEY, report=lambda t=texts: t)
+        rows = [manifest.row("table", named.asset, "", named.content_id, named.id)]
+        made = releases.lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY).id
+        releases.judged(Known(made, passed=True), "run")
+        releases.promote(made, why="")
+        releases_of[made] = release.id
+
+    def back() -> None:
+        releases.rollback(why="complaints")
+        assert alias.follow(project) == ""
+
+    other = threading.Thread(target=back)
+
+    def late(project: Project, release_id: str) -> None:
+        if not other.ident:  # who promoted is about to name its release: now somebody rolls back
+            other.start()
+            other.join(0.2)
+        stores.activate(project, release_id)
+
+    monkeypatch.setattr(alias, "activate", late)
+    assert alias.follow(project) == ""
+    other.join()
+    assert stores.active(project) == releases_of[releases.state().live]
 
 
 def test_the_history_in_the_ui_says_who_did_what_when_and_why_newest_first(
