@@ -520,8 +520,12 @@ class Lake:
             return ""
 
     def reading(self) -> IO[str]:
-        """As long as the returned file is open, nothing that is readable now is deleted."""
-        stream = (self.root / "locks" / "readers").open("a", encoding="utf-8")
+        """As long as the returned file is open, nothing that is readable now is deleted. Also in a
+        home that may only be read, such as a backup."""
+        path = self.root / "locks" / "readers"
+        if not path.exists():
+            path.touch()
+        stream = path.open("r", encoding="utf-8")
         fcntl.flock(stream, fcntl.LOCK_SH)
         return stream
 

@@ -301,6 +301,18 @@ def test_two_writers_never_mix(tmp_path: Path) -> None:
     assert lake.read("days").to_arrow()["x"].to_pylist() == [19, 19], "each has its last"
 
 
+def test_who_reads_holds_off_a_deletion_and_needs_a_file_that_may_only_be_read(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    with lake.reading() as stream:
+        assert not stream.writable()
+        with pytest.raises(BusyError, match="still reads"), lake.undisturbed(0):
+            pass
+    with lake.undisturbed(0):
+        pass
+
+
 def test_the_run_lock_refuses_a_second_run_and_dies_with_its_process(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from recsys_assets.core.lake import Lake\n"
