@@ -13,7 +13,12 @@ from recsys_assets.core.lake import LakeError, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.publishing.releases import SHORT
 from recsys_assets.publishing.serving import Served
-from recsys_assets.ranking.evidence import Contribution, NoContributionsError, recompute
+from recsys_assets.ranking.evidence import (
+    NOT_RANKED,
+    Contribution,
+    NoContributionsError,
+    recompute,
+)
 from recsys_assets.ranking.placements import first_listed
 
 
@@ -58,6 +63,8 @@ def trace(
     if known:
         for table in ("scored_candidates", "candidates"):
             scores |= _scores(served, table, user_id, item_id, part_name(as_of))
+        note = NOT_RANKED.get(str(row["policy"]), "")
+    if known and not note:
         try:
             features = tuple(
                 recompute(served.table, warehouse, user_id, item_id, as_of, str(row["placement"]))

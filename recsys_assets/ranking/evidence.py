@@ -36,7 +36,7 @@ from recsys_assets.ranking.features import (
 )
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
 from recsys_assets.ranking.placements import first_listed
-from recsys_assets.ranking.rules import EXPLORE, FALLBACK, STAND_IN
+from recsys_assets.ranking.rules import EXPLORE, FALLBACK, ONBOARDING, STAND_IN
 from recsys_assets.ranking.scoring import ensembled, factors, own_scores
 
 RETRIEVERS = {
@@ -80,11 +80,13 @@ _THEMES = {
 }
 """Features by the first word of their name: what they look at, in words for the user."""
 
-_NOT_RANKED = {
+NOT_RANKED = {
     FALLBACK: "the item fills up a list that has too few candidates",
     STAND_IN: "on this list something simpler beat the ranker and gives the order",
     EXPLORE: "the item was drawn by lot among those that may stand there, to learn from it",
+    ONBOARDING: "on this list what was said counts beside behaviour: places in both are added up",
 }
+"""Policies of rows that do not stand where a ranker's score put them, and why."""
 _TASKS: dict[str, ranker.Task] = {"discover": "new", "buy_again": "again"}
 """The ranker behind a placement; all others are ordered by the one for anything."""
 
@@ -197,8 +199,8 @@ def collect(
     as_of = pd.Timestamp(row["as_of"])
     if not sensitive:
         found = replace(found, facts=_facts(read, shop, catalogue, user_id, item_id, as_of))
-    if found.policy in _NOT_RANKED:
-        return replace(found, note=_NOT_RANKED[found.policy])
+    if found.policy in NOT_RANKED:
+        return replace(found, note=NOT_RANKED[found.policy])
     try:
         shap = recompute(read, warehouse, user_id, item_id, as_of, found.placement)
     except NoContributionsError as error:
