@@ -10,7 +10,7 @@ that made the served list, and used only if the recomputed score is the stored o
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +58,13 @@ RETRIEVERS = {
     "user_neighbours": "what people like you take",
 }
 """What a retriever of a kind looks at, in words for the user."""
+
+WITHOUT_HISTORY = {
+    "content": "how it or things of its kind have been doing lately",
+    "newcomers": "how new things of its kind have been doing lately",
+    "store_popularity": RETRIEVERS["popularity"],
+}
+"""What is left of that for a user without history, where something is."""
 
 _THEMES = {
     "ui": "your own history with it",
@@ -197,10 +204,20 @@ def collect(
     if user_id not in set(read("users").to_arrow(["user_id"])["user_id"].to_pylist()):
         return replace(found, note="nobody knows this user: the item is what is popular")
     as_of = pd.Timestamp(row["as_of"])
+    visits = visits_as_of(read("interactions"), as_of)
+    new = not (visits["user_id"] == user_id).any()
+    if new:
+        proposed = dict.fromkeys(_in_words(shop, name, WITHOUT_HISTORY) for name in names)
+        found = replace(found, proposed=tuple(proposed))
     if not sensitive:
-        found = replace(found, facts=_facts(read, shop, catalogue, user_id, item_id, as_of))
+        facts = _facts(read, shop, catalogue, visits, user_id, item_id, as_of)
+        found = replace(found, facts=facts)
     if found.policy in NOT_RANKED:
         return replace(found, note=NOT_RANKED[found.policy])
+    if new:  # what the ranker makes of a missing history is nothing about this user
+        return replace(
+            found, note="this user has no history: what is known of items gives the order"
+        )
     try:
         shap = recompute(read, warehouse, user_id, item_id, as_of, found.placement)
     except NoContributionsError as error:
@@ -277,8 +294,10 @@ def themes(contributions: list[Contribution], in_words: Callable[[str], str]) ->
     return tuple(Theme(text, amount) for text, amount in ordered)
 
 
-def _in_words(shop: Shop, retriever: str) -> str:
+def _in_words(shop: Shop, retriever: str, instead: Mapping[str, str] | None = None) -> str:
     kind = shop.retriever(retriever).kind or retriever
+    if instead and kind in instead:
+        return instead[kind]
     known = [k for k in RETRIEVERS if kind == k or kind.startswith(f"{k}_")]
     return RETRIEVERS[max(known, key=len)] if known else f"the search {retriever} found it"
 
@@ -321,12 +340,17 @@ def _not_on_offer(items: Snapshot, item_id: str, as_of: pd.Timestamp) -> str:
 
 
 def _facts(
-    read: Read, shop: Shop, catalogue: pd.DataFrame, user_id: str, item_id: str, as_of: pd.Timestamp
+    read: Read,
+    shop: Shop,
+    catalogue: pd.DataFrame,
+    visits: pd.DataFrame,
+    user_id: str,
+    item_id: str,
+    as_of: pd.Timestamp,
 ) -> tuple[str, ...]:
-    known = visits_as_of(read("interactions"), as_of)
     evidence = reasons.gather_evidence(
         pd.DataFrame({"user_id": [user_id], "item_id": [item_id]}),
-        known,
+        visits,
         catalogue,
         as_of=as_of,
         met=met_pairs(read("interactions"), as_of),

@@ -11,11 +11,13 @@ from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking.evidence import (
     RETRIEVERS,
+    WITHOUT_HISTORY,
     Contribution,
     Evidence,
     NoContributionsError,
     Theme,
     _not_on_offer,
+    collect,
     recompute,
     themes,
 )
@@ -67,7 +69,8 @@ def evidence(**more: object) -> Evidence:
 
 
 def test_the_plain_sentence_keeps_to_its_own_evidence() -> None:
-    for text in {*RETRIEVERS.values(), *(t.text for t in themes(_all(), str))}:
+    words = {*RETRIEVERS.values(), *WITHOUT_HISTORY.values()}
+    for text in words | {*(t.text for t in themes(_all(), str))}:
         found = evidence(themes=(Theme(text, 0.5), Theme("how you shop in general", -0.9)))
         assert found.sentence.endswith(f"What speaks for it most: {text}.")
         assert check(found.sentence, found.texts) == []
@@ -145,3 +148,42 @@ def test_an_item_that_is_not_on_offer_is_told_so(tmp_path: Path, item: str, why:
     key = VersionKey(code="", config="", libraries="", inputs={})
     stored = lake.of_version(lake.store("items", [("", items)], key))
     assert _not_on_offer(stored, item, moment) == why
+
+
+def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_path: Path) -> None:
+    moment = pd.DatetimeIndex(["2024-02-01"], tz="UTC").as_unit("us")[0]
+    lake = Lake(tmp_path)
+    key = VersionKey(code="", config="", libraries="", inputs={})
+
+    def stored(name: str, table: pa.Table) -> Snapshot:
+        return lake.of_version(lake.store(name, [("", table)], key))
+
+    texts = [f"category_{n}" for n in (1, 2, 3)]
+    listed: dict[str, list[object]] = {
+        "placement": ["for_you", "for_you"], "user_id": ["old", "new"], "item_id": ["i", "i"],
+        "rank": [1, 1], "policy": ["ranker", "ranker"], "reason": ["", ""],
+        "reason_code": ["plain", "plain"], "retrievers": ["content, als"] * 2,
+        "as_of": [moment] * 2,
+    }  # fmt: skip
+    bought: dict[str, list[object]] = {
+        "user_id": ["old"], "item_id": ["i"], "event_time": [moment - pd.Timedelta(days=3)],
+        "session_id": ["s"], "counts_as_taken": [True], "polarity": [1],
+    }  # fmt: skip
+    together = {name: pa.array([], pa.string()) for name in ("item_id", "other_item_id")}
+    tables = {
+        "recommendations": stored("recommendations", pa.table(listed)),
+        "items": stored("items", pa.table(
+            {"item_id": ["i"], "title": ["Milk"], "group_id": [""], **{c: ["dairy"] for c in texts}}
+        )),
+        "users": stored("users", pa.table({"user_id": ["old", "new"]})),
+        "interactions": stored("interactions", pa.table(bought)),
+        "bought_together": stored("bought_together", pa.table(
+            {**together, "support": pa.array([], pa.int64())}
+        )),
+    }  # fmt: skip
+    shop = load_shop(packaged_shop())
+    found = collect(tables.__getitem__, shop, Warehouse(), "new", "i")
+    assert found.proposed == (WITHOUT_HISTORY["content"], RETRIEVERS["als"])
+    assert found.note.startswith("this user has no history")
+    with pytest.raises(KeyError, match="scored_candidates"):  # a ranker's score would be looked for
+        collect(tables.__getitem__, shop, Warehouse(), "old", "i")
