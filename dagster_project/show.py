@@ -104,7 +104,10 @@ def by_language_model(served: Served, out: Console) -> Callable[[pd.DataFrame], 
 
 
 def related(served: Served, out: Console, item_id: str, n: int) -> None:
-    """Print the two item-to-item lists of one item."""
+    """Print the two item-to-item lists of one item; that there are none yet of a newer one."""
+    if served.lacks(item_id):
+        out.print(f"Item {item_id} is newer than release {served.release_id}: it has no lists yet.")
+        return
     out.print(f"{served.title(item_id)} ({item_id})", style="bold")
     for name, title in (("similar_items", "Instead of it"), ("bought_together", "Goes with it")):
         frame = served.related(name, item_id).head(n)

@@ -85,6 +85,11 @@ class Served:
             raise LakeError(f"item {item_id!r} is not in the catalogue")
         return str(self._titles[item_id])
 
+    def lacks(self, item_id: str) -> bool:
+        """Whether the newest approved catalogue has an item that this release's does not."""
+        newest = self.releases.lake.served("items").to_arrow(["item_id"])
+        return item_id not in self._titles.index and item_id in newest["item_id"].to_pylist()
+
     def titles(self, item_ids: "pd.Series[str]") -> dict[str, str]:
         """Titles of those of the items that are in the catalogue."""
         found = self._titles[self._titles.index.isin(item_ids)]

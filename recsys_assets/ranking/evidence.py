@@ -328,7 +328,7 @@ def _not_on_offer(items: Snapshot, item_id: str, as_of: pd.Timestamp) -> str:
     catalogue = items.to_pandas(["item_id", "status", "available_from", "available_to"])
     item = catalogue[catalogue["item_id"] == item_id]
     if item.empty:
-        return "the catalogue does not have it"
+        return "the catalogue these lists were made from does not have it"
     if available(item, as_of)[0]:
         return ""
     status, begins, ends = item.iloc[0][["status", "available_from", "available_to"]]

@@ -131,7 +131,7 @@ def test_a_list_of_a_version_with_other_features_is_not_explained(tmp_path: Path
         ("old", "it is not on offer: its status is inactive"),
         ("new", "it is not on offer before 2024-03-01"),
         ("ended", "it is not available since 2024-01-15"),
-        ("typo", "the catalogue does not have it"),
+        ("typo", "the catalogue these lists were made from does not have it"),
     ],
 )
 def test_an_item_that_is_not_on_offer_is_told_so(tmp_path: Path, item: str, why: str) -> None:

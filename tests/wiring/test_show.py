@@ -1,6 +1,7 @@
 """Exports are safe to open, and the README's table is what the scoreboard says."""
 
 import io
+import shutil
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -14,9 +15,10 @@ from rich.table import Table as Grid
 from dagster_project import cli, show
 from dagster_project.commands import arrivals, explain, forget, onboard, releases, search
 from dagster_project.console import Console as PrintedConsole
-from recsys_assets.core.lake import Lake, LakeError, VersionKey
-from recsys_assets.publishing.serving import exported
+from recsys_assets.core.lake import FORMAT, Lake, LakeError, VersionKey
+from recsys_assets.publishing.serving import Served, exported
 from recsys_assets.staging.tables import NOT_MADE_YET
+from tests.publishing import golden
 
 KEY = VersionKey(code="", config="", libraries="", inputs={})
 
@@ -27,6 +29,23 @@ def stored(tmp_path: Path, asset: str, frame: pd.DataFrame) -> Lake:
     lake.propose([version])
     lake.approve([version])
     return lake
+
+
+def test_an_item_that_came_after_the_release_is_told_from_one_that_never_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = Lake(shutil.copytree(golden.FOLDER / f"format-{FORMAT}", tmp_path / "home") / "lake")
+    served = Served.open(lake)
+    newest = pa.table({"item_id": ["007", "i9"], "title": ["x", "y"]})
+    version = lake.store("items", [("", newest)], KEY)
+    lake.propose([version])
+    lake.approve([version])
+    show.related(served, PrintedConsole(), "i9", 5)
+    assert "is newer than release" in capsys.readouterr().out
+    show.related(served, PrintedConsole(), "007", 5)
+    assert "x (007)" in capsys.readouterr().out
+    with pytest.raises(LakeError, match="'i8' is not in the catalogue"):
+        show.related(served, PrintedConsole(), "i8", 5)
 
 
 @pytest.mark.parametrize(
