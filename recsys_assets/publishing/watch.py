@@ -91,13 +91,16 @@ def measure(
 
     events: those before `as_of` (contract `interactions`); items: the catalogue; lists: what would
     be shown; delivered: the item of every event that was delivered of the last `RECENT_DAYS`, also
-    of those in quarantine. `healthy` is null where nothing is asked of a number.
+    of those in quarantine. `healthy` is null where nothing is asked of a number, or too little is
+    known to ask.
     """
     taken = events[events["counts_as_taken"]]
     recent = events["event_time"] >= as_of - pd.Timedelta(days=RECENT_DAYS)
-    rows = [_volume(taken, as_of, rules), _concentration(taken, as_of, rules)]
-    rows += _unseen(events, items, recent, rules)
-    rows += _nulls(events, recent, rules)
+    whole = as_of - pd.Timedelta(days=2 * RECENT_DAYS - 1)
+    known = bool((taken["event_time"] <= whole).any())  # not half a period beside a whole one
+    rows = [_volume(taken, as_of, rules), _concentration(taken, as_of, rules, known)]
+    rows += _unseen(events, items, recent, rules, known)
+    rows += _nulls(events, recent, rules, known)
     unknown = float((~delivered.isin(items["item_id"])).mean()) if len(delivered) else 0.0
     rows.append(
         _row("unknown items", "events", unknown, limit=rules.unknown,
@@ -128,7 +131,9 @@ def _volume(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> dict[str
     return _row("volume", "last week", float(last), usual, rules.volume, low <= ratio <= high)
 
 
-def _concentration(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> dict[str, object]:
+def _concentration(
+    taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health, known: bool
+) -> dict[str, object]:
     age = (as_of - taken["event_time"]).dt.total_seconds() / 86_400
     now, before = (
         health.concentration(
@@ -138,29 +143,33 @@ def _concentration(taken: pd.DataFrame, as_of: pd.Timestamp, rules: Health) -> d
         )
         for lo in (0, RECENT_DAYS)
     )
-    known = bool((age >= 2 * RECENT_DAYS - 1).any())  # not half a period beside a whole one
     calm = abs(now - before) <= rules.concentration if known else None
     return _row("concentration", "items taken", now, before, rules.concentration, calm)
 
 
 def _unseen(
-    events: pd.DataFrame, items: pd.DataFrame, recent: "pd.Series[bool]", rules: Health
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    recent: "pd.Series[bool]",
+    rules: Health,
+    known: bool,
 ) -> list[dict[str, object]]:
     if not (~recent).any():
         return []
     rows = []
     for level in ("category_1", "category_2", "brand"):
         values = events["item_id"].map(items.set_index("item_id")[level]).fillna("")
-        known = values[~recent]
-        if not (known != "").any():
+        before = values[~recent]
+        if not (before != "").any():
             continue
-        share = health.unseen_share(values[recent], pd.Index(known.unique()))
-        rows.append(_row("unseen", level, share, limit=rules.unseen, healthy=share <= rules.unseen))
+        share = health.unseen_share(values[recent], pd.Index(before.unique()))
+        calm = share <= rules.unseen if known else None
+        rows.append(_row("unseen", level, share, limit=rules.unseen, healthy=calm))
     return rows
 
 
 def _nulls(
-    events: pd.DataFrame, recent: "pd.Series[bool]", rules: Health
+    events: pd.DataFrame, recent: "pd.Series[bool]", rules: Health, known: bool
 ) -> list[dict[str, object]]:
     if not recent.any() or recent.all():
         return []
@@ -168,7 +177,7 @@ def _nulls(
     for name in NULLABLE:
         empty = events[name].isna()
         now, before = float(empty[recent].mean()), float(empty[~recent].mean())
-        calm = now - before <= rules.nulls
+        calm = now - before <= rules.nulls if known else None
         rows.append(_row("nulls", name, now, before, rules.nulls, calm))
     return rows
 

@@ -88,6 +88,19 @@ def test_a_young_shop_is_compared_with_the_weeks_it_had(weeks: int) -> None:
     assert (("volume", "last week") in unhealthy(thinned)) == full
 
 
+@pytest.mark.parametrize(("days", "told"), [(30, set()), (55, set()), (56, {"unseen", "nulls"})])
+def test_two_days_of_history_are_nothing_to_hold_a_month_against(days: int, told: set[str]) -> None:
+    events = steady()
+    young = events[events["event_time"] > AS_OF - pd.Timedelta(days=days)]
+    lately = young["event_time"] > AS_OF - pd.Timedelta(days=28)
+    other = young.assign(item_id=young["item_id"].mask(lately, "d"), price=None)
+    other.loc[~lately, "price"] = 1.0
+    table = watch.measure(other, ITEMS, LISTS, DELIVERED, AS_OF, Health())
+    assert {"unseen", "nulls"} <= set(table["measure"])
+    bad = set(table.loc[table["healthy"].eq(False), "measure"])
+    assert bad - {"concentration"} == told
+
+
 def test_a_category_and_brand_nobody_took_before_are_told() -> None:
     events = steady()
     events.loc[:29, "item_id"] = "d"  # the last three days
