@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -239,7 +240,11 @@ def popular_recommendations(
     text_embeddings: Snapshot,
     shop: Shop,
 ) -> pd.DataFrame:
-    """What to show to somebody nobody knows: popular lately, under the same rules."""
+    """What to show to somebody nobody knows: popular lately, under the same rules.
+
+    Nothing is explored: it is one list for all of them, and one draw for many people is no
+    experiment.
+    """
     as_of = serving_cutoff(cutoffs, shop)
     known = visits_as_of(interactions, as_of)
     catalogue = items.to_pandas()
@@ -253,7 +258,7 @@ def popular_recommendations(
         apply_rules(
             nothing,
             catalogue,
-            rules_of(shop, p),
+            replace(rules_of(shop, p), exploration_rate=0.0),
             as_of=as_of,
             taken=nothing[["user_id", "item_id"]],
             vectors=vectors,

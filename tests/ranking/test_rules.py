@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recsys_assets.collaborative.tables import BOUGHT_TOGETHER
 from recsys_assets.core.assets import Project
-from recsys_assets.core.settings.lists import RuleSettings
+from recsys_assets.core.settings.lists import Exploration, RuleSettings
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.ranking import lists
 from recsys_assets.ranking.list_assets import popular_recommendations
@@ -243,11 +243,13 @@ def test_what_is_popular_is_varied_too_where_the_shop_wants_lists_that_vary(
     store(project, RECOMMENDATIONS, pd.DataFrame([row]))
     tables = ("interactions", "items", "cutoffs", "recommendations", "bought_together",
               "item_texts", "text_embeddings")  # fmt: skip
-    rules = RuleSettings(diversity_lambda=0.3)
+    drawn = Exploration(rate=1.0, position=1)  # of one list for many people no draw is made
+    rules = RuleSettings(diversity_lambda=0.3, exploration=drawn)
     shop = project.shop.model_copy(update={"rules": rules})
     made = popular_recommendations.compute(*map(project.lake.served, tables), shop)
     shown = made[made["placement"] == "for_you"]["item_id"]
     assert shown.tolist() == ["i0000", "i0002", "i0001"]
+    assert set(zip(made["policy"], made["propensity"], strict=True)) == {("fallback", 1.0)}
 
 
 def test_a_fresh_item_is_lifted_by_its_remaining_freshness() -> None:
