@@ -89,7 +89,7 @@ def alike(item_id: str, n: int) -> None:
             out.print(f"Looks like it: item {item_id} is not in index release {release}.")
             return
         others = catalogue["group_id"]
-        own = others.get(item_id, "")
+        own = _groups(project).get(item_id, "")  # also of what is not offered itself
         others = others[(others != own) | (others == "")].drop(item_id, errors="ignore")
         query = Vectors(index.release(release).model, stored.vectors)
         found = find(
@@ -171,6 +171,12 @@ def _offered(project: "Project") -> "pd.DataFrame":
     items = project.lake.served("items").to_pandas()
     allowed = eligible(items, rules_of(shop, "for_you"), pd.Timestamp(datetime.now(UTC)))
     return items[allowed].set_index("item_id")
+
+
+def _groups(project: "Project") -> "pd.Series[str]":
+    """The group of every item of the catalogue, offered or not, by item id."""
+    items = project.lake.served("items").to_pandas(["item_id", "group_id"])
+    return items.set_index("item_id")["group_id"]
 
 
 def _taste(

@@ -210,10 +210,10 @@ def test_make_clean_leaves_a_home_elsewhere_alone() -> None:
 
 
 def test_the_index_is_asked_only_for_what_is_offered_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Question] = []
+    asked: list[tuple[Question, list[str]]] = []
 
-    def find(index: object, release: str, question: Question, groups: object, n: int) -> None:
-        asked.append(question)
+    def find(index: object, release: str, question: Question, groups: pd.Series, n: int) -> None:
+        asked.append((question, list(groups.index)))
 
     store = SimpleNamespace(
         fetch=lambda release, ids: SimpleNamespace(item_ids=ids, vectors=np.eye(1)),
@@ -222,13 +222,17 @@ def test_the_index_is_asked_only_for_what_is_offered_now(monkeypatch: pytest.Mon
     )
     monkeypatch.setattr("recsys_assets.ranking.search.find", find)
     monkeypatch.setattr(resources, "project", lambda: None)
-    offered = pd.DataFrame({"group_id": [""]}, index=["i1"])
+    groups = pd.Series({"i1": "g", "sold out": "g", "i2": ""})
+    offered = pd.DataFrame({"group_id": groups.drop("sold out")})
     for name, stub in (
-        ("_release", "r"), ("_offered", offered), ("_open", store), ("_show", None)
+        ("_release", "r"), ("_offered", offered), ("_groups", groups), ("_open", store),
+        ("_show", None),
     ):  # fmt: skip
         monkeypatch.setattr(search, name, lambda *given, stub=stub: stub)
     search.alike("i1", 3)
-    assert asked[0].where.available_at == pytest.approx(time.time(), abs=60)
+    search.alike("sold out", 3)
+    assert asked[0][0].where.available_at == pytest.approx(time.time(), abs=60)
+    assert [ids for _, ids in asked] == [["i2"], ["i2"]]  # nor is a variant shown of what is not
 
 
 def test_the_ui_loads_the_graph_from_any_folder(
