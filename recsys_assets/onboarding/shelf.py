@@ -18,6 +18,7 @@ import pandas as pd
 
 from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content.categories import CATEGORY_COLUMNS, deepest_path, in_categories
+from recsys_assets.content.offer import on_offer
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
@@ -265,9 +266,10 @@ def shelf_of(
     as_of: pd.Timestamp,
     shop: Shop,
 ) -> Shelf:
-    """The catalogue for onboarding, as `known` (events before `as_of`) leave it."""
+    """The catalogue for onboarding, as `known` (events before `as_of`) leave it; what the shop may
+    not show at `as_of` takes nobody's place, neither in a list nor as the variant of a product."""
     return Shelf.build(
-        items.to_pandas(),
+        on_offer(items.to_pandas(), shop, as_of),
         item_vectors(items, item_texts, text_embeddings),
         popular_items(known, as_of=as_of, days=28),
         frozenset(shop.rules.sensitive_categories),

@@ -7,12 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys_assets.core.assets import Project
 from recsys_assets.core.config import Shop
+from recsys_assets.core.cutoffs import visits_as_of
 from recsys_assets.core.vectors import ItemVectors
 from recsys_assets.onboarding import answers, questions
 from recsys_assets.onboarding.diets import known_diets
 from recsys_assets.onboarding.preferences import Preferences, bans, read_words
-from recsys_assets.onboarding.shelf import FEEDBACK, PER_KIND, WORDS_WEIGHT, Shelf, Words
+from recsys_assets.onboarding.shelf import (
+    FEEDBACK,
+    PER_KIND,
+    WORDS_WEIGHT,
+    Shelf,
+    Words,
+    shelf_of,
+)
+from recsys_assets.staging.tables import ITEMS as ITEMS_TABLE
+from tests.enrichment import shop as catalogue
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
 ROWS = [
@@ -48,6 +59,19 @@ def test_wishes_take_turns_and_a_product_comes_once() -> None:
     assert wished["query"].tolist()[:4] == [0, 1, 0, 1]
     assert found["place"].tolist() == list(range(1, len(found) + 1))
     assert not ({"soup1", "soup2"} <= set(found["item_id"]))
+
+
+def test_a_variant_that_is_sold_out_does_not_stand_for_its_product(project: Project) -> None:
+    stock = catalogue.Shelf([("whole", "MILK"), ("whole", "MILK"), ("rye", "BREAD")], sold=1)
+    catalogue.fill(project, stock)
+    items = stock.items()
+    items.loc[0, "available_to"] = catalogue.AS_OF - pd.Timedelta(days=1)
+    catalogue.store(project, ITEMS_TABLE, items)
+    read = project.lake.served
+    known = visits_as_of(read("interactions"), catalogue.AS_OF)
+    tables = (read(name) for name in ("items", "item_texts", "text_embeddings"))
+    found = shelf_of(*tables, known, catalogue.AS_OF, project.shop).candidates([], [])
+    assert found["item_id"].tolist() == ["i0001", "i0002"]
 
 
 PETS = pd.DataFrame(
