@@ -34,7 +34,7 @@ _SHOWN = {
     dg.DagsterEventType.RUN_FAILURE,
 }
 
-DAGSTER_YAML = """\
+WITHOUT_STORAGE = """\
 telemetry: {enabled: false}
 nux: {enabled: false}
 concurrency:
@@ -48,12 +48,16 @@ run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false
 retention:
   schedule: {purge_after_days: 90}
   sensor: {purge_after_days: {skipped: 3, failure: 30, success: 90}}
-# SQLite in this folder, as by default, but kept open.
+"""
+"""What earlier versions wrote: a home that has it is nobody's own settings."""
+
+DAGSTER_YAML = f"""\
+{WITHOUT_STORAGE}# SQLite in this folder, as by default, but kept open.
 storage:
   custom:
     module: dagster_project.storage
     class: Storage
-    config: {base_dir: {env: DAGSTER_HOME}}
+    config: {{base_dir: {{env: DAGSTER_HOME}}}}
 """
 
 WORKSPACE = """\
@@ -83,7 +87,7 @@ def prepare_home() -> Path:
     folder = resources.home() / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "dagster.yaml"
-    if not settings.exists():
+    if not settings.exists() or settings.read_text(encoding="utf-8") == WITHOUT_STORAGE:
         _write(settings, DAGSTER_YAML)
     _write(folder / "workspace.yaml", WORKSPACE)
     os.environ["DAGSTER_HOME"] = str(folder)

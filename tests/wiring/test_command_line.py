@@ -181,6 +181,23 @@ def test_settings_of_dagster_that_cannot_be_written_are_not_half_there(
     assert (tmp_path / "dagster" / "dagster.yaml").read_text("utf-8") == runs.DAGSTER_YAML
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(runs.WITHOUT_STORAGE, runs.DAGSTER_YAML), ("telemetry: {enabled: true}\n", None)],
+)
+def test_settings_of_dagster_are_replaced_only_where_nobody_changed_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str | None
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    settings = tmp_path / "dagster" / "dagster.yaml"
+    settings.parent.mkdir()
+    settings.write_text(before)
+    runs.prepare_home()
+    assert settings.read_text() == (after or before)
+    assert "storage:" not in runs.WITHOUT_STORAGE
+
+
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "\u00b2"])
 def test_a_port_that_is_none_is_named_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, port: str
