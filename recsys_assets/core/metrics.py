@@ -190,6 +190,13 @@ def seeded_uniform(ids: Iterable[str], seed: int, salt: str = "") -> npt.NDArray
     return (hashed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
+def seeded_sample(ids: Iterable[str], n: int, seed: int, salt: str) -> list[str]:
+    """`n` of the distinct ids by `seeded_uniform`, sorted; all if there are fewer."""
+    known = sorted(set(ids))
+    draw = seeded_uniform(known, seed, salt)
+    return sorted(known[at] for at in np.argsort(draw, kind="stable")[:n])
+
+
 def pair_hash(users: pd.Series, items: pd.Series, seed: int) -> npt.NDArray[np.uint64]:
     """A number per (user, item) that orders events of equal time; another seed, another order."""
     pairs = zip(users.to_numpy(dtype=object), items.to_numpy(dtype=object), strict=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys_assets.core.metrics import per_user_metrics, seeded_uniform
+from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.core.settings.calendar import Cutoffs
 from recsys_assets.core.warehouse import Relation, Warehouse
 from recsys_assets.evaluation.held_out import top
@@ -232,13 +232,6 @@ def _without_retriever(rows: pa.Table, name: str) -> pa.Table:
         listed |= np.isfinite(rows[column].to_numpy())
     own = [f"{kind}_{name}" for kind in ("score", "rank", "share", "place")]
     return rows.filter(pa.array(listed)).drop_columns([c for c in own if c in rows.column_names])
-
-
-def sample_users(users: Sequence[str], n: int, seed: int) -> list[str]:
-    """`n` users by a seeded hash of their ids, sorted."""
-    ids = sorted(users)
-    draw = seeded_uniform(ids, seed, "studies")
-    return sorted(ids[at] for at in np.argsort(draw, kind="stable")[:n])
 
 
 def ablations(retrievers: Sequence[str], n_windows: int) -> list[Variant]:

@@ -22,7 +22,7 @@ from recsys_assets.core.blocks import rows_of, tables_of
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of, visits_as_of
 from recsys_assets.core.lake import Snapshot, part_name
-from recsys_assets.core.metrics import bootstrap, paired_bootstrap
+from recsys_assets.core.metrics import bootstrap, paired_bootstrap, seeded_sample
 from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.evaluation import held_out, studies, tables, tuning
@@ -35,6 +35,8 @@ from recsys_assets.ranking.recipe import TASKS, Recipe
 from recsys_assets.retrieval import registry
 
 GROUP = "studies"
+SAMPLE = "studies"
+"""Salt of the draw of users: the same ones in every study."""
 CONFIRMING = 3
 """The best setting is looked at on so many times as many users as it was chosen on."""
 _LINES = 6
@@ -224,7 +226,7 @@ def _tune_sample(
         return None
     part = part_name(as_of)
     rows = labels.to_pandas(part=part)
-    users = studies.sample_users(list(rows["user_id"].unique()), n, shop.seed)
+    users = seeded_sample(rows["user_id"].unique(), n, shop.seed, SAMPLE)
     relevant = held_out.relevant_pairs(
         rows[rows["user_id"].isin(users)], as_of, pd.Index([]), repeats=shop.repeats
     )
@@ -471,7 +473,8 @@ def _searched(
 ) -> tuple[pd.DataFrame, str]:
     """Every trial of a task, and in words how its best does on users it was not chosen on."""
     users = list(sample.relevant[task]["user_id"].unique())
-    some = studies.sample_users(users, min(shop.studies.users, max(1, len(users) // 2)), shop.seed)
+    half = min(shop.studies.users, max(1, len(users) // 2))
+    some = seeded_sample(users, half, shop.seed, SAMPLE)
     others = sorted({*users} - {*some})
     per_user: dict[str, pd.Series] = {}
 

@@ -12,13 +12,12 @@ from recsys_assets.content.offer import within_dates
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import Snapshot, part_name
-from recsys_assets.core.metrics import within_user_auc
+from recsys_assets.core.metrics import seeded_sample, within_user_auc
 from recsys_assets.core.settings.releases import Task
 from recsys_assets.evaluation.glossary import RETRIEVER
 from recsys_assets.evaluation.scoreboard import history_slices, user_metrics
 from recsys_assets.publishing.gate import BEST_RETRIEVER, FEATURE_USERS, Measured
 from recsys_assets.publishing.releases import Manifest, Releases
-from recsys_assets.publishing.watch import sample
 from recsys_assets.ranking.features import feature_names, query_codes
 from recsys_assets.ranking.gates import NOT_FEATURES
 from recsys_assets.ranking.ranker import RankerModel, spec_faults
@@ -104,7 +103,8 @@ class ReleaseEvidence:
         rows = self.table("training_rows").to_arrow(part=part_name(windows.max()))
         if not rows.num_rows:
             return None
-        drawn = sample(pc.unique(rows["user_id"]).to_pylist(), FEATURE_USERS, seed)
+        users = pc.unique(rows["user_id"]).to_pylist()
+        drawn = seeded_sample(users, FEATURE_USERS, seed, "drift")
         rows = rows.filter(pc.is_in(rows["user_id"], value_set=pa.array(drawn, pa.string())))
         user, label = query_codes(rows["user_id"]), rows["label"].to_numpy()
         unseen = rows["ui_seen"].to_numpy() == 0

@@ -4,14 +4,14 @@ Belongs here: which numbers are looked at, over frames that somebody else reads.
 here: formulas (`health.py`), reading tables and thresholds' defaults (assets, settings).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys_assets.core.metrics import seeded_uniform
+from recsys_assets.core.metrics import seeded_sample
 from recsys_assets.core.settings.releases import Health
 from recsys_assets.publishing import health
 
@@ -20,13 +20,6 @@ USERS = 400
 """Users whose candidates are compared, then and now."""
 NULLABLE = ("value", "session_id", "store_id", "price", "discount", "context")
 """Columns of interactions that may be empty, and whose emptiness is watched."""
-
-
-def sample(users: Sequence[str], n: int, seed: int) -> list[str]:
-    """`n` of the users, always the same ones, sorted; all if there are fewer."""
-    ids = np.array(sorted(set(users)), dtype=object)
-    order = np.argsort(seeded_uniform(ids, seed, "drift"), kind="stable")
-    return sorted(ids[order[:n]].tolist())
 
 
 def people(habits: Mapping[str, pd.DataFrame], live: str, seed: int) -> dict[str, list[str]]:
@@ -40,7 +33,7 @@ def people(habits: Mapping[str, pd.DataFrame], live: str, seed: int) -> dict[str
     found = {}
     for part, frame in habits.items():
         active = frame.loc[frame["user_takes_28"] > 0, "user_id"].tolist()
-        found[part] = sample(active, USERS if part == live else each, seed)
+        found[part] = seeded_sample(active, USERS if part == live else each, seed, "drift")
     return {part: users for part, users in found.items() if users}
 
 

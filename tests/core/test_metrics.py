@@ -15,6 +15,7 @@ from recsys_assets.core.metrics import (
     catalogue_coverage,
     paired_bootstrap,
     per_user_metrics,
+    seeded_sample,
     seeded_uniform,
     within_user_auc,
 )
@@ -239,3 +240,13 @@ def test_the_auc_within_users_counts_pairs_of_one_user_only_and_ties_half() -> N
     assert within_user_auc(user, value - 9, label) == pytest.approx(2.5 / 3), "below any number"
     assert within_user_auc(user, -np.nan_to_num(value), label) == pytest.approx(2.5 / 3)
     assert within_user_auc(user[:0], value[:0], label[:0]) == 0.5
+
+
+def test_a_seeded_sample_does_not_depend_on_order_or_company() -> None:
+    ids = [f"u{n}" for n in range(50)]
+    chosen = seeded_sample(ids, 10, 1, "a study")
+    assert chosen == seeded_sample(ids[::-1] + ids, 10, 1, "a study") and len(chosen) == 10
+    assert chosen != seeded_sample(ids, 10, 1, "another")
+    fewer = seeded_sample([i for i in ids if i != chosen[0]], 10, 1, "a study")
+    assert set(chosen[1:]) <= set(fewer)
+    assert seeded_sample(ids[:3], 10, 1, "a study") == ["u0", "u1", "u2"]

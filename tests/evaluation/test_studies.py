@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_assets.core.config import load_shop, packaged_shop
+from recsys_assets.core.metrics import seeded_sample
 from recsys_assets.evaluation import studies, study_assets, tuning
 from recsys_assets.ranking.ranker import RankerSettings
 
@@ -92,14 +93,6 @@ def test_every_feature_belongs_to_a_group() -> None:
         assert any(fnmatchcase(name, p) for p in patterns), name
 
 
-def test_users_of_a_study_do_not_depend_on_order_or_company() -> None:
-    ids = [f"u{n}" for n in range(50)]
-    chosen = studies.sample_users(ids, 10, seed=1)
-    assert chosen == studies.sample_users(ids[::-1], 10, seed=1) and len(chosen) == 10
-    fewer = studies.sample_users([i for i in ids if i != chosen[0]], 10, seed=1)
-    assert set(chosen[1:]) <= set(fewer)
-
-
 def test_rows_of_one_chance_are_as_well_calibrated_in_any_order() -> None:
     chance, taken = np.full(20, 0.25), np.arange(20) < 5
     assert studies.reliability(chance, taken)[1] == studies.reliability(chance, taken[::-1])[1] == 0
@@ -141,7 +134,9 @@ class Made:
     def __init__(self, real: bool, seed: int) -> None:
         users = [f"u{n:03}" for n in range(80)]
         self.relevant = {"all": pd.DataFrame({"user_id": users, "item_id": "i"})}
-        self.lucky = set(users) if real else set(studies.sample_users(users, 20, seed))
+        self.lucky = (
+            set(users) if real else set(seeded_sample(users, 20, seed, study_assets.SAMPLE))
+        )
         self.users = users
 
     def per_user(self, task: str, settings: RankerSettings) -> pd.Series:

@@ -10,12 +10,12 @@ import pytest
 
 from recsys_assets.core.config import Shop, load_shop
 from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
+from recsys_assets.core.metrics import seeded_sample
 from recsys_assets.publishing import evidence, gate, manifest
 from recsys_assets.publishing.evidence import ReleaseEvidence
 from recsys_assets.publishing.refit import RefitError
 from recsys_assets.publishing.releases import RELEASE, Releases
 from recsys_assets.publishing.verdict import RECIPE, judge
-from recsys_assets.publishing.watch import sample
 from recsys_assets.ranking.features import feature_names
 from recsys_assets.ranking.ranker import RankerModel, feature_spec
 
@@ -284,7 +284,7 @@ def test_features_are_looked_at_of_users_drawn_from_all_of_them(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence, "FEATURE_USERS", 20)
-    drawn = sample(USERS, 20, 0)
+    drawn = seeded_sample(USERS, 20, 0, "drift")
     assert drawn != USERS[:20]
     # The feature tells the label of those users, and its opposite of the others.
     rows = pd.DataFrame([(u, i) for u in USERS for i in "ab"], columns=["user_id", "item_id"])

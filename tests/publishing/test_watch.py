@@ -135,9 +135,3 @@ def test_a_shifted_feature_stands_out_and_its_means_and_nulls_are_told() -> None
     assert table.loc["item_days_7", "psi"] > 0.25 > table.loc["item_days_28", "psi"]
     assert table.loc["item_days_7", "mean_now"] == pytest.approx(99.5)
     assert table.loc["item_days_28", "null_now"] == pytest.approx(0.01)
-
-
-def test_the_sample_of_users_does_not_depend_on_their_order() -> None:
-    users = [f"u{n}" for n in range(50)]
-    assert watch.sample(users, 10, 7) == watch.sample(users[::-1] + users, 10, 7)
-    assert watch.sample(users[:3], 10, 7) == ["u0", "u1", "u2"]
