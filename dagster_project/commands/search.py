@@ -184,14 +184,13 @@ def _taste(
 ) -> "np.ndarray | None":
     """The user's profile among the vectors of the release; None without history there."""
     import numpy as np
-    import pyarrow.parquet as pq
 
     from recsys_assets.content.profiles import profiles
     from recsys_assets.core.vectors import ItemVectors
 
-    paths = [str(p) for p in project.lake.served("interactions").paths()]
     columns = ["user_id", "item_id", "event_time", "counts_as_taken"]
-    events = pq.read_table(paths, columns=columns, filters=[("user_id", "=", user)]).to_pandas()
+    interactions = project.lake.served("interactions")
+    events = interactions.where("user_id", user, columns=columns).to_pandas()
     events = events[events["counts_as_taken"]]
     stored = index.fetch(release, sorted(set(events["item_id"])))
     if not stored.item_ids:

@@ -213,6 +213,19 @@ class Snapshot:
         """The rows as a frame. Strings are Arrow-backed, times are UTC."""
         return self.to_arrow(columns, part).to_pandas()
 
+    def where(
+        self,
+        column: str,
+        value: str,
+        part: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """The rows with this value in a column, in partition and part order. Row groups that cannot
+        hold it by their statistics are not read."""
+        paths = [str(path) for path in self.paths(part)]
+        names = list(columns) if columns is not None else None
+        return pq.read_table(paths, columns=names, filters=[(column, "=", value)])
+
     def report(self) -> dict[str, Any]:
         """The report written with the version (numbers and pictures)."""
         return self.lake.report(self.versions[-1])

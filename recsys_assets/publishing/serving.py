@@ -11,7 +11,6 @@ from typing import IO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys_assets.core.lake import Lake, LakeError, Snapshot
 from recsys_assets.publishing.releases import SHORT, Manifest, Releases
@@ -97,8 +96,7 @@ class Served:
 
     def where(self, asset: str, column: str, value: str, part: str | None = None) -> pa.Table:
         """The rows of a table of this release that hold `value`."""
-        paths = [str(p) for p in self.table(asset).paths(part)]
-        return self._named(asset, pq.read_table(paths, filters=[(column, "=", value)]))
+        return self._named(asset, self.table(asset).where(column, value, part))
 
     def _named(self, asset: str, rows: pa.Table) -> pa.Table:
         if asset not in LISTS:

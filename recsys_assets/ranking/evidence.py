@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recsys_assets.content.categories import in_categories
 from recsys_assets.content.offer import available
@@ -247,7 +246,7 @@ def recompute(
     _same_versions(read)
     part = part_name(as_of)
     task = _TASKS.get(placement, "all")
-    stored = _rows(read("scored_candidates"), part, "user_id", user_id)
+    stored = read("scored_candidates").where("user_id", user_id, part)
     place = pc.index(stored["item_id"].combine_chunks(), item_id).as_py()
     if place < 0:
         raise NoContributionsError("no retriever proposed the item, so no ranker scored it")
@@ -303,7 +302,7 @@ def _in_words(shop: Shop, retriever: str, instead: Mapping[str, str] | None = No
 
 
 def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> dict[str, Any]:
-    lists = _rows(read("recommendations"), None, "user_id", user_id).to_pandas()
+    lists = read("recommendations").where("user_id", user_id).to_pandas()
     if lists.empty:
         lists = read("popular_recommendations").to_pandas()
     rows = lists[lists["item_id"] == item_id]
@@ -311,7 +310,7 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         rows = rows[rows["placement"] == placement]
     if rows.empty:
         scored = read("scored_candidates")
-        candidates = _rows(scored, scored.parts[-1], "user_id", user_id)["item_id"]
+        candidates = scored.where("user_id", user_id, scored.parts[-1])["item_id"]
         among = item_id in set(candidates.to_pylist())
         why = _not_on_offer(read("items"), item_id, pd.Timestamp(lists["as_of"].iloc[0])) or (
             "it was a candidate, but others scored higher or a rule left it out"
@@ -388,16 +387,8 @@ def _same_features(models: Iterable[ranker.RankerModel], candidate_columns: list
 def _features(read: Read, warehouse: Warehouse, user_id: str, part: str) -> pa.Table:
     """All features of the user's candidates, as the ranker saw them."""
     by_user = ("user_features", "user_item_features", "user_category_features")
-    grains = {name: _rows(read(name), part, "user_id", user_id) for name in by_user}
+    grains = {name: read(name).where("user_id", user_id, part) for name in by_user}
     for name in ("item_features", "store_item_features"):
         grains[name] = read(name).to_arrow(part=part)
-    candidates = _rows(read("candidates"), part, "user_id", user_id)
+    candidates = read("candidates").where("user_id", user_id, part)
     return join_features(warehouse, candidates, read("items").paths(), grains)
-
-
-def _rows(snapshot: Snapshot, part: str | None, column: str, value: str) -> pa.Table:
-    """The rows of a snapshot with a value in a column; its files are checked before."""
-    paths = snapshot.paths(part) if part is not None else snapshot.paths()
-    return pa.concat_tables(
-        pq.read_table(str(path), filters=[(column, "=", value)]) for path in paths
-    )

@@ -128,6 +128,17 @@ def test_parts_are_read_one_by_one_or_in_the_order_of_their_names(lake: Lake) ->
         snapshot.to_arrow(part="c")
 
 
+def test_rows_of_one_value_are_found_in_every_part_or_in_one(lake: Lake) -> None:
+    parts = [
+        ("a", pa.table({"who": ["ann", "bob"], "x": [1, 2]})),
+        ("b", pa.table({"who": ["bob", "ann"], "x": [3, 4]})),
+    ]
+    snapshot = lake.of_version(lake.store("numbers", parts, key()))
+    assert snapshot.where("who", "ann").to_pydict() == {"who": ["ann", "ann"], "x": [1, 4]}
+    assert snapshot.where("who", "ann", "b", ["x"]).to_pydict() == {"x": [4]}
+    assert snapshot.where("who", "nobody").schema == parts[0][1].schema
+
+
 def test_replacing_a_partition_touches_no_other(lake: Lake) -> None:
     put(lake, 1, partition="2024-01-01")
     kept = put(lake, 2, partition="2024-01-02")
