@@ -7,6 +7,8 @@ from scipy import sparse
 
 from recsys_assets.collaborative import neighbours as n
 from recsys_assets.collaborative.tables import ITEM_NEIGHBOURS
+from recsys_assets.core.lake import part_name
+from recsys_assets.core.quality import audit
 
 AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
 
@@ -21,10 +23,12 @@ def test_the_nearest_user_is_never_oneself_and_ties_go_to_the_first() -> None:
     assert nearest[0, 1] == pytest.approx(1.0)
 
 
-def test_no_pair_of_items_with_enough_users_is_a_table_without_rows() -> None:
+def test_no_pair_of_items_with_enough_users_is_a_table_without_rows_that_is_approved() -> None:
     none = sparse.csr_matrix((3, 3), dtype=np.float32)
     table = n.to_table(n.ItemNeighbours(none, none), AS_OF, pd.Index(list("abc")))
     assert table.num_rows == 0 and table.schema == ITEM_NEIGHBOURS.arrow_schema()
+    assert audit(ITEM_NEIGHBOURS, [(part_name(AS_OF), ITEM_NEIGHBOURS.conform(table))]).passed
+    assert n.links_of(table, pd.Index(list("abc"))).nnz == 0
 
 
 def test_only_the_reference_can_be_a_neighbour() -> None:
