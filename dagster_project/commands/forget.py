@@ -85,6 +85,9 @@ def forget(
         if version not in moved.releases_lost:
             out.print(f"Version {version[:SHORT]} {would}deleted, it cannot be redacted: {problem}",
                       style="yellow", soft_wrap=True)  # fmt: skip
+    for name, problem in found.removed.items():
+        out.print(f"A replaced file {name} deleted, it cannot be read: {problem}",
+                  style="yellow", soft_wrap=True)  # fmt: skip
     if moved.served[0] != moved.served[1]:
         before, after = (r[:SHORT] or "nothing" for r in moved.served)
         out.print(f"Served: {after}, before: {before}; {moved.freed / 1e6:,.1f} MB deleted.")

@@ -55,6 +55,9 @@ class Outcome:
     blanked: dict[str, int] = field(default_factory=dict)
     """delivered file -> rows blanked"""
     unreadable: dict[str, str] = field(default_factory=dict)
+    """delivered file -> why its rows cannot be told apart"""
+    removed: dict[str, str] = field(default_factory=dict)
+    """delivered file -> why a content of it that was replaced could not be read and went"""
     learned: list[str] = field(default_factory=list)
     """tables there are that were learned from everybody: the next run makes them again, those of
     the studies the next weekly one"""
@@ -135,7 +138,7 @@ def forget(
         retained.swap("recsys forget", names.replaced)
         blank = blanker(project.shop, home)
         if blank is not None:
-            outcome.blanked, outcome.unreadable = ledger_of(home).erase(
+            outcome.blanked, outcome.unreadable, outcome.removed = ledger_of(home).erase(
                 blank, lambda path: any(found_in(path, names))
             )
         say("deleting the old files")

@@ -340,17 +340,18 @@ class ArrivalLedger:
 
     def erase(
         self, blank: Blank, mentions: Callable[[Path], bool] = lambda path: False
-    ) -> tuple[dict[str, int], dict[str, str]]:
+    ) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
         """Blank the rows of erased users in everything that is kept, replaced contents too; of
         these also remove those that still have `mentions` then.
 
-        Returns name -> rows blanked now, and name -> why a content could not be read and was
-        removed (replaced ones) or must be looked at (active ones). Safe to repeat.
+        Returns name -> rows blanked now, name -> why its content cannot be read and must be looked
+        at, and name -> why a replaced content could not be read and was removed. Safe to repeat.
         """
         done: dict[str, int] = {}
         failed: dict[str, str] = {}
+        removed: dict[str, str] = {}
         if not self.path.exists():
-            return done, failed
+            return done, failed, removed
         with self._locked():
             self._sweep()
             active = {self.archived(a) for a in self.active()}
@@ -369,12 +370,13 @@ class ArrivalLedger:
                     if path not in active and mentions(path):
                         path.unlink()
                 except SourceError as error:
-                    failed[arrival.name] = str(error).replace(str(copy), arrival.name)
+                    told = failed if path in active else removed
+                    told[arrival.name] = str(error).replace(str(copy), arrival.name)
                     if path not in active:
                         path.unlink()
                 finally:
                     copy.unlink(missing_ok=True)
-        return done, failed
+        return done, failed, removed
 
     def archived(self, arrival: Arrival) -> Path:
         """Where the content of `arrival` lies."""

@@ -122,11 +122,11 @@ def test_kept_files_lose_the_rows_and_are_still_known_by_what_was_delivered(
     forget(home, "u1", "1")
     blank = blanker(shop, home)
     assert blank is not None
-    done, failed = ledger.erase(blank)
+    done, failed, removed = ledger.erase(blank)
     # the third row of u1 in sales.csv is a broken line: nobody can say whose it is but by the id
     assert done == {"sales.csv": 4, "more.parquet": 2, "users.csv": 2, "answers.csv": 1}
-    assert failed == {} and ledger.problems() == []
-    assert ledger.erase(blank) == ({}, {})
+    assert failed == removed == {} and ledger.problems() == []
+    assert ledger.erase(blank) == ({}, {}, {})
     for name, (sha256, path) in as_delivered.items():
         assert (sha256_of(path) == sha256) == (name == "items.csv")
     text = as_delivered["sales.csv"][1].read_text(encoding="utf-8")
@@ -185,6 +185,23 @@ def test_a_new_file_is_kept_without_the_rows_of_erased_users(shop: Shop, tmp_pat
     kept = ledger.archived(arrival).read_bytes()
     assert kept == b"user_id,item_id,event_time\r\n,,\r\nu2,i1,2026-01-05\r\n"
     assert landed(shop, home, "sales2.csv")["user_id"].dropna().tolist() == ["u2"]
+
+
+def test_a_bad_file_that_was_delivered_again_is_deleted_and_nothing_of_it_is_left(
+    shop: Shop, tmp_path: Path
+) -> None:
+    home, bad = tmp_path / "home", "customer,item_id,event_time\nu1,i1,2026-01-05\n"
+    for text in (bad, bad.replace("customer", "user_id")):
+        (tmp_path / "sales2.csv").write_text(text, encoding="utf-8")
+        ledger = take(shop, home)
+    first, second = (ledger.archived(a) for a in ledger.arrivals() if a.name == "sales2.csv")
+    forget(home, "u1")
+    blank = blanker(shop, home)
+    assert blank is not None
+    done, failed, removed = ledger.erase(blank)
+    assert failed == {} and done["sales2.csv"] == 1
+    assert list(removed) == ["sales2.csv"] and "no column 'user_id'" in removed["sales2.csv"]
+    assert not first.exists() and second.read_text() == "user_id,item_id,event_time\n,,\n"
 
 
 def test_a_torn_blanking_leaves_a_file_that_can_be_read_either_way(
