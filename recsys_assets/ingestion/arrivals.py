@@ -54,6 +54,10 @@ class LedgerError(RuntimeError):
     """The ledger of arrivals cannot be believed; the text names the line and what to do."""
 
 
+class _UnreadableError(RuntimeError):
+    """In a new file the rows of erased users cannot be told from others; the text says why."""
+
+
 @dataclass(frozen=True, order=True)
 class Listed:
     """One name in an inbox. `changed` is when its bytes or its name last changed (not a date that
@@ -261,10 +265,11 @@ class ArrivalLedger:
         """Take every complete file of `inbox` that is not yet the content of its name.
 
         Safe to call from anywhere, any number of times, by several processes at once. `blank`
-        takes erased users' rows out of what is kept (`blanking.py`). Raises SourceError when the
-        place cannot be looked at; what was taken before that stays.
+        takes erased users' rows out of what is kept (`blanking.py`); a file that it cannot read is
+        refused. Raises SourceError when the place cannot be looked at; what was taken before that
+        stays.
         """
-        look = Look()
+        look, unreadable = Look(), dict[str, str]()
         self.files.mkdir(parents=True, exist_ok=True)
         with self._locked():
             self._mend()
@@ -278,7 +283,11 @@ class ArrivalLedger:
                 if inbox.settle and now - listed.changed < inbox.settle:
                     look.arriving.append(listed.name)
                     continue
-                sha256 = self._archive(inbox, listed, blank)
+                try:
+                    sha256 = self._archive(inbox, listed, blank)
+                except _UnreadableError as error:
+                    unreadable[listed.name] = str(error)
+                    continue
                 if sha256 is None:
                     look.arriving.append(listed.name)
                     continue
@@ -287,7 +296,7 @@ class ArrivalLedger:
                     self._append(arrival)
                     look.accepted.append(arrival)
                 stamps[listed.name] = [listed.stamp, sha256]
-            look.refused = inbox.refused()
+            look.refused = inbox.refused() | unreadable
             self._keep_stamps(stamps)
         return look
 
@@ -486,7 +495,13 @@ class ArrivalLedger:
             with inbox.open(listed):  # the same stamp after copying as before
                 pass
             sha256 = digest.hexdigest()
-            self._blank(blank, listed.role, listed.name, sha256, target)
+            try:
+                self._blank(blank, listed.role, listed.name, sha256, target)
+            except SourceError as error:
+                raise _UnreadableError(
+                    "is not taken, since nobody could tell rows of erased users in it: deliver it "
+                    f"again, corrected. {str(error).removeprefix(f'{target}: ')}"
+                ) from error
             place = self._place(sha256, listed.name)
             publish(target, place)
             sync_folder(self.files)

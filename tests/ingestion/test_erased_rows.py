@@ -187,6 +187,25 @@ def test_a_new_file_is_kept_without_the_rows_of_erased_users(shop: Shop, tmp_pat
     assert landed(shop, home, "sales2.csv")["user_id"].dropna().tolist() == ["u2"]
 
 
+def test_a_bad_file_after_an_erasure_is_told_by_its_name_and_keeps_no_other_back(
+    shop: Shop, tmp_path: Path
+) -> None:
+    home, good = tmp_path / "home", "user_id,item_id,event_time\nu2,i1,2026-01-05\n"
+    take(shop, home)
+    forget(home, "u1")
+    (tmp_path / "sales2.csv").write_text(good.replace("user_id", "customer"), encoding="utf-8")
+    (tmp_path / "sales3.csv").write_text(good, encoding="utf-8")
+    ledger, (inbox,) = ledger_of(home), inboxes_of(shop)
+    look = ledger.accept(inbox, NOW, blank=blanker(shop, home))
+    assert [a.name for a in look.accepted] == ["sales3.csv"]
+    assert look.refused["sales2.csv"].startswith("is not taken")
+    assert "no column 'user_id'" in look.refused["sales2.csv"]
+    assert str(home) not in look.refused["sales2.csv"]
+    (tmp_path / "sales2.csv").write_text(good.replace("i1", "i2"), encoding="utf-8")
+    look = ledger.accept(inbox, NOW, blank=blanker(shop, home))
+    assert [a.name for a in look.accepted] == ["sales2.csv"] and look.refused == {}
+
+
 def test_a_bad_file_that_was_delivered_again_is_deleted_and_nothing_of_it_is_left(
     shop: Shop, tmp_path: Path
 ) -> None:
