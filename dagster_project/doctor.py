@@ -25,7 +25,7 @@ from dagster_project import sensors
 from dagster_project.alerts import Alert
 from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
-from recsys_assets.core.erasures import FOLDER, ErasureError, Erasures
+from recsys_assets.core.erasures import FOLDER, WORKER, ErasureError, Erasures
 from recsys_assets.core.lake import CorruptFileError, Lake, LakeError
 from recsys_assets.ingestion.arrivals import LocalInbox
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
@@ -223,15 +223,16 @@ def arrivals(home: Path) -> Iterator[Finding]:
 
 
 def erasures(project: Project) -> Iterator[Finding]:
-    """Erasures that nothing proved yet, a ledger without its key, and users who came back."""
-    known = Erasures(Path(project.home) / FOLDER)
+    """Erasures that nothing proved yet, a ledger without its key, and users who came back. Those
+    that are under way now are still to be proved."""
+    known, at_work = Erasures(Path(project.home) / FOLDER), project.lake.holder() == WORKER
     again = "`recsys forget --reapply` (docs/erasure.md)"
     try:
         erased, pending = known.erased(), known.pending()
     except ErasureError as error:
         yield Finding("error", str(error), "See docs/erasure.md")
         return
-    if pending:
+    if pending and not at_work:
         since = min(pending.values())
         yield Finding("error", f"{len(pending)} erasures are not finished, since {since}", again)
     if erased is None or not project.lake.entries("users"):

@@ -34,6 +34,8 @@ from recsys_assets.core.journal import Journal, JournalError
 from recsys_assets.core.lake import LakeError
 
 FOLDER = "erasure"
+WORKER = "recsys forget"
+"""Who holds the lake while users are being erased."""
 
 Mask = npt.NDArray[np.bool_]
 Erased = Callable[[pa.Array], Mask]

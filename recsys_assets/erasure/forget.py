@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.erasures import FOLDER, Erased, ErasureError, Erasures
+from recsys_assets.core.erasures import FOLDER, WORKER, Erased, ErasureError, Erasures
 from recsys_assets.core.lake import LakeError
 from recsys_assets.core.settings.sources import FilesSource
 from recsys_assets.erasure import texts
@@ -95,7 +95,7 @@ def forget(
             f"{erasures.path} knows of no erasure, so there is nobody to erase again. Name the "
             "ledger that you keep apart: --ledger FOLDER"
         )
-    with lake.exclusive("recsys forget"):
+    with lake.exclusive(WORKER):
         lake.sweep()
         texts.sweep(home)
         retained = Retained(lake)
@@ -135,7 +135,7 @@ def forget(
         outcome.moved = retained.redact(redactor)
         outcome.rows = redactor.removed
         say("moving what is served, and every pointer")
-        retained.swap("recsys forget", names.replaced)
+        retained.swap(WORKER, names.replaced)
         blank = blanker(project.shop, home)
         if blank is not None:
             outcome.blanked, outcome.unreadable, outcome.removed = ledger_of(home).erase(

@@ -16,7 +16,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_project import doctor, jobs, sensors
 from dagster_project.doctor import Finding
 from recsys_assets.core.assets import Project
-from recsys_assets.core.erasures import Erasures
+from recsys_assets.core.erasures import WORKER, Erasures
 from recsys_assets.core.lake import Lake, VersionKey, part_name
 from recsys_assets.ingestion.files import ledger_of
 from recsys_assets.language_model.client import ledger
@@ -399,6 +399,8 @@ def test_an_erasure_that_is_not_proved_is_an_error_and_one_that_came_back_too(
     erasures = Erasures(home / "erasure")
     name = erasures.ask("u1", "", NOW)
     assert "1 erasures are not finished" in only(look(project, instance)).what
+    with project.lake.exclusive(WORKER):
+        assert look(project, instance) == []
     erasures.done([name], NOW)
     assert look(project, instance) == []
     put(project.lake, "users", pa.table({"user_id": ["u1", "u2"]}))
