@@ -4,6 +4,7 @@ Belongs here: reading arguments and printing. Does not belong here: computing an
 shows it reads from the lake, what it starts it starts in a process of its own (`runs.py`).
 """
 
+import json
 import os
 import signal
 import socket
@@ -31,12 +32,13 @@ from dagster_project.commands import (
     spend,
 )
 from dagster_project.console import Console
-from recsys_assets.core.config import ConfigError, load_shop
+from recsys_assets.core.config import ConfigError, Shop, load_shop
 from recsys_assets.core.journal import JournalError
 from recsys_assets.core.lake import Lake, LakeError
 from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.language_model.prices import PriceMissingError
+from recsys_assets.publishing.releases import Releases
 from recsys_assets.publishing.serving import Served, exported
 
 app = typer.Typer(
@@ -81,6 +83,7 @@ def run(
 
     shop = load_shop(resources.shop_file())
     check_models(shop)
+    _of_one_shop(shop, lake())
     keys = partitions(shop).get_partition_keys()
     if not keys:
         raise LakeError(
@@ -142,6 +145,22 @@ def run(
         show.standing(lake().served("served_release"), out)
         show.warnings(lake().served("recommendations"), out)
         show.waiting(lake(), out)
+
+
+def _of_one_shop(shop: Shop, store: Lake) -> None:
+    """Refuse to put the lists of a shop in the place of another one's."""
+    releases = Releases(store)
+    try:
+        live = releases.state().live
+        served = json.loads(releases.manifest(live).settings).get("name") if live else None
+    except LakeError:
+        return  # what is damaged the run repairs or tells
+    if served and served != shop.name:
+        raise LakeError(
+            f"{resources.home()} serves the shop {served!r}, and {resources.shop_file()} describes "
+            f"{shop.name!r}: set {resources.HOME} to a folder of its own for each shop, or, if it "
+            "is the same shop, give it its old name"
+        )
 
 
 def _once(problems: list[tuple[str, str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,12 +24,14 @@ from dagster_project import cli, resources, runs, show
 from dagster_project.commands import search
 from recsys_assets.core.config import ConfigError
 from recsys_assets.core.journal import JournalError
-from recsys_assets.core.lake import LakeError
+from recsys_assets.core.lake import FORMAT, Lake, LakeError, VersionKey
 from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.language_model.prices import PriceMissingError
+from recsys_assets.publishing.releases import RELEASE, Known, Releases
 from recsys_assets.ranking.search import Question
 from tests.conftest import MINIMAL_SHOP
+from tests.publishing import golden
 
 LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again " * 9
 
@@ -87,6 +90,27 @@ def test_a_run_of_a_shop_whose_paths_cannot_be_watched_says_so_in_one_line(
         cli.main()
     (line,) = capsys.readouterr().err.splitlines()
     assert "only the file name may hold * or ?" in line
+
+
+def test_a_home_that_serves_another_shop_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = Lake(shutil.copytree(golden.FOLDER / f"format-{FORMAT}", tmp_path / "home") / "lake")
+    releases = Releases(lake)
+    rows = lake.of_version(lake.version(releases.state().live)).to_pandas()
+    rows.loc[rows["kind"] == "settings", "value"] = '{"name": "grocer"}'
+    key = VersionKey(code="", config="", libraries="", inputs={})
+    release = lake.store(RELEASE, [("", pa.Table.from_pandas(rows, preserve_index=False))], key)
+    releases.judged(Known(release.id, True), "run")
+    releases.promote(release.id, why="it is another shop's")
+    (tmp_path / "shop.yaml").write_text(MINIMAL_SHOP)
+    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(runs, "launch", lambda *asked: pytest.fail("a run was started"))
+    monkeypatch.setattr(sys, "argv", ["recsys", "run"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "serves the shop 'grocer'" in capsys.readouterr().err
 
 
 def _nobody_reads() -> None:
