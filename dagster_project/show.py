@@ -57,7 +57,8 @@ def recommendations(
     found = set(frame["placement"])
     placements = [p for p in HEADLINES if p in found] + sorted(found - set(HEADLINES))
     if placement is not None and placement not in placements:
-        raise LakeError(f"there is no placement {placement!r}; there are: {', '.join(placements)}")
+        there = ", ".join(placements)
+        raise LakeError(f"user {user_id!r} has no list {placement!r}; there are: {there}")
     titles = served.titles(frame["item_id"])
     frame = frame[~frame["item_id"].isin(exclude)]
     for name in [placement] if placement else placements:

@@ -77,6 +77,14 @@ def test_a_title_that_gives_orders_to_a_terminal_is_only_shown(
     assert not set(said) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
+def test_a_list_that_this_user_does_not_have_is_no_missing_placement() -> None:
+    lists = pd.DataFrame({"placement": ["for_you", "discover"], "item_id": ["i1", "i2"]})
+    served = SimpleNamespace(lists=lambda user_id: (lists, True))
+    said = "user 'u1' has no list 'buy_again'; there are: for_you, discover"
+    with pytest.raises(LakeError, match=said):
+        show.recommendations(served, PrintedConsole(), "u1", frozenset(), "buy_again", 5)  # type: ignore[arg-type]
+
+
 def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
     lake = stored(tmp_path, "items", pd.DataFrame({"title": ["x"]}))
     with pytest.raises(LakeError, match=r"\.parquet or \.csv"):
