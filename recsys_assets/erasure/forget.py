@@ -126,7 +126,9 @@ def forget(
         redactor = Redactor(lake, names, mark, columns, places=set(_entity_places(project, ids)))
         kept = [name for name in learned(gated) if lake.entries(name)]
         outcome = Outcome(len(ids), learned=kept)
-        outcome.named_in_shop = names.count(project.shop.file.read_bytes()) > 0
+        shop = project.shop
+        listed = {*shop.examples.users, *shop.releases.gate.golden_users}
+        outcome.named_in_shop = bool(listed & ids) or names.count(shop.file.read_bytes()) > 0
         _quiet(home, names, outcome, dry_run)
         if dry_run:
             _count(retained, redactor, outcome)

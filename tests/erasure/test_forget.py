@@ -171,6 +171,26 @@ def test_a_dry_run_counts_and_changes_nothing(project: Project) -> None:
     assert {n: r for n, r in found.rows.items() if r} == {n: r for n, r in done.rows.items() if r}
 
 
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('examples: {users: ["70003"]}', True),
+        ('releases: {gate: {golden_users: ["70003"]}}', True),
+        ("ranker: {all: {rounds: 70003}}", False),
+    ],
+)
+def test_a_number_that_the_shop_file_lists_as_a_user_is_told(
+    project: Project, line: str, named: bool
+) -> None:
+    file = Path(project.shop_file)
+    file.write_text(f"{file.read_text('utf-8')}{line}\n", encoding="utf-8")
+    told = forget(
+        Project(home=project.home, shop_file=project.shop_file), gated(project.shop_file),
+        ["70003"], "asked", NOW, dry_run=True, anyway=True,
+    )  # fmt: skip
+    assert told.named_in_shop == named
+
+
 def test_a_release_that_cannot_be_redacted_is_deleted_and_named(project: Project) -> None:
     lake, releases = project.lake, Releases(project.lake)
     served, newest = releases.state().live, releases.state().known[-1].release_id
