@@ -2,7 +2,7 @@
 
 Dagster opens and closes databases several times for every event. SQLite, alone with one each time,
 copies its journal into it and waits for the disk, and SQLAlchemy compiles every statement anew: a
-fifth of a run that finds nothing to do, and more than half where others use the disk.
+fifth of a run that finds nothing to do.
 
 Belongs here: how connections are kept. Does not belong here: what is stored, which is Dagster's.
 """
@@ -40,7 +40,7 @@ class EventLog(SqliteEventLogStorage):
         super().__init__(base_dir)
 
     def run_connection(self, run_id: str | None = None) -> Any:
-        return self._kept(str(run_id))
+        return self._kept(run_id)
 
     def index_connection(self) -> Any:
         return self._kept(INDEX_SHARD_NAME)
@@ -57,7 +57,7 @@ class EventLog(SqliteEventLogStorage):
                 self._open.popitem()[1].dispose()
 
     @contextmanager
-    def _kept(self, shard: str) -> Iterator[Connection]:
+    def _kept(self, shard: Any) -> Iterator[Connection]:
         with self._one_at_a_time, self._engine(shard).begin() as connection:
             yield connection
 

@@ -89,7 +89,7 @@ def alike(item_id: str, n: int) -> None:
             out.print(f"Looks like it: item {item_id} is not in index release {release}.")
             return
         others = catalogue["group_id"]
-        own = _groups(project).get(item_id, "")  # also of what is not offered itself
+        own = _group(project, item_id)
         others = others[(others != own) | (others == "")].drop(item_id, errors="ignore")
         query = Vectors(index.release(release).model, stored.vectors)
         found = find(
@@ -173,10 +173,10 @@ def _offered(project: "Project") -> "pd.DataFrame":
     return items[allowed].set_index("item_id")
 
 
-def _groups(project: "Project") -> "pd.Series[str]":
-    """The group of every item of the catalogue, offered or not, by item id."""
-    items = project.lake.served("items").to_pandas(["item_id", "group_id"])
-    return items.set_index("item_id")["group_id"]
+def _group(project: "Project", item_id: str) -> str:
+    """The group of an item of the catalogue, offered or not; '' for none."""
+    item = project.lake.served("items").where("item_id", item_id, columns=["group_id"])
+    return (item["group_id"][0].as_py() or "") if item.num_rows else ""
 
 
 def _taste(

@@ -86,8 +86,10 @@ class Served:
 
     def lacks(self, item_id: str) -> bool:
         """Whether the newest approved catalogue has an item that this release's does not."""
-        newest = self.releases.lake.served("items").to_arrow(["item_id"])
-        return item_id not in self._titles.index and item_id in newest["item_id"].to_pylist()
+        if item_id in self._titles.index:
+            return False
+        newest = self.releases.lake.served("items")
+        return newest.where("item_id", item_id, columns=["item_id"]).num_rows > 0
 
     def titles(self, item_ids: "pd.Series[str]") -> dict[str, str]:
         """Titles of those of the items that are in the catalogue."""

@@ -266,10 +266,10 @@ def test_the_index_is_asked_only_for_what_is_offered_now(monkeypatch: pytest.Mon
     groups = pd.Series({"i1": "g", "sold out": "g", "i2": ""})
     offered = pd.DataFrame({"group_id": groups.drop("sold out")})
     for name, stub in (
-        ("_release", "r"), ("_offered", offered), ("_groups", groups), ("_open", store),
-        ("_show", None),
+        ("_release", "r"), ("_offered", offered), ("_open", store), ("_show", None)
     ):  # fmt: skip
         monkeypatch.setattr(search, name, lambda *given, stub=stub: stub)
+    monkeypatch.setattr(search, "_group", lambda project, item_id: groups[item_id])
     search.alike("i1", 3)
     search.alike("sold out", 3)
     assert asked[0][0].where.available_at == pytest.approx(time.time(), abs=60)
