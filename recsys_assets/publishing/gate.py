@@ -331,7 +331,8 @@ def lists_beside_served(
     lists: pd.DataFrame, served: pd.DataFrame, gate: Gate, placement: str, *, otherwise: bool
 ) -> list[Criterion]:
     """What would be shown beside what is shown: how many items, and how much changes at once.
-    Only reported where the list is ordered `otherwise` than the served one."""
+    Only reported where the list is ordered `otherwise` than the served one; lists for nobody who
+    is shown one now are another shop's, and held in any case."""
     new = lists[(lists["placement"] == placement) & (lists["rank"] <= HEAD)]
     old = served[(served["placement"] == placement) & (served["rank"] <= HEAD)]
     items_new, items_old = new["item_id"].nunique(), old["item_id"].nunique()
@@ -340,6 +341,15 @@ def lists_beside_served(
     pairs = new[new["user_id"].isin(users)].merge(old, on=["user_id", "item_id"])
     shown = new["user_id"].isin(users).sum()
     overlap = len(pairs) / shown if shown else 1.0
+    if not users and len(new) and len(old):
+        return [
+            Criterion(
+                "same users", placement, "failed",
+                f"{placement}: of the {old['user_id'].nunique():,} users who are shown a list none "
+                "has one here; these are the lists of another shop, or every user has a new id",
+                value=0.0,
+            )
+        ]  # fmt: skip
     note = " (something else gives the order now: reported only)" if otherwise else ""
 
     def outcome(passed: bool) -> Outcome:

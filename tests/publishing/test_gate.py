@@ -217,6 +217,16 @@ def test_coverage_and_churn_count_items_and_what_was_shown_before() -> None:
     assert collapsed.outcome == "reported" and "reported only" in collapsed.text
 
 
+@pytest.mark.parametrize("otherwise", [False, True])
+def test_lists_of_another_shops_users_are_held(otherwise: bool) -> None:
+    before, after = lists({"a": ["1"], "b": ["2"]}), lists({"c": ["1"]})
+    (found,) = gate.lists_beside_served(after, before, RULES, "for_you", otherwise=otherwise)
+    assert (found.name, found.outcome) == ("same users", "failed")
+    assert "of the 2 users who are shown a list none has one here" in found.text
+    nothing_yet = gate.lists_beside_served(after, before[:0], RULES, "for_you", otherwise=otherwise)
+    assert [c.name for c in nothing_yet] == ["coverage", "churn"]
+
+
 def test_of_what_was_shown_before_as_much_of_a_list_is_looked_at_as_of_what_would_be() -> None:
     before = lists({"a": [str(n) for n in range(gate.HEAD + 2)]})
     coverage, churn = gate.lists_beside_served(
