@@ -70,8 +70,8 @@ _SPECIAL = (
     "shop", "warehouse", "report", "days", "todo", "candidate", "project", "named", "run_id",
 )  # fmt: skip
 LIBRARIES = (
-    "duckdb", "great-expectations", "implicit", "lightgbm", "numpy", "pandas", "pyarrow", "scipy",
-    "sentence-transformers", "torch",
+    "duckdb", "faiss-cpu", "great-expectations", "implicit", "lightgbm", "numba", "numpy", "pandas",
+    "pyarrow", "scipy", "sentence-transformers", "tokenizers", "torch", "transformers",
 )  # fmt: skip
 
 
