@@ -60,6 +60,7 @@ RETRIEVERS = {
 
 WITHOUT_HISTORY = {
     "content": "how it or things of its kind have been doing lately",
+    "ease": RETRIEVERS["popularity"],
     "newcomers": "how new things of its kind have been doing lately",
     "store_popularity": RETRIEVERS["popularity"],
 }

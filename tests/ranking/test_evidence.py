@@ -162,7 +162,7 @@ def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_
     listed: dict[str, list[object]] = {
         "placement": ["for_you", "for_you"], "user_id": ["old", "new"], "item_id": ["i", "i"],
         "rank": [1, 1], "policy": ["ranker", "ranker"], "reason": ["", ""],
-        "reason_code": ["plain", "plain"], "retrievers": ["content, als"] * 2,
+        "reason_code": ["plain", "plain"], "retrievers": ["content, ease_new, als"] * 2,
         "as_of": [moment] * 2,
     }  # fmt: skip
     bought: dict[str, list[object]] = {
@@ -183,7 +183,8 @@ def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_
     }  # fmt: skip
     shop = load_shop(packaged_shop())
     found = collect(tables.__getitem__, shop, Warehouse(), "new", "i")
-    assert found.proposed == (WITHOUT_HISTORY["content"], RETRIEVERS["als"])
+    likeness, habits = WITHOUT_HISTORY["content"], RETRIEVERS["als"]
+    assert found.proposed == (likeness, RETRIEVERS["popularity"], habits)
     assert found.note.startswith("this user has no history")
     with pytest.raises(KeyError, match="scored_candidates"):  # a ranker's score would be looked for
         collect(tables.__getitem__, shop, Warehouse(), "old", "i")
