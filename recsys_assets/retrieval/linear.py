@@ -101,7 +101,7 @@ class FittedLinear:
     model: DualEase | PrimalEase
     scale: Scores | None = None
     offset: Scores | None = None
-    floor: float = -np.inf
+    floor: float = 0.0
 
     def scores(self, users: IntArray) -> Scores:
         """See `Fitted.scores`. A user without history scores 0, or by popularity alone."""
