@@ -9,6 +9,7 @@ from recsys_assets.collaborative import assets as collaborative
 from recsys_assets.content import assets as content
 from recsys_assets.core.assets import GatedAsset, Project
 from recsys_assets.enrichment import assets as enrichment
+from recsys_assets.evaluation import ab_test_assets as ab_test
 from recsys_assets.evaluation import assets as evaluation
 from recsys_assets.evaluation import cold_assets as cold_items
 from recsys_assets.evaluation import list_assets as measured_lists
@@ -41,6 +42,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
         *measured_lists.ASSETS,
         *evaluation.ASSETS,
         *cold_items.ASSETS,
+        *ab_test.ASSETS,
         *page.ASSETS,
         *studies.ASSETS,
     ]
@@ -49,7 +51,7 @@ def gated_assets(project: Project) -> list[GatedAsset]:
 
 def gates(gated: Sequence[GatedAsset]) -> list[dg.AssetChecksDefinition]:
     """Every check: the gate of each asset, and the warnings."""
-    return [*(g.check for g in gated), *publishing.WARNINGS]
+    return [*(g.check for g in gated), *ab_test.WARNINGS, *publishing.WARNINGS]
 
 
 def check_keys(gated: Sequence[GatedAsset]) -> list[dg.AssetCheckKey]:

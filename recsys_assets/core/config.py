@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from recsys_assets.core.settings.ab_test import AbTest
 from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.core.settings.automation import Automation
 from recsys_assets.core.settings.base import Part
@@ -110,6 +111,7 @@ class Shop(Part):
     wording: Wording = Wording()
     evaluation: Evaluation = Evaluation()
     studies: Studies = Studies()
+    ab_test: AbTest | None = None
     examples: Examples = Examples()
     encoder: Encoder = Encoder()
     onboarding: Onboarding = Onboarding()

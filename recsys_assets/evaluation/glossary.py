@@ -36,6 +36,14 @@ METRICS = {
 }
 """Metric -> its name and what it says."""
 
+OUTCOMES = {
+    "takings": "what they took, in events that count as taken",
+    "active": "whether they took anything",
+    "value": "the money they paid",
+    "shown_takings": "how many items they took after they had been shown them",
+}
+"""Outcome of an A/B test -> what is counted of each user."""
+
 RETRIEVER = "retriever: "
 """What the name of a retriever's own list begins with."""
 MODELS = {

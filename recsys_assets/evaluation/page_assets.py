@@ -14,9 +14,10 @@ from recsys_assets.core.assets import GatedAsset, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.metrics import ACCURACY
+from recsys_assets.evaluation import ab_test as arms
 from recsys_assets.evaluation import report as page
 from recsys_assets.evaluation import tables
-from recsys_assets.evaluation.glossary import METRICS, TASK_NAMES, caption_of
+from recsys_assets.evaluation.glossary import METRICS, OUTCOMES, TASK_NAMES, caption_of
 from recsys_assets.evaluation.reading import OURS
 from recsys_assets.evaluation.scoreboard import EVERYBODY
 from recsys_assets.retrieval.candidates import union_margins
@@ -35,6 +36,7 @@ def report_page(
     item_list_metrics: Snapshot,
     examples: Snapshot,
     enrichment_lift: Snapshot,
+    ab_test: Snapshot,
     rankers: Snapshot,
     cutoffs: Snapshot,
     scoreboard_cutoffs: Snapshot | None,
@@ -51,6 +53,7 @@ def report_page(
     table, decided = scoreboard.to_pandas(), policies.to_pandas()
     sections = [
         _summary(table, decided, cutoffs.to_pandas(), shop.evaluation.k),
+        _ab_test(ab_test, shop),
         _reading(table),
         *_boards(table, scoreboard),
         _cutoff_spread(scoreboard_cutoffs),
@@ -109,6 +112,29 @@ def _summary(
         page.paragraph(
             "What is published was decided on the tune target, one horizon earlier, and on nothing "
             "later. A user without a list counts as 0; a user who took nothing does not count."
+        ),
+    ]
+    return section
+
+
+def _ab_test(source: Snapshot, shop: Shop) -> page.Section:
+    section = page.Section("A/B test")
+    rows, test = source.to_pandas(), shop.ab_test
+    if rows.empty or test is None:
+        return section
+    section.blocks = [
+        *(page.paragraph(text, lead=True) for text in arms.faults(rows, test)),
+        page.paragraph(
+            f"Users enter with their first exposure from {test.starts} until {test.ends}, and what "
+            f"each takes in {test.days} days counts. It is {source.report()['texts']['state']}. "
+            "Means are over users whose days are over, with 95% intervals; differences to the "
+            f"control, {test.control}, are Welch's, at 95%, and told once the test is over. Of "
+            "`users` the value is the share an arm got and its difference that to the plan."
+        ),
+        page.plain_table(rows.rename(columns=lambda c: c.replace("_", " "))),
+        page.folded(
+            "What is counted of each user",
+            [page.glossary_table(OUTCOMES)],
         ),
     ]
     return section

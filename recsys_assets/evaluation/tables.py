@@ -1,6 +1,7 @@
 """Contracts of the evaluation stage."""
 
 from recsys_assets.core.tables import Column, Table
+from recsys_assets.evaluation.glossary import OUTCOMES
 
 _TARGET = Column("target", "string", "Which target", values=("tune", "evaluate", "live"))
 _TASK = Column(
@@ -162,6 +163,25 @@ ITEM_LIST_METRICS = Table(
     key=("list", "model"),
     min_rows=0,
 )
+
+AB_TEST = Table(
+    name="ab_test",
+    columns=(
+        Column("arm", "string", "Arm of the test, as exposures name it"),
+        Column("metric", "string", "What is counted", values=("users", *OUTCOMES)),
+        Column("users", "int64", "Users it is a mean of; of `users`, how many the arm got"),
+        Column("value", "float64", "Mean per user; of `users`, share of all users", nullable=True),
+        Column("low", "float64", "Lower end of its 95% interval", nullable=True),
+        Column("high", "float64", "Upper end of its 95% interval", nullable=True),
+        Column("difference", "float64", "To the control once the test is over; of `users`, to the "
+               "planned share", nullable=True),
+        Column("difference_low", "float64", "Lower end of its 95% interval", nullable=True),
+        Column("difference_high", "float64", "Upper end of its 95% interval", nullable=True),
+        Column("p_value", "float64", "Welch's t; of `users`, chi-square of all shares", True, 0, 1),
+    ),
+    key=("arm", "metric"),
+    min_rows=0,
+)  # fmt: skip
 
 EXAMPLES = Table(
     name="examples",
