@@ -54,9 +54,9 @@ def outcomes(
     users: `assigned`; taken: user_id, item_id, event_time, value of events that count as taken;
     shown: user_id, item_id, shown_at. `value` is left out where no event of the period has one.
     """
-    entered = taken["user_id"].map(users["entered"])
-    since = taken["event_time"] - entered
-    own = taken[(since >= pd.Timedelta(0)) & (since < pd.Timedelta(days=days))]
+    own = taken.merge(users[["entered"]], left_on="user_id", right_index=True)
+    since = own["event_time"] - own["entered"]
+    own = own[(since >= pd.Timedelta(0)) & (since < pd.Timedelta(days=days))]
     first = shown.groupby(["user_id", "item_id"])["shown_at"].min().rename("shown_at").reset_index()
     seen = own.merge(first, on=["user_id", "item_id"])
     seen = seen[seen["event_time"] > seen["shown_at"]].drop_duplicates(["user_id", "item_id"])

@@ -1,15 +1,22 @@
 """An A/B test's read-out: who counts, what counts, and how sure a difference is."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from recsys_assets.core.assets import Project
+from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.settings.ab_test import AbTest
 from recsys_assets.evaluation import ab_test as measure
+from recsys_assets.evaluation.ab_test_assets import ab_test, told
+from tests.conftest import MINIMAL_SHOP
 
 PLAN: dict[str, Any] = {
     "arms": {"old": 0.5, "new": 0.5},
@@ -159,3 +166,43 @@ def test_an_interval_holds_the_true_difference_in_about_19_of_20_tests() -> None
 def test_a_plan_that_cannot_be_read_out_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         AbTest(**PLAN | change)
+
+
+def test_the_table_is_read_from_the_log_and_known_until_the_live_cutoff(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(
+        MINIMAL_SHOP + "ab_test: {arms: {old: 0.5, new: 0.5}, control: old, starts: 2026-03-02, "
+        "ends: 2026-03-09, days: 7}\n"
+    )
+    project = Project(home=str(tmp_path), shop_file=str(tmp_path / "shop.yaml"))
+    shown = exposures(
+        ("a", "x", "old", "03-02 12:00"),
+        ("b", "x", "new", "03-02 12:00"),
+        ("c", "x", "new", "03-05 00:00"),
+        ("c", "x", "old", "03-10 00:00"),
+    )
+    taken = takings(("a", "x", "03-03 00:00", 2.0), ("b", "x", "03-10 00:00", 9.0))
+
+    def store(name: str, frame: pd.DataFrame) -> None:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        version = project.lake.store(name, [("", table)], VersionKey("", "", "", {}))
+        project.lake.propose([version])
+        project.lake.approve([version])
+
+    def made(as_of: str) -> tuple[pd.DataFrame, str, dg.AssetCheckResult]:
+        store("cutoffs", pd.DataFrame({"target": ["live"], "as_of": [at(as_of)]}))
+        ab_test.producer.produce(project, "")
+        assert ab_test.producer.judge(project, "").passed
+        table = project.lake.read("ab_test")
+        state = str(table.report()["texts"]["state"])
+        return table.to_pandas().set_index(["arm", "metric"]), state, told(project)
+
+    store("raw_exposures", shown)
+    store("interactions", taken.assign(counts_as_taken=True))
+    table, state, warning = made("03-09 11:00")
+    assert state == "going on until 2026-03-16; the days of 0 of 3 users are over"
+    assert table.loc[("old", "users"), "users"] == 1 and warning.passed
+    table, state, warning = made("03-16")
+    assert state == "over since 2026-03-16; the days of 3 of 3 users are over"
+    assert table["value"].loc[[("old", "value"), ("new", "value")]].tolist() == [2.0, 0.0]
+    assert warning.description == "1 users saw more than one arm and are left out"
+    assert not warning.passed
