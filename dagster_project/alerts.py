@@ -7,6 +7,7 @@ What was told is kept in `$RECSYS_HOME/alerts.jsonl`; without it everything is t
 webhook's address is a secret ($RECSYS_ALERT_WEBHOOK): it appears in no log, event or error text.
 """
 
+import http.client
 import json
 import logging
 import os
@@ -122,7 +123,7 @@ class Alerts:
                 why = f"answered {answer.status}"
         except urllib.error.HTTPError as error:
             why = f"answered {error.code}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             # The text of such an error may hold the address.
             why = f"failed ({type(error).__name__})"
         if not quiet:

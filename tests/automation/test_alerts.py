@@ -120,6 +120,14 @@ def test_a_dead_webhook_costs_one_line_and_is_tried_at_each_look(
     assert alerts.tell(TROUBLE, NOW + 25 * HOUR) and alerts.lines()[-1]["delivered"]
 
 
+def test_what_is_no_http_is_an_alert_that_did_not_get_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    monkeypatch.setattr(Handler, "do_POST", lambda self: self.wfile.write(b"220 mail ready\r\n"))
+    assert alerts.tell(TROUBLE, NOW) and not alerts.lines()[-1]["delivered"]
+
+
 def test_no_secret_reaches_the_log_the_record_or_the_message(
     tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +137,9 @@ def test_no_secret_reaches_the_log_the_record_or_the_message(
         Alerts(tmp_path, HOUR, secrets).tell(leaky, NOW)
         broken = {**secrets, WEBHOOK: "http://127.0.0.1:1/hook/s3cret-path"}
         Alerts(tmp_path, HOUR, broken).tell(TROUBLE, NOW)
-        Alerts(tmp_path, HOUR, {**secrets, WEBHOOK: "no address s3cret-path"}).tell(TROUBLE, NOW)
+        for n, wrong in enumerate(("no address s3cret-path", f"{receiver.address} s3cret-path")):
+            other = replace(TROUBLE, subject=f"asset {n}")
+            Alerts(tmp_path, HOUR, {**secrets, WEBHOOK: wrong}).tell(other, NOW)
     everything = caplog.text + (tmp_path / "alerts.jsonl").read_text() + json.dumps(receiver.got)
     assert "canary" not in everything
     assert "s3cret" not in everything
