@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 WEBHOOK = "RECSYS_ALERT_WEBHOOK"
 TIMEOUT_SECONDS = 5.0
@@ -24,6 +25,16 @@ _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "DSN", "WEBHOOK
 _SHORTEST_SECRET = 6
 """Characters; something shorter (a port, a switch) would cut up every text."""
 _log = logging.getLogger("recsys.alerts")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """urllib would follow with a GET that has no body, and take a page to log in for success."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirect)
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class Alerts:
                 data=json.dumps(body).encode(),
                 headers={"Content-Type": "application/json"},
             )
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            with _opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 if 200 <= answer.status < 300:
                     return True
                 why = f"answered {answer.status}"

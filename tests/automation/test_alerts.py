@@ -48,6 +48,12 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append(json.loads(body))
         self.send_response(self.server.status)
+        if self.server.status == 302:
+            self.send_header("Location", "/login")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None: ...
@@ -126,6 +132,15 @@ def test_what_is_no_http_is_an_alert_that_did_not_get_through(
     alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
     monkeypatch.setattr(Handler, "do_POST", lambda self: self.wfile.write(b"220 mail ready\r\n"))
     assert alerts.tell(TROUBLE, NOW) and not alerts.lines()[-1]["delivered"]
+
+
+def test_a_page_to_log_in_to_is_no_place_that_an_alert_has_reached(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    receiver.status = 302
+    assert alerts.tell(TROUBLE, NOW) and not alerts.lines()[-1]["delivered"]
+    assert "answered 302" in caplog.text
 
 
 def test_no_secret_reaches_the_log_the_record_or_the_message(
