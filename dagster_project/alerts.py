@@ -62,7 +62,8 @@ class Alert:
 
 
 class Alerts:
-    """The alerts of one home."""
+    """The alerts of one home, for the length of one look: a webhook that is silent is asked once in
+    it, or a few failed runs take longer than a tick may."""
 
     def __init__(
         self, home: Path, again: timedelta, environment: Mapping[str, str] | None = None
@@ -70,6 +71,7 @@ class Alerts:
         self.path = home / "alerts.jsonl"
         self.again = again
         self._environment = os.environ if environment is None else environment
+        self._silent = False
 
     def tell(self, alert: Alert, now: datetime) -> str:
         """Tell `alert` unless that was done less than `again` ago, or since it `happened`. Returns
@@ -121,6 +123,8 @@ class Alerts:
         address = self._environment.get(WEBHOOK)
         if not address:
             return True
+        if self._silent:
+            return False
         body = {"text": alert.text(), "at": now.isoformat(), **asdict(alert)}
         try:
             request = urllib.request.Request(
@@ -137,6 +141,7 @@ class Alerts:
         except (OSError, ValueError, http.client.HTTPException) as error:
             # The text of such an error may hold the address.
             why = f"failed ({type(error).__name__})"
+            self._silent = True
         if not quiet:
             _log.error("the alert webhook %s: each look tries again", why)
         return False

@@ -316,8 +316,8 @@ def _telling(
         description=text,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        now = datetime.now(UTC)
-        looked = (alerts_of(project).tell(a, now) for a in find(context.instance, now))
+        now, alerts = datetime.now(UTC), alerts_of(project)
+        looked = (alerts.tell(a, now) for a in find(context.instance, now))
         told = [text for text in looked if text]
         for text in told:
             context.log.error(text)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -132,6 +133,35 @@ def test_what_is_no_http_is_an_alert_that_did_not_get_through(
     alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
     monkeypatch.setattr(Handler, "do_POST", lambda self: self.wfile.write(b"220 mail ready\r\n"))
     assert alerts.tell(TROUBLE, NOW) and not alerts.lines()[-1]["delivered"]
+
+
+def test_a_silent_webhook_is_waited_for_once_in_a_look_and_an_answer_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    monkeypatch.setattr("dagster_project.alerts.TIMEOUT_SECONDS", 0.05)
+    project = Project(home=str(tmp_path), shop_file=str(packaged_shop()))
+    troubles = [replace(TROUBLE, subject=f"asset {n}") for n in range(3)]
+    sensor = sensors._telling("looking", project, "", lambda instance, now: troubles)
+
+    def undelivered() -> list[bool]:
+        with dg.instance_for_test() as instance, dg.build_sensor_context(instance) as context:
+            sensor(context)
+        return [not line["delivered"] for line in sensors.alerts_of(project).lines()]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{port}/hook")
+        assert undelivered() == [True] * 3
+        silent.settimeout(0.2)
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()
+    monkeypatch.setattr("dagster_project.alerts.TIMEOUT_SECONDS", 5)
+    monkeypatch.setenv(WEBHOOK, receiver.address)
+    receiver.status = 400
+    assert undelivered() == [True] * 3 and len(receiver.got) == 3
+    receiver.status = 200
+    assert undelivered() == [True] * 3 + [False] * 3
 
 
 def test_a_page_to_log_in_to_is_no_place_that_an_alert_has_reached(
