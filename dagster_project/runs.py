@@ -249,7 +249,11 @@ def _progress(record: dg.EventLogEntry) -> Progress | None:
 
 
 def root_cause(error: SerializableErrorInfo | None) -> str:
-    """The text of the error that all others came of, '' for none."""
-    while error is not None and error.cause is not None:
+    """The text of the error that all others came of, '' for none; the innermost of ours, if there
+    is one: it has the text of what caused it, and says where and what to do."""
+    texts = []
+    while error is not None:
+        texts.append(error.message.strip())
         error = error.cause
-    return error.message.strip() if error else ""
+    ours = [text for text in texts if text.startswith("recsys_assets.")]
+    return (ours or texts or [""])[-1]

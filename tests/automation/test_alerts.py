@@ -20,10 +20,12 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from dagster_project import sensors
 from dagster_project.alerts import WEBHOOK, Alert, Alerts
+from dagster_project.runs import root_cause
 from recsys_assets.core.assets import Project, table_asset
 from recsys_assets.core.config import packaged_shop
 from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.tables import Column, Table
+from recsys_assets.ingestion.source import SourceError, sha256_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -244,6 +246,17 @@ def test_a_failed_run_is_told_with_the_first_error_of_its_first_failed_step(
         assert "the first error" in alert.what
         assert alert.run == done.run_id
         assert list(sensors.failures(instance, now + timedelta(days=3))) == []
+
+
+def test_an_error_that_says_what_to_do_is_not_lost_to_its_cause(tmp_path: Path) -> None:
+    try:
+        try:
+            sha256_of(tmp_path / "sales.parquet")
+        except SourceError as error:
+            raise RuntimeError("a wrapper") from error
+    except RuntimeError:
+        found = root_cause(serializable_error_info_from_exc_info(sys.exc_info()))
+    assert "sales.parquet: cannot be read (No such file or directory); deliver it" in found
 
 
 @table_asset(Table("twice", WRONG.columns, key=("id",)), group="test")
