@@ -11,6 +11,7 @@ failed, as the living daemon does. Does not belong here: repairing data.
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,11 +28,14 @@ from dagster_project.reaper import reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, WORKER, ErasureError, Erasures
 from recsys_assets.core.lake import CorruptFileError, Lake, LakeError
+from recsys_assets.indexing.stores import open_index
 from recsys_assets.ingestion.arrivals import LocalInbox
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.language_model.client import ledger
+from recsys_assets.publishing.alias import index_of
 from recsys_assets.publishing.releases import SERVED, SHORT, Releases
+from recsys_assets.publishing.serving import Served
 
 Level = Literal["error", "warning"]
 
@@ -184,6 +188,8 @@ def release(project: Project, deep: bool) -> Iterator[Finding]:
             f"release {state.live[:SHORT]}, which is served, is damaged: {error}",
             "Serve the one before (`recsys rollback`), then run the job",
         )
+    else:
+        yield from index(project, state.live)
     for held, lift in ((state.pinned, "unpin"), (state.frozen, "unfreeze")):
         if held:
             yield Finding(
@@ -196,6 +202,24 @@ def release(project: Project, deep: bool) -> Iterator[Finding]:
             "warning",
             f"the newest release, {short}, is blocked by its gate: {'; '.join(newest.reasons)}",
             f"Repair the cause; or, if you know better, `recsys promote {short} --anyway --why …`",
+        )
+
+
+def index(project: Project, live: str) -> Iterator[Finding]:
+    """Whether the alias of the vector index names the index of what is served."""
+    wanted = index_of(Served.open(project.lake)) if live else None
+    if wanted is None:
+        return
+    with closing(open_index(project)) as store:
+        named, there = store.active(), wanted in {r.id for r in store.releases()}
+    if named != wanted:
+        yield Finding(
+            "error" if there else "warning",
+            f"the alias of the vector index names {named or 'nothing'}, and release "
+            f"{live[:SHORT]}, which is served, belongs to {wanted}",
+            f"The next run moves it, or `recsys index --activate {wanted}` now"
+            if there
+            else "That one is kept no longer (index.keep): the next release brings its own",
         )
 
 

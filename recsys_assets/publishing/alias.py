@@ -1,7 +1,7 @@
 """The vector index follows the served release: its alias names the index that release names.
 
-Belongs here: that one step. Does not belong here: which release is served (the truth, in
-`releases.py`); an alias that lags behind is put right by the next run.
+Belongs here: that one step, and which index that is. Does not belong here: which release is served
+(the truth, in `releases.py`); an alias that lags behind is put right by the next run.
 """
 
 import fcntl
@@ -20,13 +20,19 @@ def follow(project: Project) -> str:
     """
     with (project.lake.root / "locks" / "alias").open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        served = Served.open(project.lake)
-        if VECTOR_INDEX.name not in served.manifest.tables:
+        wanted = index_of(Served.open(project.lake))
+        if wanted is None:
             return ""
-        wanted = release_of(served.table(VECTOR_INDEX.name))
         try:
             if active(project) != wanted:
                 activate(project, wanted)
         except VectorIndexError as error:
             return f"the alias of the vector index stays where it was: {error}"
     return ""
+
+
+def index_of(served: Served) -> str | None:
+    """The index that a release names; None if it names none."""
+    if VECTOR_INDEX.name not in served.manifest.tables:
+        return None
+    return release_of(served.table(VECTOR_INDEX.name))

@@ -267,7 +267,7 @@ class Releases:
         return ""
 
     def promote(self, release_id: str, *, why: str, anyway: bool = False) -> None:
-        """Serve a release because somebody says so; lifts a pin.
+        """Serve a release because somebody says so; lifts a pin. Nothing if it is served already.
 
         Raises ReleaseError when releases are frozen, or when the gate blocked it and not `anyway`.
         """
@@ -284,7 +284,7 @@ class Releases:
                     "repair the cause, or say --anyway and --why"
                 )
             if state.live == release_id and not state.pinned:
-                raise ReleaseError(f"release {release_id[:SHORT]} is served already")
+                return
             action = "promoted by hand" if known.passed else "promoted against its gate"
             state.log.append(_entry(_user(), action, release_id, state.live, why))
             state.pinned = known.withdrawn = ""

@@ -15,7 +15,7 @@ import time_machine
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dagster_project import cli
+from dagster_project import cli, doctor
 from dagster_project.commands import releases as commands
 from recsys_assets.core.assets import Project
 from recsys_assets.core.garbage import garbage
@@ -413,11 +413,10 @@ def test_two_promotes_at_once_end_in_one_of_them_and_both_are_in_the_log(
     assert [e.action for e in state.log].count("promoted by hand") == 2
 
 
-def test_of_two_changes_at_once_the_alias_of_the_index_names_what_is_served_at_last(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def indexed(project: Project) -> dict[str, str]:
+    """Two releases served one after the other, the alias untouched: release -> its index."""
     releases = Releases(project.lake)
-    shelf, releases_of = shop.shelf(), {}
+    shelf, index_of = shop.shelf(), {}
     for count in (4, 5):
         objects = shelf.take(list(range(count)))
         release = shop.release_of(objects)
@@ -430,7 +429,37 @@ def test_of_two_changes_at_once_the_alias_of_the_index_names_what_is_served_at_l
         made = releases.lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY).id
         releases.judged(Known(made, passed=True), "run")
         releases.promote(made, why="")
-        releases_of[made] = release.id
+        index_of[made] = release.id
+    return index_of
+
+
+def test_a_promotion_killed_before_the_alias_moved_is_told_and_finished_by_the_same_command(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", project.home)
+    monkeypatch.setenv("RECSYS_SHOP", project.shop_file)
+    index_of, releases = indexed(project), Releases(project.lake)
+    first, second = index_of
+    stores.activate(project, index_of[first])
+    (told,) = doctor.release(project, deep=False)
+    assert told.level == "error"
+    assert f"names {index_of[first]}" in told.what and second[:12] in told.what
+    assert f"--activate {index_of[second]}" in told.remedy
+    before = releases.state()
+    commands.promote(second)
+    assert releases.state() == before, "it was served already"
+    assert stores.active(project) == index_of[second]
+    assert list(doctor.release(project, deep=False)) == []
+    stores.drop(project, [index_of[first]])
+    releases.rollback(why="complaints")
+    told = next(doctor.release(project, deep=False))
+    assert told.level == "warning" and "kept no longer" in told.remedy
+
+
+def test_of_two_changes_at_once_the_alias_of_the_index_names_what_is_served_at_last(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases, releases_of = Releases(project.lake), indexed(project)
 
     def back() -> None:
         releases.rollback(why="complaints")
