@@ -7,6 +7,7 @@ belong here: what a file holds, and who may write it (locks).
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from shutil import copymode
 
@@ -23,8 +24,14 @@ def publish(path: Path, target: Path) -> None:
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A path to write what is to be `target`, which changes in one step at the end, or not at all.
-    The permissions of a file that was there before stay."""
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    The permissions of a file that was there before stay; what processes that were killed had
+    written of it is removed."""
+    start = f".{target.stem}.recsys-"
+    for left in target.parent.glob(f"{escape(start)}*{escape(target.suffix)}"):
+        process = left.name.removeprefix(start).removesuffix(target.suffix)
+        if process.isdigit() and not Path("/proc", process).exists():
+            left.unlink(missing_ok=True)
+    temporary = target.with_name(f"{start}{os.getpid()}{target.suffix}")
     try:
         yield temporary
         if target.exists():

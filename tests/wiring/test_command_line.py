@@ -188,6 +188,23 @@ def test_a_file_that_cannot_be_written_to_its_end_is_as_it_was(tmp_path: Path, n
     assert file.stat().st_mode & 0o777 == 0o640
 
 
+def test_what_a_killed_export_had_written_goes_with_the_next_one(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    others = [tmp_path / ".table-1999.csv", tmp_path / f".table.recsys-{os.getppid()}.csv"]
+    for other in others:  # a file of somebody's, and an export that is under way
+        other.touch()
+    child = os.fork()
+    if child == 0:
+        with show.written(file) as path:
+            path.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 3
+    with show.written(file) as path:
+        path.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([file, *others])
+
+
 def test_settings_of_dagster_that_cannot_be_written_are_not_half_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
