@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from recsys_assets.core.arrays import transposed
-from recsys_assets.core.products import dense_product
+from recsys_assets.core.matrix_product import dense_product
 from recsys_assets.core.threads import one_thread
 
 Floats = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from recsys_assets.collaborative.tables import ITEM_NEIGHBOURS
-from recsys_assets.core.products import dense_product
+from recsys_assets.core.matrix_product import dense_product
 
 Ints = npt.NDArray[np.integer]
 

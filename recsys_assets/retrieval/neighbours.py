@@ -19,7 +19,7 @@ from recsys_assets.collaborative.neighbours import (
     transitions,
 )
 from recsys_assets.core.arrays import first_of_each
-from recsys_assets.core.products import dense_product
+from recsys_assets.core.matrix_product import dense_product
 from recsys_assets.retrieval.contract import EventLog, FloatArray, IntArray, Scores, Signal
 
 

@@ -5,7 +5,7 @@ belongs at once. Sums run in the order of the left matrix's entries, as scipy's 
 are the same.
 
 Belongs here: that product. Does not belong here: what the matrices mean, and the loop itself
-(`product_kernel.py`).
+(`matrix_product_kernel.py`).
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def dense_product(left: sparse.csr_matrix, right: sparse.csr_matrix) -> npt.NDAr
     Takes a step per pair of entries that meet, however large the matrices are. Raises ValueError
     when they do not fit or are not CSR.
     """
-    from recsys_assets.core import product_kernel  # numba, 1 s
+    from recsys_assets.core import matrix_product_kernel  # numba, 1 s
 
     if left.format != "csr" or right.format != "csr" or left.shape[1] != right.shape[0]:
         raise ValueError(
@@ -27,7 +27,7 @@ def dense_product(left: sparse.csr_matrix, right: sparse.csr_matrix) -> npt.NDAr
             "matrices that fit"
         )
     out = np.zeros((left.shape[0], right.shape[1]), np.result_type(left.dtype, right.dtype))
-    product_kernel.add_product(
+    matrix_product_kernel.add_product(
         left.indptr, left.indices, left.data, right.indptr, right.indices, right.data, out
     )
     return out

@@ -1,4 +1,4 @@
-"""The loop of `products.py`, compiled by numba when called.
+"""The loop of `matrix_product.py`, compiled by numba when called.
 
 Belongs here: that loop. Does not belong here: anything that can be done before or after it.
 Importing this takes a second, so only what multiplies does.

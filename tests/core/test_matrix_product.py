@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from recsys_assets.core.products import dense_product
+from recsys_assets.core.matrix_product import dense_product
 
 
 @settings(deadline=None)  # the loop is compiled for each pair of types
