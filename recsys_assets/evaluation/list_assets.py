@@ -4,12 +4,12 @@ Belongs here: thin assets over `held_out.py` and `policy.py`. Does not belong he
 report: a new table on a page must not make lists anew.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from typing import Annotated
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_assets.collaborative import neighbours
 from recsys_assets.content.vectors import item_vectors
@@ -34,7 +34,7 @@ from recsys_assets.evaluation.reading import (
     tasks_of,
 )
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
-from recsys_assets.ranking.features import retrievers_of
+from recsys_assets.ranking.features import retrievers_of, rows_of_users
 from recsys_assets.ranking.lists import lists_to_depth
 from recsys_assets.ranking.placements import (
     PLACEMENT_OF_TASK,
@@ -53,6 +53,15 @@ from recsys_assets.retrieval.popularity import Popularity
 GROUP = "evaluation"
 DEPTH = 100
 """Length of the lists of the evaluate target, which anybody may recompute the metrics from."""
+
+Made = Annotated[
+    dict[str, Snapshot],
+    (
+        "interactions", "items", "candidates", "scored_candidates", "als_factors",
+        "item_neighbours", "item_texts", "text_embeddings", "blend_weights",
+    ),
+]  # fmt: skip
+"""What the lists of a cutoff are made from, by name; see `_cutoff`."""
 
 
 def _blend_parts(log: EventLog, als_factors: Snapshot, vectors: ItemVectors) -> dict[str, Fitted]:
@@ -120,44 +129,38 @@ def _cutoff(
     people: pd.Series,
     tasks: list[str],
     shop: Shop,
-    interactions: Snapshot,
-    items: Snapshot,
-    candidates: Snapshot,
-    scored_candidates: Snapshot,
-    als_factors: Snapshot,
-    item_neighbours: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
-    blend_weights: Snapshot,
+    made: Mapping[str, Snapshot],
 ) -> held_out.Cutoff:
     """What the lists of one cutoff are made from, read from the tables that hold it."""
     part = part_name(as_of)
-    log = event_log(interactions, items, as_of)
+    log = event_log(made["interactions"], made["items"], as_of)
+    candidates, scored = made["candidates"], made["scored_candidates"]
 
     def neighbour_model() -> Fitted:
-        links = neighbours.links_of(item_neighbours.to_arrow(part=part), log.warm_ids)
+        links = neighbours.links_of(made["item_neighbours"].to_arrow(part=part), log.warm_ids)
         return SimilarItems().using(log, links)
 
     def blend_parts() -> dict[str, Fitted]:
-        vectors = item_vectors(items, item_texts, text_embeddings)
-        return _blend_parts(log, als_factors, vectors)
+        return _blend_parts(log, made["als_factors"], _vectors(made))
 
     return held_out.Cutoff(
         log=log,
-        known=visits_as_of(interactions, as_of),
+        known=visits_as_of(made["interactions"], as_of),
         people=people,
         retrievers=retrievers_of(candidates.columns),
         candidates=lambda columns: candidates.to_arrow(columns, part),
-        scored=scored_candidates.to_arrow(
-            [c for c in scored_candidates.columns if c != "retrievers"], part
-        ),
-        factors=lambda: FittedFactors.stored(als_factors, log),
+        scored=scored.to_arrow([c for c in scored.columns if c != "retrievers"], part),
+        factors=lambda: FittedFactors.stored(made["als_factors"], log),
         neighbours=neighbour_model,
         blend_parts=blend_parts,
-        weights=_tuned(blend_weights),
+        weights=_tuned(made["blend_weights"]),
         tasks=tasks,
         repeats=shop.repeats,
     )
+
+
+def _vectors(made: Mapping[str, Snapshot]) -> ItemVectors:
+    return item_vectors(made["items"], made["item_texts"], made["text_embeddings"])
 
 
 def _tuned(blend_weights: Snapshot) -> dict[str, BlendWeights]:
@@ -188,10 +191,6 @@ def _stacked(
     return table.ordered(pa.concat_tables(found))
 
 
-def _scored_of(scored: pa.Table, people: pd.Series) -> pa.Table:
-    return scored.filter(pc.is_in(scored["user_id"], value_set=pa.array(people, pa.string())))
-
-
 @table_asset(
     tables.TUNE_LISTS,
     group=GROUP,
@@ -199,17 +198,9 @@ def _scored_of(scored: pa.Table, people: pd.Series) -> pa.Table:
     config=("evaluation", "placements", "repeats", "seed"),
 )
 def tune_lists(
-    scored_candidates: Snapshot,
-    candidates: Snapshot,
-    interactions: Snapshot,
-    items: Snapshot,
+    made: Made,
     labels: Snapshot,
     cutoffs: Snapshot,
-    als_factors: Snapshot,
-    item_neighbours: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
-    blend_weights: Snapshot,
     shop: Shop,
 ) -> pa.Table:
     """The lists of the ranker and of everything simpler on the tune target.
@@ -219,16 +210,10 @@ def tune_lists(
     as_of = measured_cutoff(cutoffs, labels, "tune")
     if as_of is None:
         return tables.TUNE_LISTS.empty()
-    people, k, tasks = (
-        people_of(relevant_at(labels, interactions, as_of, shop)),
-        shop.evaluation.k,
-        tasks_of(shop),
-    )
-    cutoff = _cutoff(
-        as_of, people, tasks, shop, interactions, items, candidates, scored_candidates, als_factors,
-        item_neighbours, item_texts, text_embeddings, blend_weights,
-    )  # fmt: skip
-    scored = _scored_of(cutoff.scored, people).to_pandas()
+    people = people_of(relevant_at(labels, made["interactions"], as_of, shop))
+    k, tasks = shop.evaluation.k, tasks_of(shop)
+    cutoff = _cutoff(as_of, people, tasks, shop, made)
+    scored = rows_of_users(cutoff.scored, people.tolist()).to_pandas()
     lists = [
         *(
             (task, held_out.RANKER, shop.seed, held_out.top(competing(scored, placement, shop), k))
@@ -290,17 +275,9 @@ def policies(
 )
 def stand_ins(
     policies: Snapshot,
-    scored_candidates: Snapshot,
-    candidates: Snapshot,
-    interactions: Snapshot,
-    items: Snapshot,
+    made: Made,
     users: Snapshot,
     cutoffs: Snapshot,
-    als_factors: Snapshot,
-    item_neighbours: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
-    blend_weights: Snapshot,
     shop: Shop,
     report: Report,
 ) -> Iterator[tuple[str, pa.Table]]:
@@ -319,11 +296,7 @@ def stand_ins(
     wanted = set(zip(chosen["task"], chosen["model"], strict=True))
     depth = max(rules_of(shop, p).pool for p in placements(shop))
     for as_of in moments:
-        cutoff = _cutoff(
-            as_of, everyone, tasks_of(shop), shop, interactions, items, candidates,
-            scored_candidates, als_factors, item_neighbours, item_texts, text_embeddings,
-            blend_weights,
-        )  # fmt: skip
+        cutoff = _cutoff(as_of, everyone, tasks_of(shop), shop, made)
         found = [
             tables.STAND_INS.conform(
                 rows.drop(columns="rank").assign(as_of=as_of, placement=PLACEMENT_OF_TASK[task])
@@ -341,18 +314,10 @@ def stand_ins(
     config=("rules", "placements", "repeats", "seed"),
 )
 def evaluation_lists(
-    scored_candidates: Snapshot,
+    made: Made,
     stand_ins: Snapshot,
-    candidates: Snapshot,
-    interactions: Snapshot,
-    items: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
-    als_factors: Snapshot,
-    item_neighbours: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
-    blend_weights: Snapshot,
     shop: Shop,
     report: Report,
 ) -> Iterator[tuple[str, pa.Table]]:
@@ -367,21 +332,18 @@ def evaluation_lists(
     if as_of is None:
         yield "", tables.EVALUATION_LISTS.empty()
         return
-    people, tasks = people_of(relevant_at(labels, interactions, as_of, shop)), tasks_of(shop)
+    people = people_of(relevant_at(labels, made["interactions"], as_of, shop))
+    tasks = tasks_of(shop)
     measured = [*tasks, held_out.COLD]
-    cutoff = _cutoff(
-        as_of, people, measured, shop, interactions, items, candidates, scored_candidates,
-        als_factors, item_neighbours, item_texts, text_embeddings, blend_weights,
-    )  # fmt: skip
+    cutoff = _cutoff(as_of, people, measured, shop, made)
     lists: dict[str, list[tuple[str, str, int, pd.DataFrame]]] = {task: [] for task in measured}
     for task, model, rows in held_out.all_lists(cutoff, DEPTH):
         lists[task].append((task, model, shop.seed, rows))
     instead = at_cutoff(stand_ins, as_of)
     instead = instead[instead["user_id"].isin(people)]
-    catalogue, taken = items.to_pandas(), cutoff.taken
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    catalogue, taken, vectors = made["items"].to_pandas(), cutoff.taken, _vectors(made)
     nobody = instead.iloc[:0]
-    everybody = _scored_of(cutoff.scored, people)
+    everybody = rows_of_users(cutoff.scored, people.tolist())
     for seed, ranked, table in held_out.seeds_of(everybody, shop.seed, tasks):
         scored = table.to_pandas()
         for task in ranked:
