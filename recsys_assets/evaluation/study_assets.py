@@ -5,10 +5,10 @@ recommendations or the scoreboard of the main job depend on.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,12 @@ CONFIRMING = 3
 """The best setting is looked at on so many times as many users as it was chosen on."""
 _LINES = 6
 """How many models a picture over cutoffs shows: the best in the mean."""
+
+Learned = Annotated[
+    dict[str, Snapshot],
+    ("training_rows", "fits", "cutoffs", "labels", "candidates", "items"),
+]
+"""What a study of the tune target is made from beside the features, by name; see `_tune_sample`."""
 
 
 def _own_row(measured: pd.DataFrame) -> pd.DataFrame:
@@ -207,33 +213,24 @@ def _show_spread(report: Report, table: pd.DataFrame) -> None:
 
 
 def _tune_sample(
-    shop: Shop,
-    warehouse: Warehouse,
-    training_rows: Snapshot,
-    fits: Snapshot,
-    cutoffs: Snapshot,
-    labels: Snapshot,
-    candidates: Snapshot,
-    items: Snapshot,
-    grains: Grains,
-    n: int,
+    made: Mapping[str, Snapshot], grains: Grains, shop: Shop, warehouse: Warehouse, n: int
 ) -> studies.TuneSample | None:
     """A seeded sample of `n` users of the tune target, and the rows its rankers learn from."""
-    as_of = cutoff_of(cutoffs, "tune")
-    plan = fits.to_pandas()
+    as_of = cutoff_of(made["cutoffs"], "tune")
+    plan = made["fits"].to_pandas()
     moments = sorted(plan.loc[plan["target"] == "tune", "window_as_of"], reverse=True)
-    if as_of is None or not moments or part_name(as_of) not in labels.parts:
+    if as_of is None or not moments or part_name(as_of) not in made["labels"].parts:
         return None
     part = part_name(as_of)
-    rows = labels.to_pandas(part=part)
+    rows = made["labels"].to_pandas(part=part)
     users = seeded_sample(rows["user_id"].unique(), n, shop.seed, SAMPLE)
     relevant = held_out.relevant_pairs(
         rows[rows["user_id"].isin(users)], as_of, pd.Index([]), repeats=shop.repeats
     )
-    proposed, tables_at = rows_of(candidates, part, users), tables_of(grains, part, users)
-    joined = join_features(warehouse, proposed, items.paths(), tables_at)
+    proposed, tables_at = rows_of(made["candidates"], part, users), tables_of(grains, part, users)
+    joined = join_features(warehouse, proposed, made["items"].paths(), tables_at)
     return studies.TuneSample(
-        windows=[training_rows.to_arrow(part=part_name(w)) for w in moments],
+        windows=[made["training_rows"].to_arrow(part=part_name(w)) for w in moments],
         rows=joined if shop.repeats else joined.filter(pc.equal(joined["ui_seen"], 0)),
         relevant=relevant,
         k=shop.evaluation.k,
@@ -248,12 +245,7 @@ def _tune_sample(
     config=("studies", "ranker", "evaluation", "repeats", "seed"),
 )
 def ablation(
-    training_rows: Snapshot,
-    fits: Snapshot,
-    cutoffs: Snapshot,
-    labels: Snapshot,
-    candidates: Snapshot,
-    items: Snapshot,
+    made: Learned,
     grains: Grains,
     shop: Shop,
     warehouse: Warehouse,
@@ -264,65 +256,78 @@ def ablation(
     On a sample of users of the tune target, each variant trained anew; differences are paired by
     user, a positive one says that the part helps.
     """
-    sample = _tune_sample(
-        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, grains,
-        shop.studies.users,
-    )  # fmt: skip
+    sample = _tune_sample(made, grains, shop, warehouse, shop.studies.users)
     if sample is None:
         return tables.ABLATION.empty().to_pandas()
-    names = [c.removeprefix("rank_") for c in candidates.columns if c.startswith("rank_")]
-    variants = studies.ablations(names, len(sample.windows))
+    variants = studies.ablations(retrievers_of(made["candidates"].columns), len(sample.windows))
     recipe, found = Recipe.read(shop.ranker, shop.seed), []
     for task in TASKS:
         if sample.relevant[task].empty:
             continue
-        # Two variants at once on a thread each take less than one after the other on two.
-        settings = replace(recipe.settings[task], threads=1)
-        whole = _per_user(sample, task, settings, studies.WHOLE)
-        if isinstance(whole, str):
-            report.texts[task] = whole
-            continue
-        own: list[dict[str, object]] = [
-            {"kind": "full", "name": "everything", "ndcg": float(whole.mean())},
-            {"kind": "windows", "name": str(len(sample.windows)), "ndcg": float(whole.mean())},
-        ]
-        measured = side_by_side(variants, partial(_per_user, sample, task, settings))
-        for variant, less in zip(variants, measured, strict=True):
-            if isinstance(less, str):
-                report.texts[f"{task}, {variant.kind} {variant.name}"] = less
-                continue
-            row = paired_bootstrap(
-                whole.to_frame("ndcg"), less.to_frame("ndcg"),
-                draws=shop.evaluation.bootstrap, seed=shop.evaluation.seed,
-            ).iloc[0]  # fmt: skip
-            own.append(
-                {
-                    "kind": variant.kind,
-                    "name": variant.name,
-                    "ndcg": float(less.mean()),
-                    "loss": row["value"],
-                    "low": row["low"],
-                    "high": row["high"],
-                }
-            )
-        rows = pd.DataFrame(own).assign(task=task, n_users=len(whole))
-        found.append(rows)
-        for kind, title in (
-            ("retriever", "without this retriever"), ("features", "without these features")
-        ):  # fmt: skip
-            picture = plots.losses(rows[rows["kind"] == kind], title=f"Task {task}: {title}")
-            report.plot(f"ablation {kind} {task}", picture)
-        curve = rows[rows["kind"] == "windows"].assign(n=lambda f: f["name"].astype(int))
-        report.plot(
-            f"label windows {task}",
-            plots.learning_curve(
-                {"ranker": curve.sort_values("n")["ndcg"].tolist()},
-                title=f"Task {task}: more label windows",
-                x_label="label windows, the latest first",
-            ),
-        )
+        rows = _ablated(sample, task, recipe.settings[task], variants, shop, report)
+        if len(rows):
+            found.append(rows)
+            _show_ablation(report, task, rows)
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     return table.reindex(columns=[c.name for c in tables.ABLATION.columns])
+
+
+def _ablated(
+    sample: studies.TuneSample,
+    task: ranker.Task,
+    settings: ranker.RankerSettings,
+    variants: Sequence[studies.Variant],
+    shop: Shop,
+    report: Report,
+) -> pd.DataFrame:
+    """The whole recipe and every variant of a task, one row each; none if it cannot be learned."""
+    # Two variants at once on a thread each take less than one after the other on two.
+    settings = replace(settings, threads=1)
+    whole = _per_user(sample, task, settings, studies.WHOLE)
+    if isinstance(whole, str):
+        report.texts[task] = whole
+        return pd.DataFrame()
+    rows: list[dict[str, object]] = [
+        {"kind": "full", "name": "everything", "ndcg": float(whole.mean())},
+        {"kind": "windows", "name": str(len(sample.windows)), "ndcg": float(whole.mean())},
+    ]
+    measured = side_by_side(variants, partial(_per_user, sample, task, settings))
+    for variant, less in zip(variants, measured, strict=True):
+        if isinstance(less, str):
+            report.texts[f"{task}, {variant.kind} {variant.name}"] = less
+            continue
+        lost = paired_bootstrap(
+            whole.to_frame("ndcg"), less.to_frame("ndcg"),
+            draws=shop.evaluation.bootstrap, seed=shop.evaluation.seed,
+        ).iloc[0]  # fmt: skip
+        rows.append(
+            {
+                "kind": variant.kind,
+                "name": variant.name,
+                "ndcg": float(less.mean()),
+                "loss": lost["value"],
+                "low": lost["low"],
+                "high": lost["high"],
+            }
+        )
+    return pd.DataFrame(rows).assign(task=task, n_users=len(whole))
+
+
+def _show_ablation(report: Report, task: ranker.Task, rows: pd.DataFrame) -> None:
+    for kind, title in (
+        ("retriever", "without this retriever"), ("features", "without these features")
+    ):  # fmt: skip
+        picture = plots.losses(rows[rows["kind"] == kind], title=f"Task {task}: {title}")
+        report.plot(f"ablation {kind} {task}", picture)
+    curve = rows[rows["kind"] == "windows"].assign(n=lambda f: f["name"].astype(int))
+    report.plot(
+        f"label windows {task}",
+        plots.learning_curve(
+            {"ranker": curve.sort_values("n")["ndcg"].tolist()},
+            title=f"Task {task}: more label windows",
+            x_label="label windows, the latest first",
+        ),
+    )
 
 
 def _per_user(
@@ -419,12 +424,7 @@ def _scored_and_taken(
     config=("studies", "ranker", "evaluation", "repeats", "seed"),
 )
 def tuned_settings(
-    training_rows: Snapshot,
-    fits: Snapshot,
-    cutoffs: Snapshot,
-    labels: Snapshot,
-    candidates: Snapshot,
-    items: Snapshot,
+    made: Learned,
     grains: Grains,
     shop: Shop,
     warehouse: Warehouse,
@@ -438,10 +438,8 @@ def tuned_settings(
     YAML into the shop file, which is what every other asset reads. A setting under which no tree
     can be grown counts 0.
     """
-    sample = _tune_sample(
-        shop, warehouse, training_rows, fits, cutoffs, labels, candidates, items, grains,
-        (1 + CONFIRMING) * shop.studies.users,
-    )  # fmt: skip
+    users = (1 + CONFIRMING) * shop.studies.users
+    sample = _tune_sample(made, grains, shop, warehouse, users)
     if sample is None:
         return tables.TUNED_SETTINGS.empty().to_pandas()
     recipe, found = Recipe.read(shop.ranker, shop.seed), []
