@@ -15,7 +15,6 @@ Layout below the home::
 
 import hashlib
 import hmac
-import json
 import os
 import re
 import secrets
@@ -29,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.digests import json_sha256
 from recsys_assets.core.durable import sync_folder
 from recsys_assets.core.journal import Journal, JournalError
 from recsys_assets.core.lake import LakeError
@@ -224,7 +224,7 @@ def _is_whole(record: Mapping[str, Any]) -> bool:
 
 def _seal(record: Mapping[str, Any]) -> str:
     """The checksum of a line. Lines of earlier programs have none."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    return json_sha256(record)[:16]
 
 
 def _name_of(key: bytes) -> str:

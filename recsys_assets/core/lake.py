@@ -38,6 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.core.digests import file_sha256, json_sha256
 from recsys_assets.core.durable import publish
 
 FORMAT = 1
@@ -102,7 +103,7 @@ class Version:
     @cached_property
     def content_id(self) -> str:
         """Hash of the data alone: equal for equal bytes, whatever code or inputs made them."""
-        return _digest([[f.part, f.sha256] for f in self.files], self.schema)
+        return json_sha256([[[f.part, f.sha256] for f in self.files], self.schema])
 
     @cached_property
     def id(self) -> str:
@@ -158,14 +159,14 @@ class Snapshot:
     def content_id(self) -> str:
         if len(self.versions) == 1 and not self.versions[0].partition:
             return self.versions[0].content_id
-        return _digest([[v.partition, v.content_id] for v in self.versions])
+        return json_sha256([[[v.partition, v.content_id] for v in self.versions]])
 
     @property
     def version_id(self) -> str:
         """The id of its version, or of all its partitions' versions together."""
         if len(self.versions) == 1 and not self.versions[0].partition:
             return self.versions[0].id
-        return _digest([[v.partition, v.id] for v in self.versions])
+        return json_sha256([[[v.partition, v.id] for v in self.versions]])
 
     @property
     def rows(self) -> int:
@@ -455,8 +456,7 @@ class Lake:
         """The path of a stored file whose bytes have the given hash, or CorruptFileError."""
         path = self.object_path(sha256, suffix)
         try:
-            with path.open("rb") as stream:
-                actual = hashlib.file_digest(stream, "sha256").hexdigest()
+            actual = file_sha256(path)
         except FileNotFoundError as error:
             raise CorruptFileError(f"{asset}: file {path} is missing from the lake") from error
         if actual != sha256:
@@ -633,8 +633,7 @@ class Lake:
             write_page_checksum=True,
             store_schema=True,
         )
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = file_sha256(path)
         size = path.stat().st_size
         publish(path, self.object_path(sha256, "parquet"))
         return File(part=part, sha256=sha256, rows=table.num_rows, bytes=size, key=key)
@@ -718,10 +717,6 @@ def _damaged(path: Path, error: Exception) -> CorruptFileError:
         f"{path} is damaged ({error}): restore it from a backup; or delete it and "
         f"materialize {path.stem.replace('__', '/')} again"
     )
-
-
-def _digest(*values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _name(version: Version) -> str:

@@ -38,6 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys_assets.core.digests import file_sha256
 from recsys_assets.core.durable import publish
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing.contract import (
@@ -360,8 +361,7 @@ class EmbeddedIndex:
         return self.root / "tmp" / uuid.uuid4().hex
 
     def _publish_file(self, path: Path, suffix: str) -> str:
-        with path.open("rb") as stream:
-            name = f"{hashlib.file_digest(stream, 'sha256').hexdigest()}.{suffix}"
+        name = f"{file_sha256(path)}.{suffix}"
         publish(path, self.root / "files" / name)
         return name
 
@@ -400,8 +400,7 @@ class EmbeddedIndex:
     def _verified(self, name: str) -> Path:
         path = self.root / "files" / name
         try:
-            with path.open("rb") as stream:
-                actual = hashlib.file_digest(stream, "sha256").hexdigest()
+            actual = file_sha256(path)
         except FileNotFoundError as error:
             raise VectorIndexError(
                 f"{path} is missing: delete {self.root} and materialize vector_index again"

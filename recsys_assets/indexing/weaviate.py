@@ -16,7 +16,6 @@ The collection that is served is never written to.
     Recsys_<shop>__<family>_<n>      collections; their description says what is in them
 """
 
-import hashlib
 import json
 import re
 import time
@@ -29,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.core.digests import json_sha256
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing.contract import (
     Built,
@@ -381,8 +381,7 @@ class WeaviateIndex:
     def _family(self, release: Release) -> str:
         """Collections of one family have the same schema and vectors of the same model."""
         how = self.settings.model_dump(include=_SCHEMA_SETTINGS)
-        text = json.dumps([release.family, how], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return json_sha256([release.family, how])[:8]
 
     def _create(self, name: str) -> None:
         from weaviate.classes import config as c

@@ -31,6 +31,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from recsys_assets.core.digests import file_sha256
 from recsys_assets.core.durable import publish, sync_folder
 from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion.source import (
@@ -448,7 +449,7 @@ class ArrivalLedger:
             path = self.archived(arrival)
             if not path.is_file():
                 found.append(f"{path} ({arrival.name}) is missing: restore it, or redeliver it")
-            elif _sha256(path) not in (arrival.sha256, _stored(blanked, arrival)):
+            elif file_sha256(path) not in (arrival.sha256, _stored(blanked, arrival)):
                 found.append(f"{path} ({arrival.name}) was altered: delete it and redeliver it")
         return found
 
@@ -526,7 +527,7 @@ class ArrivalLedger:
             return 0
         known = self.blanked()
         rows = found | (set(known[sha256].rows) if sha256 in known else set())
-        known[sha256] = Blanked(_sha256(path), tuple(sorted(rows)))
+        known[sha256] = Blanked(file_sha256(path), tuple(sorted(rows)))
         document = {k: {"stored": v.stored, "rows": list(v.rows)} for k, v in known.items()}
         temporary = self._blanked_path.with_suffix(".tmp")
         text = json.dumps(document, sort_keys=True)
@@ -589,11 +590,6 @@ def _stored(blanked: Mapping[str, Blanked], arrival: Arrival) -> str:
 def _stamp(status: os.stat_result) -> str:
     parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return "-".join(map(str, parts))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def watch(role: Role, pattern: Path, suffixes: tuple[str, ...]) -> Watched:

@@ -4,7 +4,6 @@ Belongs here: the description of one file, the error a source raises, and the ch
 Does not belong here: what a source does (`tabular.TabularSource`), the layout of any.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from recsys_assets.core.config import Shop
+from recsys_assets.core.digests import file_sha256
 from recsys_assets.core.erasures import FOLDER as ERASURES
 from recsys_assets.core.erasures import Erasures
 
@@ -127,10 +127,9 @@ def named(file: SourceFile) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file's bytes, read in pieces. Raises `SourceError` if it cannot be read."""
+    """sha256 (hex) of a file's bytes. Raises `SourceError` if it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise SourceError(
             f"{path}: cannot be read ({error.strerror}); deliver it again, or let the process read "

@@ -10,7 +10,6 @@ value of a JSON string with no character that could end it or open a tag; the in
 it is data.
 """
 
-import hashlib
 import json
 import re
 import unicodedata
@@ -19,6 +18,8 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
+
+from recsys_assets.core.digests import json_sha256
 
 LIMIT = 2000
 """Characters of one text; what is longer is cut."""
@@ -131,7 +132,7 @@ def build(task: Task, payload: Payload, model: str, effort: str | None = None) -
     content = {f.name: _content(task, f.name, getattr(payload, f.name)) for f in fields(payload)}
     schema = _schema(task.answer)
     identity = [task.name, task.version, schema, model, task.payload.__name__, content]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:40]
+    key = json_sha256(identity)[:40]
     message = json.dumps({"id": key[:12], **content}, ensure_ascii=False)
     message = message.replace("<", "\\u003c").replace(">", "\\u003e")
     output: dict[str, Any] = {"format": {"type": "json_schema", "schema": schema}}

@@ -14,6 +14,7 @@ from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, R
 from recsys_assets.core.blocks import rows_of, tables_of
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.digests import json_sha256
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.threads import side_by_side
@@ -95,7 +96,7 @@ def _release(upstream: Sequence[GatedAsset]) -> GatedAsset:
                  for n in recipe}  # fmt: skip
         settings = shop.section_hash(*sections)
         facts = {
-            "recipe": manifest.digest([parts, settings]),
+            "recipe": json_sha256([parts, settings]),
             "recipe settings": settings,
             "build_id": named["recommendations"].to_arrow(["build_id"])["build_id"][0].as_py(),
         }

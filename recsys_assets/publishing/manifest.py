@@ -7,7 +7,6 @@ here: reading a manifest (`releases.py`), and what the rows are for.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -15,11 +14,6 @@ from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
 
 Row = dict[str, str]
-
-
-def digest(content: Any) -> str:
-    """sha256 of the canonical JSON of `content`."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def row(kind: str, name: str, part: str, value: str, hash_: str | None = None) -> Row:
