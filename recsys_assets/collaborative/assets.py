@@ -9,19 +9,11 @@ from recsys_assets.content.offer import on_offer
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cutoff_of, visits_as_of
-from recsys_assets.core.lake import LakeError, Snapshot
+from recsys_assets.core.cutoffs import live_cutoff, visits_as_of
+from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.quality import Failure
 
 GROUP = "collaborative"
-
-
-def live(cutoffs: Snapshot) -> pd.Timestamp:
-    """The live cutoff. Raises LakeError if there is none."""
-    as_of = cutoff_of(cutoffs, "live")
-    if as_of is None:
-        raise LakeError("there is no live cutoff: the data hold no complete day")
-    return as_of
 
 
 def _no_item_is_its_own_twin(candidate: Snapshot, items: Snapshot) -> Iterator[Failure]:
@@ -56,7 +48,7 @@ def similar_items(
 
     Same kind of thing, another brand or size; never a variant of the item itself.
     """
-    as_of = live(cutoffs)
+    as_of = live_cutoff(cutoffs)
     lists = item_lists.similar_items(
         visits_as_of(interactions, as_of),
         on_offer(items.to_pandas(), shop, as_of),
@@ -77,7 +69,7 @@ def bought_together(
     interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
 ) -> pd.DataFrame:
     """For each item, what goes into the same basket more often than chance would put it there."""
-    as_of = live(cutoffs)
+    as_of = live_cutoff(cutoffs)
     lists = item_lists.bought_together(
         visits_as_of(interactions, as_of), on_offer(items.to_pandas(), shop, as_of)
     )

@@ -158,6 +158,14 @@ def cutoff_of(cutoffs: Snapshot, target: str) -> pd.Timestamp | None:
     return None if found.empty else found.iloc[0]
 
 
+def live_cutoff(cutoffs: Snapshot) -> pd.Timestamp:
+    """The cutoff at the end of the data. Raises LakeError for data without one complete day."""
+    as_of = cutoff_of(cutoffs, "live")
+    if as_of is None:
+        raise LakeError("there is no live cutoff: the data hold no complete day")
+    return as_of
+
+
 def serving_cutoff(cutoffs: Snapshot, shop: Shop) -> pd.Timestamp:
     """The cutoff that what is shown to people is made at.
 
@@ -169,10 +177,7 @@ def serving_cutoff(cutoffs: Snapshot, shop: Shop) -> pd.Timestamp:
             f"{shop.name} is a benchmark: it is measured and never served. Run it up to its "
             "scoreboard (--select '*scoreboard_quality'), or take `benchmark` out of the shop file"
         )
-    as_of = cutoff_of(cutoffs, "live")
-    if as_of is None:
-        raise LakeError("there is no live cutoff: the data hold no complete day")
-    return as_of
+    return live_cutoff(cutoffs)
 
 
 def at_cutoff(table: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:

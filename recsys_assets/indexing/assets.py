@@ -10,8 +10,8 @@ from recsys_assets.content.profiles import profiles
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cut_off, cutoff_of, interactions_as_of
-from recsys_assets.core.lake import LakeError, Snapshot
+from recsys_assets.core.cutoffs import cut_off, interactions_as_of, live_cutoff
+from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.catalogue import catalogue_objects
 from recsys_assets.indexing.contract import Release, VectorIndex, Vectors
@@ -51,9 +51,7 @@ class _Contents:
         cutoffs: Snapshot,
         shop: Shop,
     ) -> None:
-        as_of = cutoff_of(cutoffs, "live")
-        if as_of is None:
-            raise LakeError("there is no live cutoff: the data hold no complete day")
+        as_of = live_cutoff(cutoffs)
         self.shop = shop
         self.catalogue = items.to_pandas().sort_values("item_id", ignore_index=True)
         vectors = item_vectors(items, item_texts, text_embeddings)
@@ -143,9 +141,7 @@ def _release_is_verified(
     shop: Shop,
     project: Project,
 ) -> Iterator[Failure]:
-    as_of = cutoff_of(cutoffs, "live")
-    assert as_of is not None
-    known = cut_off(interactions, as_of)
+    known = cut_off(interactions, live_cutoff(cutoffs))
     contents = _Contents(items, item_texts, text_embeddings, known, cutoffs, shop)
     listed = candidate.to_arrow(["item_id", "content_hash"])
     if listed["content_hash"].to_pylist() != contents.objects.hashes.to_pylist():

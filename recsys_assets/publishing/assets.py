@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from recsys_assets.core.assets import CADENCE, LIBRARIES, GatedAsset, Project, Report, table_asset
 from recsys_assets.core.blocks import rows_of, tables_of
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
+from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of, live_cutoff
 from recsys_assets.core.digests import json_sha256
-from recsys_assets.core.lake import LakeError, Snapshot, part_name
+from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
@@ -352,9 +352,7 @@ def data_health(
     """Whether the data of late are like those before: volume, popularity, new values, gaps; whether
     the catalogue knows what they are about; and whether the lists still come from the candidates.
     """
-    as_of = cutoff_of(cutoffs, "live")
-    if as_of is None:
-        raise LakeError("there is no live cutoff: the data hold no complete day")
+    as_of = live_cutoff(cutoffs)
     columns = ["item_id", "event_time", "counts_as_taken", *watch.NULLABLE]
     delivered = interactions_as_of(raw_interactions, as_of, ["item_id", "event_time"])
     since = as_of - pd.Timedelta(days=watch.RECENT_DAYS)

@@ -12,7 +12,7 @@ from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
     at_cutoff,
-    cutoff_of,
+    live_cutoff,
     met_pairs,
     serving_cutoff,
     taken_pairs,
@@ -48,8 +48,7 @@ def _lists_keep_the_rules(
     cutoffs: Snapshot,
     shop: Shop,
 ) -> Iterator[Failure]:
-    as_of = cutoff_of(cutoffs, "live")
-    assert as_of is not None
+    as_of = live_cutoff(cutoffs)
     catalogue, lists = items.to_pandas(), candidate.to_pandas()
     everyone = users.to_pandas(["user_id"])["user_id"]
     # What somebody rules out may be everything: nobody who does is owed a list.
