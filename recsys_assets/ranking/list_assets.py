@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -125,6 +126,7 @@ def recommendations(
     taken = taken_pairs(interactions, as_of)
     fallback = fallback_items(known, catalogue, as_of, shop)
     vectors = item_vectors(items, item_texts, text_embeddings)
+    given: dict[str, Any] = {"as_of": as_of, "taken": taken, "vectors": vectors}
     instead = at_cutoff(stand_ins, as_of)
     replaced = set(instead["placement"])
     said = stated.Stated.build(
@@ -138,19 +140,12 @@ def recommendations(
             rows = said.weighed(rows, taken)
         parts = []
         # Nothing popular fills up the lists of users with bans: it might be what they ruled out.
-        for users_, spare in ((said.without_bans(everyone), fallback), (said.with_bans, None)):
-            if len(users_) or not len(said.with_bans):
+        for people, spare in ((said.without_bans(everyone), fallback), (said.with_bans, None)):
+            if len(people) or not len(said.with_bans):
+                owed: dict[str, Any] = {"fallback": spare, "users": people} if open_to_words else {}
+                own = rows[rows["user_id"].isin(people)]
                 parts.append(
-                    apply_rules(
-                        rows[rows["user_id"].isin(users_)],
-                        catalogue,
-                        rules_of(shop, placement),
-                        as_of=as_of,
-                        taken=taken,
-                        vectors=vectors,
-                        fallback=spare if open_to_words else None,
-                        users=users_ if open_to_words else None,
-                    )
+                    apply_rules(own, catalogue, rules_of(shop, placement), **given, **owed)
                 )
         made = pd.concat(parts, ignore_index=True)
         if placement in replaced:
@@ -168,6 +163,8 @@ def recommendations(
     met = met_pairs(interactions, as_of)
     why = explain(shown, known, met, catalogue, as_of, bought_together.to_pandas(), shop)
     why = said.say(shown, why)
+    codes = why["reason_code"].value_counts(normalize=True)
+    report.numbers |= {f"reason {code} share": float(s) for code, s in codes.items()}
     build = _build_id(
         shop, scored_candidates, stand_ins, stated_preferences, stated_candidates, items,
         bought_together,
@@ -175,15 +172,14 @@ def recommendations(
     report.texts["build"] = build
     if told := [*unmatched(shop.rules, catalogue), *repeated_after_all(known, shop)]:
         report.texts["warnings"] = "\n".join(f"- {warning}" for warning in told)
-    codes = why["reason_code"].value_counts(normalize=True)
-    report.numbers |= {f"reason {code} share": float(s) for code, s in codes.items()}
-    return shown.assign(
-        reason=why["reason"].to_numpy(),
-        reason_code=why["reason_code"].to_numpy(),
-        reason_evidence=why["reason_evidence"].to_numpy(),
-        build_id=build,
-        as_of=as_of,
-    ).sort_values(["placement", "user_id", "rank"], ignore_index=True)
+    shown = _told(shown, why, build, as_of)
+    return shown.sort_values(["placement", "user_id", "rank"], ignore_index=True)
+
+
+def _told(shown: pd.DataFrame, why: pd.DataFrame, build: str, as_of: pd.Timestamp) -> pd.DataFrame:
+    """`shown` with the reasons `why`, row by row, and with what it was made from and when."""
+    texts = {name: why[name].to_numpy() for name in ("reason", "reason_code", "reason_evidence")}
+    return shown.assign(**texts, build_id=build, as_of=as_of)
 
 
 def fallback_items(
@@ -270,14 +266,7 @@ def popular_recommendations(
     shown = pd.concat(lists, ignore_index=True)
     why = explain(shown, known, None, catalogue, as_of, bought_together.to_pandas(), shop)
     build = recommendations.to_arrow(["build_id"])["build_id"][0].as_py()
-    return shown.assign(
-        retrievers="",
-        reason=why["reason"].to_numpy(),
-        reason_code=why["reason_code"].to_numpy(),
-        reason_evidence=why["reason_evidence"].to_numpy(),
-        build_id=build,
-        as_of=as_of,
-    ).drop(columns="user_id")
+    return _told(shown.assign(retrievers=""), why, build, as_of).drop(columns="user_id")
 
 
 ASSETS: list[GatedAsset] = [recommendations, popular_recommendations]
