@@ -11,7 +11,7 @@ import socket
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress as Bar
@@ -40,6 +40,9 @@ from recsys_assets.ingestion.source import SourceError
 from recsys_assets.language_model.prices import PriceMissingError
 from recsys_assets.publishing.releases import Releases
 from recsys_assets.publishing.serving import Served, exported
+
+if TYPE_CHECKING:
+    from dagster_project.runs import LaunchedRun
 
 app = typer.Typer(
     add_completion=False,
@@ -94,29 +97,8 @@ def run(
     out.print("Loading the project in a process of its own …", style="dim")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops a run as Ctrl-C does
     launched = runs.launch(select, (keys[0], keys[-1]), job)
-    problems: list[tuple[str, str]] = []
     try:
-        with Bar(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
-            transient=True,
-        ) as bar:  # fmt: skip
-            task = bar.add_task("starting")
-            for event in launched.follow():
-                match event.what:
-                    case "started":
-                        bar.reset(task, description=event.asset)
-                    case "made" | "reused":
-                        rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
-                        took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
-                        out.print(
-                            f"  {event.asset:<26}{rows}  {took}  {event.detail}".rstrip(),
-                            soft_wrap=True,
-                        )
-                    case "rejected":
-                        text = f" was rejected by its check: {event.detail}"
-                        problems.append((event.asset, text))
-                    case "failed" if event.detail and not event.asset.endswith("_quality"):
-                        problems.append((event.asset or "run", f": {event.detail.strip()}"))
+        problems = _followed(launched)
     except KeyboardInterrupt:
         err.print("Stopping the run …")
         launched.stop()
@@ -125,17 +107,7 @@ def run(
     finally:
         launched.stop()  # nobody reads our output any more, for example: `recsys run | head -1`
     if not launched.succeeded:
-        err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
-        for problem in _once(problems):
-            err.print(f"  • {problem}")
-        if not problems:
-            text = launched.log.read_text(encoding="utf-8", errors="replace")
-            if "DagsterInvalidSubsetError" in text:
-                names = "`recsys status` names the tables, the check of each is NAME_quality"
-                err.print(f"  • no step of job {job} is meant by {select!r}; {names}")
-            else:
-                err.print("\n".join(text.splitlines()[-12:]))
-        err.print(f"Full log: {launched.log}")
+        _print_failed(launched, problems, select, job)
         raise typer.Exit(1)
     from dagster_project import show
 
@@ -145,6 +117,50 @@ def run(
         show.standing(lake().served("served_release"), out)
         show.warnings(lake().served("recommendations"), out)
         show.waiting(lake(), out)
+
+
+def _followed(launched: "LaunchedRun") -> list[tuple[str, str]]:
+    """Print the steps of a run as they end; (table, what happened to it) of those that failed."""
+    problems: list[tuple[str, str]] = []
+    with Bar(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=out,
+        transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("starting")
+        for event in launched.follow():
+            match event.what:
+                case "started":
+                    bar.reset(task, description=event.asset)
+                case "made" | "reused":
+                    rows = f"{event.rows:>12,} rows" if event.rows is not None else " " * 17
+                    took = f"{event.seconds:7.1f} s" if event.what == "made" else "unchanged"
+                    out.print(
+                        f"  {event.asset:<26}{rows}  {took}  {event.detail}".rstrip(),
+                        soft_wrap=True,
+                    )
+                case "rejected":
+                    text = f" was rejected by its check: {event.detail}"
+                    problems.append((event.asset, text))
+                case "failed" if event.detail and not event.asset.endswith("_quality"):
+                    problems.append((event.asset or "run", f": {event.detail.strip()}"))
+    return problems
+
+
+def _print_failed(
+    launched: "LaunchedRun", problems: list[tuple[str, str]], select: str | None, job: str
+) -> None:
+    """Why the run failed: what its steps said, or else the end of its log."""
+    err.print(f"The run failed (run {launched.run_id or 'not started'}).", style="red")
+    for problem in _once(problems):
+        err.print(f"  • {problem}")
+    if not problems:
+        text = launched.log.read_text(encoding="utf-8", errors="replace")
+        if "DagsterInvalidSubsetError" in text:
+            names = "`recsys status` names the tables, the check of each is NAME_quality"
+            err.print(f"  • no step of job {job} is meant by {select!r}; {names}")
+        else:
+            err.print("\n".join(text.splitlines()[-12:]))
+    err.print(f"Full log: {launched.log}")
 
 
 def _of_one_shop(shop: Shop, store: Lake) -> None:

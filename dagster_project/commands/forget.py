@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table as Grid
@@ -12,6 +12,9 @@ from dagster_project.console import Console
 from recsys_assets.core.erasures import FOLDER, Erasures
 from recsys_assets.core.lake import LakeError
 from recsys_assets.publishing.releases import SHORT
+
+if TYPE_CHECKING:
+    from recsys_assets.erasure.forget import Outcome
 
 out = Console()
 OUT_OF_REACH = (
@@ -56,11 +59,19 @@ def forget(
         project, gated_assets(project), users, why, now, dry_run=dry_run, anyway=anyway,
         say=lambda text: out.print(f"  … {text}", style="dim"),
     )  # fmt: skip
-    would = "would be " if dry_run else ""
     if reapply:
         out.print(
             f"{len(erasures.hashes())} users are in the ledger; {found.users} of them were known."
         )
+    _print_erased(found, "would be " if dry_run else "")
+    if dry_run:
+        return
+    if not _print_search(found):
+        raise typer.Exit(1)
+
+
+def _print_erased(found: "Outcome", would: str) -> None:
+    """What was replaced and deleted where; `would` is "would be " if nothing was, else ""."""
     grid = Grid(title=f"What {would or 'was '}erased")
     for heading, side in (("table", "left"), ("versions", "right"), ("rows", "right")):
         grid.add_column(heading, justify=side)  # type: ignore[arg-type]
@@ -99,15 +110,18 @@ def forget(
     out.print(OUT_OF_REACH, soft_wrap=True)
     if found.named_in_shop:
         out.print("The shop file names the user: remove that line.", style="yellow")
-    if dry_run:
-        return
+
+
+def _print_search(found: "Outcome") -> bool:
+    """What the search after an erasure found; whether it proves that nothing is left."""
     for name, problem in found.unreadable.items():
         out.print(f"left: {name} cannot be read: {problem}", style="red")
     assert found.searched is not None
     for left in found.searched.left:
         out.print(f"left: {left}", style="red", soft_wrap=True)
     looked = f"{found.searched.files:,} files, {found.searched.bytes / 1e6:,.1f} MB searched"
-    if not found.proved:
+    if found.proved:
+        out.print(f"{looked}: nothing of them is left.", style="green")
+    else:
         out.print(f"{looked}: NOT everything is erased.", style="red")
-        raise typer.Exit(1)
-    out.print(f"{looked}: nothing of them is left.", style="green")
+    return found.proved
