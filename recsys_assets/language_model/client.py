@@ -1,11 +1,12 @@
 """Asking the language model: deadlines, retries, a circuit breaker and the caps around one call.
 
 Belongs here: `LanguageModel` and how to get one (`connect`). Does not belong here: what is asked
-(a `Task` of the stage that asks), many questions at once (`bulk.py`), the SDK (`service.py`).
+(a `Task` of the stage that asks), questions of a task together (`bulk.py`), the SDK
+(`service.py`).
 
     model = connect(home, settings, run_id, asset="explanations")
     if model is not None:
-        answer = model.ask(task, Facts(...))      # answer.content, or answer.problem says why not
+        (answer,) = answer_all(model, task, [Facts(...)])  # .content, or .problem says why not
 
 A question that gets no answer is never an exception: the caller has a way without the model, and
 says how often it went there.
@@ -102,10 +103,6 @@ class LanguageModel:
     def request(self, task: Task, payload: Payload) -> Request:
         """The request for `payload`, not sent. See `request.build`."""
         return build(task, payload, self.settings.model, self.settings.effort)
-
-    def ask(self, task: Task, payload: Payload) -> Answer:
-        """The answer to one question, now. NotSendableError if `payload` is not the task's."""
-        return self.send(self.request(task, payload))
 
     def send(self, request: Request) -> Answer:
         """The answer to a request built by `request`."""

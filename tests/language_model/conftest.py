@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from recsys_assets.core.settings.language_model import LanguageModelSettings
+from recsys_assets.language_model.answer import Answer
 from recsys_assets.language_model.client import Clock, LanguageModel
 from recsys_assets.language_model.request import ItemText, Task
 from recsys_assets.language_model.service import Service
@@ -24,6 +25,11 @@ class Tags(BaseModel, extra="forbid", strict=True):
 
 
 TASK = Task("tagging", "1", "Name tags of the item.", ItemText, Tags, max_tokens=100)
+
+
+def ask(model: LanguageModel, item: ItemText) -> Answer:
+    """The answer to one question, sent now."""
+    return model.send(model.request(TASK, item))
 
 
 @dataclass

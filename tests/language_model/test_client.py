@@ -13,7 +13,7 @@ from recsys_assets.language_model.answer import PROBLEMS
 from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.language_model.prices import PriceMissingError
 from recsys_assets.language_model.service import Service
-from tests.language_model.conftest import KEY, TASK, FakeTime, Tags
+from tests.language_model.conftest import KEY, FakeTime, Tags, ask
 from tests.language_model.server import FakeAnthropic
 
 Model = Callable[..., LanguageModel]
@@ -21,7 +21,7 @@ MILK = request.ItemText("Whole milk", "DAIRY > MILK", "Farm")
 
 
 def test_an_answer_is_an_instance_of_the_tasks_schema(fake: FakeAnthropic, model: Model) -> None:
-    answer = model().ask(TASK, MILK)
+    answer = ask(model(), MILK)
     assert answer.content == Tags(tags=[], kind="something")
     body = fake.posted()[0]
     assert body["model"] == "claude-haiku-5-5"
@@ -45,7 +45,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_refused(
     fake: FakeAnthropic, model: Model, problem: str, text: str
 ) -> None:
     fake.answer = lambda item, schema, body: text.replace("ID", item["id"])
-    answer = model().ask(TASK, MILK)
+    answer = ask(model(), MILK)
     assert answer.content is None
     assert answer.problem == problem.split(" (")[0]
     assert answer.paid, "it was paid for, so it must not be asked again"
@@ -60,7 +60,7 @@ def test_truncation_and_refusal_are_told_apart_and_their_tokens_counted(
 ) -> None:
     fake.stop_reason = reason
     tagger = model()
-    assert tagger.ask(TASK, MILK).problem == problem
+    assert ask(tagger, MILK).problem == problem
     assert tagger.numbers()["language model output tokens"] == 50
 
 
@@ -72,7 +72,7 @@ def test_one_transient_fault_is_ridden_out(
     fake: FakeAnthropic, model: Model, time: FakeTime, fault: str
 ) -> None:
     fake.faults = [fault]
-    assert model().ask(TASK, MILK).content is not None
+    assert ask(model(), MILK).content is not None
     assert len(fake.posted()) == 2
     assert 0 < time.seconds < 5, "a pause with jitter lies between the two"
 
@@ -82,7 +82,7 @@ def test_a_fault_that_lasts_ends_after_the_allowed_attempts(
     fake: FakeAnthropic, model: Model, fault: str
 ) -> None:
     fake.faults = [fault] * 10
-    assert model(attempts=3).ask(TASK, MILK).problem == "unavailable"
+    assert ask(model(attempts=3), MILK).problem == "unavailable"
     assert len(fake.posted()) == 3
 
 
@@ -104,7 +104,7 @@ def test_what_a_second_try_cannot_help_is_not_tried_again(
     fake: FakeAnthropic, model: Model, fault: str, problem: str
 ) -> None:
     fake.faults = [fault]
-    assert model().ask(TASK, MILK).problem == problem
+    assert ask(model(), MILK).problem == problem
     assert len(fake.posted()) == 1
 
 
@@ -114,9 +114,9 @@ def test_without_money_or_permission_nothing_more_is_asked(
 ) -> None:
     fake.faults = [fault]
     tagger = model()
-    first = tagger.ask(TASK, MILK).problem
+    first = ask(tagger, MILK).problem
     time.seconds += 500
-    assert tagger.ask(TASK, request.ItemText("Butter")).problem == first
+    assert ask(tagger, request.ItemText("Butter")).problem == first
     assert len(fake.posted()) == 1
 
 
@@ -125,8 +125,8 @@ def test_a_retry_after_of_49_days_is_not_waited_for(
 ) -> None:
     fake.faults = ["status 429 4233600"]
     tagger = model()
-    assert tagger.ask(TASK, MILK).problem == "unavailable"
-    assert tagger.ask(TASK, MILK).problem == "unavailable"
+    assert ask(tagger, MILK).problem == "unavailable"
+    assert ask(tagger, MILK).problem == "unavailable"
     assert len(fake.posted()) == 1, "and the service is left alone as it asked"
     assert time.seconds == 0
 
@@ -135,7 +135,7 @@ def test_a_short_retry_after_is_respected(
     fake: FakeAnthropic, model: Model, time: FakeTime
 ) -> None:
     fake.faults = ["status 429 7"]
-    assert model().ask(TASK, MILK).content is not None
+    assert ask(model(), MILK).content is not None
     assert time.seconds >= 7
 
 
@@ -150,7 +150,7 @@ def test_a_silent_or_dripping_service_does_not_outlast_the_deadline(
         Service(KEY, clock.monotonic, fake.url), settings, tmp_path, "r", "tagging"
     )
     start = clock.monotonic()
-    assert tagger.ask(TASK, MILK).problem == "deadline"
+    assert ask(tagger, MILK).problem == "deadline"
     assert clock.monotonic() - start < 2
 
 
@@ -160,15 +160,15 @@ def test_the_breaker_stops_asking_a_dead_service_and_lets_one_call_try_later(
     tagger = model(attempts=1)
     fake.faults = ["status 529"] * 5
     for _ in range(10):
-        assert tagger.ask(TASK, MILK).problem == "unavailable"
+        assert ask(tagger, MILK).problem == "unavailable"
     assert len(fake.posted()) == 4
     time.seconds += 61
-    assert tagger.ask(TASK, MILK).problem == "unavailable"  # the fifth fault
-    assert tagger.ask(TASK, MILK).problem == "unavailable"
+    assert ask(tagger, MILK).problem == "unavailable"  # the fifth fault
+    assert ask(tagger, MILK).problem == "unavailable"
     assert len(fake.posted()) == 5
     time.seconds += 61
-    assert tagger.ask(TASK, MILK).content is not None
-    assert tagger.ask(TASK, MILK).content is not None
+    assert ask(tagger, MILK).content is not None
+    assert ask(tagger, MILK).content is not None
 
 
 def test_an_asset_stops_asking_when_its_time_is_up(
@@ -176,7 +176,7 @@ def test_an_asset_stops_asking_when_its_time_is_up(
 ) -> None:
     tagger = model(run_seconds=100)
     time.seconds = 100
-    assert tagger.ask(TASK, MILK).problem == "deadline"
+    assert ask(tagger, MILK).problem == "deadline"
     assert not fake.requests
 
 
@@ -185,7 +185,7 @@ def test_nothing_is_sent_that_might_pass_a_cap(fake: FakeAnthropic, model: Model
     fake.usage = {"input_tokens": 300, "output_tokens": 100}
     one = 300 * 0.1e-6 + 100 * 0.5e-6
     tagger = model(**{cap: 5.5 * one})
-    problems = [tagger.ask(TASK, MILK).problem for _ in range(10)]
+    problems = [ask(tagger, MILK).problem for _ in range(10)]
     assert problems[0] == "" and problems[-1] == "over budget"
     spent = tagger.numbers()["language model dollars"]
     assert 0 < spent <= 5.5 * one
@@ -197,8 +197,8 @@ def test_a_service_that_bills_more_than_the_bound_ends_the_spending(
 ) -> None:
     fake.usage = {"input_tokens": 50_000_000, "output_tokens": 0}
     tagger = model(dollars_per_run=1.0)
-    assert tagger.ask(TASK, MILK).problem == ""
-    assert tagger.ask(TASK, MILK).problem == "over budget"
+    assert ask(tagger, MILK).problem == ""
+    assert ask(tagger, MILK).problem == "over budget"
     assert len(fake.posted()) == 1
 
 
@@ -225,7 +225,7 @@ def test_the_key_is_in_no_file_log_or_answer_even_when_the_service_quotes_it(
 ) -> None:
     caplog.set_level(logging.INFO)
     fake.faults = ["status 500", "status 400", "spend", "status 401", "status 529"]
-    answers = [model(run=f"r{n}", attempts=2).ask(TASK, MILK) for n in range(5)]
+    answers = [ask(model(run=f"r{n}", attempts=2), MILK) for n in range(5)]
     assert all(KEY in headers["authorization"] for _, headers, _ in fake.requests)
     assert {a.problem for a in answers} <= {"", *PROBLEMS}
     files = [p.read_text() for p in tmp_path.rglob("*") if p.is_file()]
@@ -235,7 +235,7 @@ def test_the_key_is_in_no_file_log_or_answer_even_when_the_service_quotes_it(
 def test_the_service_gets_nothing_but_the_declared_fields(
     fake: FakeAnthropic, model: Model
 ) -> None:
-    model().ask(TASK, MILK)
+    ask(model(), MILK)
     (body,) = fake.posted()
     sent = json.loads(body["messages"][0]["content"][0]["text"])
     assert set(sent) == {"id", "title", "category", "brand", "text"}

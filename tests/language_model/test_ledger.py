@@ -12,7 +12,7 @@ from recsys_assets.language_model.bulk import answer_all
 from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.language_model.ledger import BudgetError, Caps, CostLedger
 from recsys_assets.language_model.prices import Prices, Usage
-from tests.language_model.conftest import TASK, FakeTime
+from tests.language_model.conftest import TASK, FakeTime, ask
 from tests.language_model.server import FakeAnthropic
 from tests.language_model.test_bulk import items, run_and_kill
 
@@ -132,7 +132,7 @@ def test_what_is_spent_beyond_a_cap_is_at_most_what_was_in_flight(
     settings = LanguageModelSettings()
     fake.usage = {"input_tokens": 0, "output_tokens": 10 * TASK.max_tokens}
     tagger = model(dollars_per_run=0.001)
-    problems = [tagger.ask(TASK, item).problem for item in items(30)]
+    problems = [ask(tagger, item).problem for item in items(30)]
     cost = tagger.ledger.prices.cost(settings.model, Usage(output=10 * TASK.max_tokens))
     assert tagger.numbers()["language model dollars"] <= 0.001 + cost
     assert problems[-1] == "over budget"
