@@ -9,6 +9,7 @@ SHAP contributions are not stored: they are recomputed, for the asked user only,
 that made the served list, and used only if the recomputed score is the stored one to the last bit.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -62,7 +63,6 @@ WITHOUT_HISTORY = {
     "content": "how it or things of its kind have been doing lately",
     "ease": RETRIEVERS["popularity"],
     "newcomers": "how new things of its kind have been doing lately",
-    "store_popularity": RETRIEVERS["popularity"],
 }
 """What is left of that for a user without history, where something is."""
 
@@ -86,6 +86,10 @@ _THEMES = {
     "place": "how well all searches agree on it",
 }
 """Features by the first word of their name: what they look at, in words for the user."""
+
+NOTHING_THERE = "where there is nothing to look at"
+"""What all features add that look at something which is not there, such as the history with an item
+that was never taken. It counts in the score, and is nothing that speaks for the item."""
 
 NOT_RANKED = {
     FALLBACK: "the item fills up a list that has too few candidates",
@@ -147,7 +151,7 @@ class Evidence:
     @property
     def in_favour(self) -> tuple[str, ...]:
         """What moved the item up, strongest first, in words."""
-        return tuple(t.text for t in self.themes if t.amount > 0)
+        return tuple(t.text for t in self.themes if t.amount > 0 and t.text != NOTHING_THERE)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -189,6 +193,10 @@ def collect(
     sensitive = bool(in_categories(item, frozenset(shop.rules.sensitive_categories))[0])
     known = item.iloc[0]
     names = tuple(r for r in str(row["retrievers"]).split(", ") if r)
+    as_of = pd.Timestamp(row["as_of"])
+    visits = visits_as_of(read("interactions"), as_of)
+    new = not (visits["user_id"] == user_id).any()
+    in_words = _words_for(read, shop, user_id, as_of, new)
     found = Evidence(
         title=str(known["title"]),
         category=next((str(known[f"category_{n}"]) for n in (2, 1) if known[f"category_{n}"]), ""),
@@ -199,16 +207,10 @@ def collect(
         reason_code=str(row["reason_code"]),
         sensitive=sensitive,
         retrievers=names,
-        proposed=tuple(dict.fromkeys(_in_words(shop, name) for name in names)),
+        proposed=tuple(dict.fromkeys(in_words(name) for name in names)),
     )
     if user_id not in set(read("users").to_arrow(["user_id"])["user_id"].to_pylist()):
         return replace(found, note="nobody knows this user: the item is what is popular")
-    as_of = pd.Timestamp(row["as_of"])
-    visits = visits_as_of(read("interactions"), as_of)
-    new = not (visits["user_id"] == user_id).any()
-    if new:
-        proposed = dict.fromkeys(_in_words(shop, name, WITHOUT_HISTORY) for name in names)
-        found = replace(found, proposed=tuple(proposed))
     if not sensitive:
         facts = _facts(read, shop, catalogue, visits, user_id, item_id, as_of)
         found = replace(found, facts=facts)
@@ -222,7 +224,7 @@ def collect(
         shap = recompute(read, warehouse, user_id, item_id, as_of, found.placement)
     except NoContributionsError as error:
         return replace(found, note=str(error))
-    summed = themes(shap, lambda retriever: _in_words(shop, retriever))
+    summed = themes(shap, in_words)
     return replace(found, themes=summed, contributions=tuple(shap[:10]))
 
 
@@ -283,15 +285,45 @@ def recompute(
 def themes(contributions: list[Contribution], in_words: Callable[[str], str]) -> tuple[Theme, ...]:
     """Contributions added up by what their features look at, largest effect first.
 
-    `in_words` says what a retriever looks at; its columns count towards that.
+    `in_words` says what a retriever looks at; its columns count towards that. Where every feature
+    of a kind is null or 0, there was nothing to look at (`NOTHING_THERE`).
     """
-    sums: dict[str, float] = {}
+    texts = []
     for c in contributions:
         column = _RETRIEVER_COLUMN.fullmatch(c.feature)
-        text = in_words(column.group(1)) if column else _THEMES[c.feature.split("_")[0]]
+        texts.append(in_words(column.group(1)) if column else _THEMES[c.feature.split("_")[0]])
+    there = {text for text, c in zip(texts, contributions, strict=True) if c.value}
+    sums: dict[str, float] = {}
+    for text, c in zip(texts, contributions, strict=True):
+        text = text if text in there else NOTHING_THERE
         sums[text] = sums.get(text, 0.0) + c.amount
     ordered = sorted(sums.items(), key=lambda pair: (-abs(pair[1]), pair[0]))
     return tuple(Theme(text, amount) for text, amount in ordered)
+
+
+def _words_for(
+    read: Read, shop: Shop, user_id: str, as_of: pd.Timestamp, new: bool
+) -> Callable[[str], str]:
+    """What each retriever looks at for this user, in words: a user without a store or without the
+    details that count gets what is popular with everybody from the two that go by them."""
+    user = read("users").where("user_id", user_id, columns=["attributes"])["attributes"].to_pylist()
+    details = {name for text in user for name, value in json.loads(text).items() if value}
+    columns = ["event_time", "store_id", "counts_as_taken", "polarity"]
+    events = read("interactions").where("user_id", user_id, columns=columns).to_pandas()
+    liked = events[events["counts_as_taken"] & (events["polarity"] > 0)]
+    store = liked.loc[liked["event_time"] < as_of, "store_id"].notna().any()
+
+    def in_words(retriever: str) -> str:
+        settings = shop.retriever(retriever)
+        counted = settings.params.get("attributes") or details
+        instead = WITHOUT_HISTORY if new else {}
+        if not store:
+            instead = {**instead, "store_popularity": RETRIEVERS["popularity"]}
+        if details.isdisjoint(counted):
+            instead = {**instead, "segment_popularity": RETRIEVERS["popularity"]}
+        return _in_words(shop, retriever, instead)
+
+    return in_words
 
 
 def _in_words(shop: Shop, retriever: str, instead: Mapping[str, str] | None = None) -> str:

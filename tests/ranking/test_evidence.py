@@ -10,6 +10,7 @@ from recsys_assets.core.config import load_shop, packaged_shop
 from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking.evidence import (
+    NOTHING_THERE,
     RETRIEVERS,
     WITHOUT_HISTORY,
     Contribution,
@@ -17,6 +18,7 @@ from recsys_assets.ranking.evidence import (
     NoContributionsError,
     Theme,
     _not_on_offer,
+    _words_for,
     collect,
     recompute,
     themes,
@@ -49,8 +51,26 @@ def test_contributions_add_up_by_what_their_features_look_at() -> None:
 
 
 def test_every_feature_has_a_theme() -> None:
-    made = [Contribution(name, "", None, 1.0) for name in (*FEATURES, *AGREEMENT)]
+    made = [Contribution(name, "", 1.0, 1.0) for name in (*FEATURES, *AGREEMENT)]
     assert sum(t.amount for t in themes(made, str)) == len(made)
+
+
+def test_a_history_that_is_not_there_speaks_for_nothing() -> None:
+    made = [
+        Contribution("ui_seen", "", 0.0, 0.5),
+        Contribution("ui_last_days", "", None, 0.2),
+        Contribution("score_als", "", None, 0.1),
+        Contribution("uc_days_28", "", 0.0, 0.1),
+        Contribution("uc_days_84", "", 2.0, 0.1),
+    ]
+    summed = themes(made, lambda retriever: f"words for {retriever}")
+    assert {t.text: round(t.amount, 6) for t in summed} == {
+        NOTHING_THERE: 0.8,
+        "your history with its category": 0.2,
+    }
+    found = evidence(themes=summed)
+    assert found.in_favour == ("your history with its category",)
+    assert not any("nothing to look at" in text for text in found.texts)
 
 
 def evidence(**more: object) -> Evidence:
@@ -77,7 +97,7 @@ def test_the_plain_sentence_keeps_to_its_own_evidence() -> None:
 
 
 def _all() -> list[Contribution]:
-    return [Contribution(name, "", None, 1.0) for name in FEATURES]
+    return [Contribution(name, "", 1.0, 1.0) for name in FEATURES]
 
 
 def test_of_a_sensitive_item_nothing_is_said() -> None:
@@ -162,20 +182,24 @@ def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_
     listed: dict[str, list[object]] = {
         "placement": ["for_you", "for_you"], "user_id": ["old", "new"], "item_id": ["i", "i"],
         "rank": [1, 1], "policy": ["ranker", "ranker"], "reason": ["", ""],
-        "reason_code": ["plain", "plain"], "retrievers": ["content, ease_new, als"] * 2,
+        "reason_code": ["plain", "plain"],
+        "retrievers": [
+            "popularity_7d, store_popularity", "content, ease_new, als, segment_popularity",
+        ],
         "as_of": [moment] * 2,
     }  # fmt: skip
     bought: dict[str, list[object]] = {
         "user_id": ["old"], "item_id": ["i"], "event_time": [moment - pd.Timedelta(days=3)],
-        "session_id": ["s"], "counts_as_taken": [True], "polarity": [1],
+        "session_id": ["s"], "counts_as_taken": [True], "polarity": [1], "store_id": ["x"],
     }  # fmt: skip
+    traits = ['{"plan": null}', '{"plan": "free"}']
     together = {name: pa.array([], pa.string()) for name in ("item_id", "other_item_id")}
     tables = {
         "recommendations": stored("recommendations", pa.table(listed)),
         "items": stored("items", pa.table(
             {"item_id": ["i"], "title": ["Milk"], "group_id": [""], **{c: ["dairy"] for c in texts}}
         )),
-        "users": stored("users", pa.table({"user_id": ["old", "new"]})),
+        "users": stored("users", pa.table({"user_id": ["old", "new"], "attributes": traits})),
         "interactions": stored("interactions", pa.table(bought)),
         "bought_together": stored("bought_together", pa.table(
             {**together, "support": pa.array([], pa.int64())}
@@ -184,7 +208,37 @@ def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_
     shop = load_shop(packaged_shop())
     found = collect(tables.__getitem__, shop, Warehouse(), "new", "i")
     likeness, habits = WITHOUT_HISTORY["content"], RETRIEVERS["als"]
-    assert found.proposed == (likeness, RETRIEVERS["popularity"], habits)
+    popular, details = RETRIEVERS["popularity"], RETRIEVERS["segment_popularity"]
+    assert found.proposed == (likeness, popular, habits, details)
     assert found.note.startswith("this user has no history")
     with pytest.raises(KeyError, match="scored_candidates"):  # a ranker's score would be looked for
         collect(tables.__getitem__, shop, Warehouse(), "old", "i")
+
+
+def test_of_a_store_and_of_details_is_told_only_where_the_user_has_them(tmp_path: Path) -> None:
+    moment = pd.DatetimeIndex(["2024-02-01"], tz="UTC").as_unit("us")[0]
+    lake = Lake(tmp_path)
+    key = VersionKey(code="", config="", libraries="", inputs={})
+    day = pd.Timedelta(days=1)
+    tables = {
+        "users": {"user_id": ["a", "b", "c"], "attributes": ["{}", '{"age": "30"}', "{}"]},
+        "interactions": {
+            "user_id": ["a", "b", "b"], "event_time": [moment - day, moment - day, moment + day],
+            "store_id": ["s", None, "s"], "counts_as_taken": [True] * 3, "polarity": [1] * 3,
+        },
+    }  # fmt: skip
+    stored = {
+        name: lake.of_version(lake.store(name, [("", pa.table(columns))], key))
+        for name, columns in tables.items()
+    }
+    shop = load_shop(packaged_shop())
+
+    def said(user: str, retriever: str) -> str:
+        return _words_for(stored.__getitem__, shop, user, moment, new=False)(retriever)
+
+    assert said("a", "store_popularity") == RETRIEVERS["store_popularity"]
+    assert said("b", "segment_popularity") == RETRIEVERS["segment_popularity"]
+    everybody = RETRIEVERS["popularity"]
+    assert said("b", "store_popularity") == everybody  # the store is of after the cutoff
+    assert said("a", "segment_popularity") == everybody
+    assert said("c", "store_popularity") == said("c", "segment_popularity") == everybody
