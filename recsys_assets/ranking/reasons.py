@@ -47,14 +47,22 @@ class Thresholds:
     """How much evidence a reason needs.
 
     `min_support`: baskets with both items; `min_lift`: how much more often than by chance they
-    meet; `min_neighbour`: times the user took the neighbour; `min_category`: times the user took
-    from the category ("often"); `min_week_users`: users in the last 7 days ("popular").
+    meet; `min_deviations`: how many of its standard deviations above chance, since of thousands of
+    pairs many meet a little more often by luck; `min_share`: share of the rarer item's baskets that
+    have both ("often"); `min_neighbour`: times the user took the neighbour; `min_category`: visits
+    on which the user took from the category, `min_category_share`: their share of all visits,
+    `max_category_days`: days since the last of them ("you buy often"); `min_week_users`: users in
+    the last 7 days ("popular").
     """
 
     min_support: int = 5
     min_lift: float = 1.2
+    min_deviations: float = 3.0
+    min_share: float = 0.05
     min_neighbour: int = 3
     min_category: int = 3
+    min_category_share: float = 0.1
+    max_category_days: float = 84.0
     min_week_users: int = 10
 
 
@@ -83,8 +91,8 @@ def gather_evidence(
     - `neighbour_item_id`, `neighbour_title`, `neighbour_n_taken`, `neighbour_support`: of the items
       in the same baskets as this one that the user took often, the one met most above chance
     - `category` (name at the second level or, without one, the first; '' if none),
-      `category_n_taken`, `category_share`: the user's sessions with something of it that is not
-      sensitive, and their share of the user's sessions
+      `category_n_taken`, `category_share`, `category_days_since_last`: the user's sessions with
+      something of it that is not sensitive, their share of the user's sessions, the last one
     - `week_users`, `week_rank`: users who took it in the 7 days before `as_of`, rank in category
     - `user_sessions`: sessions of the user;  `sensitive`: the item lies in a sensitive category
     """
@@ -177,7 +185,13 @@ def _conditions(e: pd.DataFrame, limits: Thresholds) -> dict[str, npt.NDArray[np
         REPEAT: open_ & (e["n_taken"] >= 1).to_numpy(),
         VARIANT: open_ & (e["variant_n_taken"] >= 2).to_numpy(),
         TOGETHER: open_ & e["neighbour_item_id"].notna().to_numpy(),
-        CATEGORY: open_ & in_category & (e["category_n_taken"] >= limits.min_category).to_numpy(),
+        CATEGORY: open_
+        & in_category
+        & (
+            (e["category_n_taken"] >= limits.min_category)
+            & (e["category_share"] >= limits.min_category_share)
+            & (e["category_days_since_last"] <= limits.max_category_days)
+        ).to_numpy(),
         POPULAR: open_ & (e["week_users"] >= limits.min_week_users).to_numpy(),
         CATEGORY_BEFORE: open_ & in_category & (e["category_n_taken"] >= 1).to_numpy(),
         NEW_CATEGORY: open_
@@ -417,8 +431,13 @@ def _category_history(asked: pd.DataFrame, own: pd.DataFrame, told: pd.DataFrame
     """Of the `own` visits those that may be `told`: a category that only sensitive items led to is
     not known."""
     key = ["user", "category"]
-    once = told.loc[told["category"] >= 0, [*key, "visit"]].drop_duplicates()
-    counts = once.groupby(key).size().rename("category_n_taken").to_frame()
+    grouped = told[told["category"] >= 0].groupby(key)
+    counts = pd.DataFrame(
+        {
+            "category_n_taken": grouped["visit"].nunique(),
+            "category_days_since_last": grouped["days"].min(),
+        }
+    )
     total = own.groupby("user")["visit"].nunique().rename("user_sessions").to_frame()
     found = _aligned(asked[key], counts, counts=("category_n_taken",))
     found["user_sessions"] = _aligned(asked[["user"]], total, counts=("user_sessions",))
@@ -509,9 +528,12 @@ def _links(
     item, neighbour = links["item"].to_numpy(), links["neighbour"].to_numpy()
     baskets = np.bincount(visits["item"], minlength=len(facts.ids)).astype(float)
     chance = baskets[item] * baskets[neighbour] / max(visits["visit"].nunique(), 1)
-    lift = links["neighbour_support"] / np.maximum(chance, 1e-12)
+    support = links["neighbour_support"].to_numpy()
+    lift = support / np.maximum(chance, 1e-12)
     links = links.assign(lift=lift)
-    keep = (lift >= limits.min_lift).to_numpy() & ~facts.sensitive[neighbour]
+    keep = (lift >= limits.min_lift) & ~facts.sensitive[neighbour]
+    keep &= support - chance >= limits.min_deviations * np.sqrt(chance)
+    keep &= support >= limits.min_share * np.minimum(baskets[item], baskets[neighbour])
     keep &= facts.title[neighbour] != ""
     links = links[keep].sort_values(["item", "lift", "neighbour"], ascending=[True, False, True])
     return links[(links.groupby("item").cumcount() < _MAX_LINKS).to_numpy()]

@@ -91,7 +91,8 @@ def test_every_sentence_of_our_own_is_grounded_in_what_is_true(
             "neighbour_item_id": [None if neighbour is None else "n"],
             "neighbour_title": [neighbour], "neighbour_n_taken": [times],
             "neighbour_support": [9], "category_n_taken": [from_category],
-            "category_share": [0.1], "user_sessions": [100], "week_users": [week],
+            "category_share": [0.1], "category_days_since_last": [ago], "user_sessions": [100],
+            "week_users": [week],
             "week_rank": [1], "category_is_new": [from_category == 0],
             "is_new": [n_taken == 0 and times % 2 == 0],
         }

@@ -34,7 +34,9 @@ CODES = {
     "repeat", "variant", "together", "category", "popular", "category_before", "new_category",
     "plain",
 }  # fmt: skip
-FEW = Thresholds(min_support=2, min_lift=1.0, min_neighbour=2, min_category=3, min_week_users=3)
+FEW = Thresholds(
+    min_support=2, min_lift=1.0, min_deviations=0, min_neighbour=2, min_category=3, min_week_users=3
+)
 
 
 def bought(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
@@ -127,6 +129,31 @@ def test_a_list_of_what_is_bought_together_is_read_both_ways_round() -> None:
     assert reason("w", "milk", log, together=TOGETHER)[1] == "together"
 
 
+@pytest.mark.parametrize(
+    ("both", "one", "other", "said"),
+    [
+        (20, 80, 80, True),  # 10.3 of 1000 baskets by chance, 3.02 of its deviations above
+        (19, 80, 80, False),  # 10.1, 2.8 above
+        (5, 95, 100, True),  # one in twenty of the rarer item's baskets has both
+        (5, 96, 100, False),
+    ],
+)
+def test_often_together_is_neither_luck_nor_seldom(
+    both: int, one: int, other: int, said: bool
+) -> None:
+    """`both` baskets with both items, `one` and `other` with each of them alone."""
+    rows = [(f"b{n}", item, 5.0) for n in range(both) for item in ("cereal", "lamp")]
+    rows += [(f"o{n}", "cereal", 5.0) for n in range(one)]
+    rows += [(f"l{n}", "lamp", 5.0) for n in range(other)]
+    rows += [("u", "lamp", d) for d in (9.0, 6.0, 3.0)]
+    baskets = 1000 if both > 5 else 10_000
+    rows += [(f"x{n}", "loose", 5.0) for n in range(baskets - 3 - both - one - other)]
+    pairs = pd.DataFrame({"user_id": ["u"], "item_id": ["cereal"]})
+    table = pd.DataFrame({"item_id": ["cereal"], "other_item_id": ["lamp"], "support": [both]})
+    found = gather_evidence(pairs, bought(rows), ITEMS, as_of=AS_OF, together=table)
+    assert (write_reasons(found)["reason_code"][0] == "together") is said
+
+
 def test_a_sensitive_category_is_neither_named_nor_a_basis() -> None:
     hidden = frozenset({"spirits"})
     assert reason("u", "gin", SHARED, sensitive=hidden) == ("A suggestion for you", "plain", {})
@@ -154,6 +181,17 @@ def test_a_category_is_often_bought_only_from_the_threshold_on() -> None:
     text, code, stated = reason("u", "milk", pd.concat([twice, bought([("u", "skimmed", 1)])]))
     assert (text, code) == ("New to you, in a category you buy often: MILK", "category")
     assert stated == {"category": "MILK", "category_n_taken": 3, "category_share": 1.0}
+
+
+def test_a_category_is_often_bought_only_if_it_is_on_many_of_the_visits_and_lately() -> None:
+    def text(first: float, others: int) -> str:
+        milk = [("u", "skimmed", first + d) for d in (6, 3, 0)]
+        return reason("u", "milk", bought(milk + [("u", "lamp", 200 + d) for d in range(others)]))[
+            0
+        ]
+
+    assert text(1, 27) == text(84, 0) == "New to you, in a category you buy often: MILK"
+    assert text(1, 28) == text(84.5, 0) == "From a category you bought before: MILK"
 
 
 def test_popularity_counts_users_of_the_last_seven_days() -> None:
