@@ -249,7 +249,8 @@ def _together(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:
 
 
 def _category(e: pd.DataFrame, words: Wording) -> tuple[pd.Series, pd.Series]:
-    start = pd.Series("From", index=e.index).mask(e["is_new"], "New to you, in")
+    new = e["is_new"] & (e["variant_n_taken"] == 0)
+    start = pd.Series("From", index=e.index).mask(new, "New to you, in")
     text = start + f" a category you {words.present} often: " + _shortened(e["category"])
     return text, _json(
         category=e["category"],

@@ -194,6 +194,11 @@ def test_a_category_is_often_bought_only_if_it_is_on_many_of_the_visits_and_late
     assert text(1, 28) == text(84.5, 0) == "From a category you bought before: MILK"
 
 
+def test_what_a_variant_of_was_bought_once_is_not_called_new() -> None:
+    log = bought([("u", "milk-twin", 9), ("u", "skimmed", 6), ("u", "skimmed", 3)])
+    assert reason("u", "milk", log)[0] == "From a category you buy often: MILK"
+
+
 def test_popularity_counts_users_of_the_last_seven_days() -> None:
     log = bought([(user, "lamp", d) for user in "abc" for d in (1, 2)] + [("d", "lamp", 7.5)])
     text, code, stated = reason("stranger", "lamp", log)
