@@ -164,6 +164,6 @@ def faults(table: pd.DataFrame, test: AbTest) -> list[str]:
             "at how they are assigned, and at whether an arm loses exposures"
         )
     for arm, n in split["users"].drop(planned.index).items():
-        what = "saw more than one arm" if arm == SEVERAL else f"saw an arm {arm!r} of no plan"
-        found.append(f"{n:,} users {what} and are left out")
+        what = "more than one arm" if arm == SEVERAL else f"an arm of no plan, {arm!r}"
+        found.append(f"users left out because they saw {what}: {n:,}")
     return found

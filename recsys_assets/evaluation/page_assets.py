@@ -129,7 +129,7 @@ def _ab_test(source: Snapshot, shop: Shop) -> page.Section:
             f"each takes in {test.days} days counts. It is {source.report()['texts']['state']}. "
             "Means are over users whose days are over, with 95% intervals; differences to the "
             f"control, {test.control}, are Welch's, at 95%, and told once the test is over. Of "
-            "`users` the value is the share an arm got and its difference that to the plan."
+            "the metric users the value is the share an arm got, the difference that to the plan."
         ),
         page.plain_table(rows.rename(columns=lambda c: c.replace("_", " "))),
         page.folded(

@@ -128,8 +128,8 @@ def test_shares_are_held_against_the_plan_and_strangers_are_named() -> None:
     assert split.loc["new", "p_value"] == pytest.approx(1.24e-4, rel=0.01)
     unsplit, third, several = sorted(measure.faults(table, TEST), key=len, reverse=True)
     assert unsplit.startswith("users are not split as planned (old 69.4%, new 30.6%; p 0.0001)")
-    assert third == "1 users saw an arm 'third' of no plan and are left out"
-    assert several == "1 users saw more than one arm and are left out"
+    assert third == "users left out because they saw an arm of no plan, 'third': 1"
+    assert several == "users left out because they saw more than one arm: 1"
     alike = table[table["metric"] == "takings"].set_index("arm").loc["new"]
     assert alike["difference"] == 0 and pd.isna(alike["p_value"])  # nothing varies
 
@@ -204,5 +204,5 @@ def test_the_table_is_read_from_the_log_and_known_until_the_live_cutoff(tmp_path
     table, state, warning = made("03-16")
     assert state == "over since 2026-03-16; the days of 3 of 3 users are over"
     assert table["value"].loc[[("old", "value"), ("new", "value")]].tolist() == [2.0, 0.0]
-    assert warning.description == "1 users saw more than one arm and are left out"
+    assert warning.description == "users left out because they saw more than one arm: 1"
     assert not warning.passed
