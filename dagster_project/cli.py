@@ -4,6 +4,7 @@ Belongs here: reading arguments and printing. Does not belong here: computing an
 shows it reads from the lake, what it starts it starts in a process of its own (`runs.py`).
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -208,7 +209,20 @@ def ui(
                 "running there, or name another port",
                 param_hint="--port",
             ) from None
-    workspace = runs.prepare_home() / "workspace.yaml"
+    folder = runs.prepare_home()
+    lock = os.open(folder / "ui.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        where = os.read(lock, 99).decode()
+        raise LakeError(
+            f"a `recsys ui` of {resources.home()} runs already, at {where}: stop it first, else "
+            "two daemons work here, and what one starts or tells the other does again"
+        ) from None
+    os.truncate(lock, 0)
+    os.write(lock, f"http://127.0.0.1:{port}".encode())
+    os.set_inheritable(lock, True)  # held by what this process becomes, until it ends
+    workspace = folder / "workspace.yaml"
     runs.open_instance().dispose()
     command = ["dev", "--workspace", str(workspace), "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "dagster", *command])

@@ -51,6 +51,22 @@ def test_a_ui_on_a_port_that_is_taken_starts_nothing(
     assert not started and not (tmp_path / "home").exists()
 
 
+def test_a_second_ui_of_a_home_is_told_where_the_first_one_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(resources.HOME, str(tmp_path))
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports.append(str(free.getsockname()[1]))
+    first, second = (CliRunner().invoke(cli.app, ["ui", "--port", port]) for port in ports)
+    assert first.exit_code == 0 and len(started) == 1
+    assert isinstance(second.exception, LakeError)
+    assert f"runs already, at http://127.0.0.1:{ports[0]}:" in str(second.exception)
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
