@@ -12,6 +12,7 @@ already (`arrivals`), what an object means (`tabular`).
 import io
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,6 +146,10 @@ class StoreInbox:
             deep = watched.pattern is None
             selector = fs.FileSelector(prefix, allow_not_found=True, recursive=deep)
             listed = self._store.get_file_info(selector)
+            if not listed:  # the client takes any XML, and no text at all, for an empty listing
+                (found,) = self._store.get_file_info([f"{prefix}/{uuid.uuid4().hex}"])
+                if found.type != fs.FileType.NotFound:
+                    raise UnreachableError(f"{_SCHEME}//{bucket}", self._sentence(_NO_STORE))
         return {info.path: info for info in listed if info.type == fs.FileType.File}
 
     @contextmanager
@@ -172,6 +177,12 @@ class StoreInbox:
                 f"refuses the keys ({code}): AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be "
                 "allowed to list the bucket and to get its objects"
             )
+        if code == _NO_STORE:
+            return (
+                f"answers at {self.settings.endpoint or 'AWS'} as no S3 store does: a web page, a "
+                "console or a proxy may be there, so correct arrival.endpoint; it is tried again "
+                "at the next look"
+            )
         if code in _NEVER_RIGHT:
             return (
                 f"refuses the request ({code}): keys that expire (AWS_SESSION_TOKEN) have to be "
@@ -184,6 +195,8 @@ _DENIED = (
     "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID",
     "UNRECOGNIZED_CLIENT", "MISSING_AUTHENTICATION_TOKEN", "403", "401",
 )  # fmt: skip
+_NO_STORE = "UNKNOWN"
+"""What the client says, without a status, of an answer that it cannot read."""
 _NEVER_RIGHT = ("301", "400")
 """What a look at a bucket or an object gets, without a word, for keys that have expired and for a
 bucket of another region."""

@@ -314,6 +314,29 @@ def test_keys_that_expired_and_another_region_are_not_said_to_pass_by_themselves
     assert "AWS_SESSION_TOKEN" in why and "arrival.region (eu-west-1)" in why
 
 
+@pytest.mark.parametrize(
+    "page", [b"", b"<html><body>Sign in</body></html>", b"<!DOCTYPE html><p>Sign in<br>"]
+)
+def test_what_answers_but_is_no_store_is_not_taken_for_a_store_in_which_nothing_lies(
+    store: Store, page: bytes
+) -> None:
+    class Console(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(page)
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with answering(Console) as address:
+        place, why, _ = told(store.inbox(endpoint=address))
+    assert place == f"s3://{BUCKET}"
+    assert f"answers at {address} as no S3 store does" in why and "arrival.endpoint" in why
+
+
 def test_a_store_that_is_away_or_says_nothing_costs_a_bounded_wait(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
