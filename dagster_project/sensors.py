@@ -47,13 +47,15 @@ def take_arrivals(project: Project, now: datetime) -> Look:
     home, inboxes = Path(project.home), inboxes_of(shop)
     ledger = ledger_of(home)
     landed = any(entry.current for entry in project.lake.entries("landed_rows").values())
-    history = bool(inboxes) and (not landed or not ledger.arrivals())
+    before = len(ledger.arrivals())
+    history = bool(inboxes) and (not landed or not before)
     for inbox in inboxes:
         blank = blanker(shop, home)
         try:
             look.add(ledger.accept(inbox, now, history=history, blank=blank))
         except UnreachableError as error:
             look.refused[error.place] = str(error)
+    look.accepted = ledger.arrivals()[before:]  # also what a place gave before it went away
     return look
 
 

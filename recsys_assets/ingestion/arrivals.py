@@ -277,28 +277,31 @@ class ArrivalLedger:
             self._sweep()
             known = {(a.role, a.name): a for a in self.active()}
             stamps = self._stamps()
-            for listed in inbox.listing():
-                before = known.get((listed.role, listed.name))
-                if before is not None and stamps.get(listed.name) == [listed.stamp, before.sha256]:
-                    continue
-                if inbox.settle and now - listed.changed < inbox.settle:
-                    look.arriving.append(listed.name)
-                    continue
-                try:
-                    sha256 = self._archive(inbox, listed, blank)
-                except _UnreadableError as error:
-                    unreadable[listed.name] = str(error)
-                    continue
-                if sha256 is None:
-                    look.arriving.append(listed.name)
-                    continue
-                if before is None or before.sha256 != sha256:
-                    arrival = Arrival(listed.role, listed.name, sha256, listed.size, now, history)
-                    self._append(arrival)
-                    look.accepted.append(arrival)
-                stamps[listed.name] = [listed.stamp, sha256]
+            try:
+                for listed in inbox.listing():
+                    name, stamp = listed.name, listed.stamp
+                    before = known.get((listed.role, name))
+                    if before is not None and stamps.get(name) == [stamp, before.sha256]:
+                        continue
+                    if inbox.settle and now - listed.changed < inbox.settle:
+                        look.arriving.append(name)
+                        continue
+                    try:
+                        sha256 = self._archive(inbox, listed, blank)
+                    except _UnreadableError as error:
+                        unreadable[name] = str(error)
+                        continue
+                    if sha256 is None:
+                        look.arriving.append(name)
+                        continue
+                    if before is None or before.sha256 != sha256:
+                        arrival = Arrival(listed.role, name, sha256, listed.size, now, history)
+                        self._append(arrival)
+                        look.accepted.append(arrival)
+                    stamps[name] = [stamp, sha256]
+            finally:  # what was taken before a store went away is not read again
+                self._keep_stamps(stamps)
             look.refused = inbox.refused() | unreadable
-            self._keep_stamps(stamps)
         return look
 
     def arrivals(self) -> list[Arrival]:

@@ -376,9 +376,16 @@ def test_a_store_that_goes_away_while_an_object_is_read_leaves_no_half_object(
         store.ledger.accept(inbox, LATER)
     assert contents(store) == ["1"]
     assert [p.name for p in store.ledger.files.glob("tmp-*")] == []
-    monkeypatch.setattr(StoreInbox, "open", whole)
+    read: list[str] = []
+
+    def noted(self: StoreInbox, listed: Any) -> Any:
+        read.append(listed.name)
+        return whole(self, listed)
+
+    monkeypatch.setattr(StoreInbox, "open", noted)
     assert taken(store) == 1
     assert contents(store) == ["1", "2"]
+    assert {name.rpartition("/")[2] for name in read} == {"b.csv"}, "what was taken is not read"
 
 
 def test_a_reply_that_ends_early_is_not_filled_up_with_whatever_was_in_memory(
