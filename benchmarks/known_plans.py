@@ -61,6 +61,7 @@ class Finished:
             users=self.users,
             promotions=promotions,
             as_of=as_of,
+            horizon_days=self.shop.cutoffs.horizon_days,
         )
         return made
 

@@ -28,18 +28,17 @@ class Factors:
 
 def fit_als(
     matrix: sparse.csr_matrix,
-    factors: int = 64,
-    regularization: float = 10.0,
-    alpha: float = 10.0,
-    iterations: int = 12,
-    seed: int = 0,
+    factors: int,
+    regularization: float,
+    alpha: float,
+    iterations: int,
+    seed: int,
 ) -> Factors:
     """Implicit-feedback ALS (Hu, Koren, Volinsky 2008) of a users x items matrix of strengths.
 
     Confidence is alpha * strength where there is an entry and 1 elsewhere, as the `implicit`
     package counts it. One thread, conjugate gradient, seeded: the same input gives the same bits.
-    Rows and columns without entries get
-    zero vectors.
+    Rows and columns without entries get zero vectors.
     """
     from implicit.als import AlternatingLeastSquares
 
@@ -60,11 +59,11 @@ def fit_als(
 
 def fit_bpr(
     matrix: sparse.csr_matrix,
-    factors: int = 64,
-    learning_rate: float = 0.05,
-    regularization: float = 0.01,
-    iterations: int = 60,
-    seed: int = 0,
+    factors: int,
+    learning_rate: float,
+    regularization: float,
+    iterations: int,
+    seed: int,
 ) -> Factors:
     """Bayesian personalised ranking (Rendle et al. 2009); the last two dimensions hold item biases.
 

@@ -194,8 +194,8 @@ def basket_hit_rate(
     baskets: pd.DataFrame,
     popular: pd.Series,
     *,
-    k: int = 10,
-    seed: int = 0,
+    k: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Is the rest of a held-out basket on the list of one of its items?
 
@@ -230,7 +230,7 @@ def basket_hit_rate(
 
 
 def substitute_hit_rate(
-    lists: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame, items: pd.DataFrame, k: int = 10
+    lists: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame, items: pd.DataFrame, k: int
 ) -> pd.DataFrame:
     """When a user takes a new product of a known category, was it on the list of the last one?
 

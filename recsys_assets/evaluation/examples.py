@@ -66,7 +66,7 @@ def lay_out(
     history: pd.DataFrame,
     titles: pd.Series,
     names: dict[str, str],
-    k: int = 10,
+    k: int,
 ) -> pd.DataFrame:
     """Each example's lists side by side: example, kind, column, place, title, found.
 

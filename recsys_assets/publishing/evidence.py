@@ -88,9 +88,7 @@ class ReleaseEvidence:
         scores = self.table("scored_candidates").to_arrow(["score_all"], as_of)["score_all"]
         return scores.to_numpy()
 
-    def strongest_feature(
-        self, seed: int = 0, *, repeats: bool = True
-    ) -> tuple[str, float, int] | None:
+    def strongest_feature(self, seed: int, *, repeats: bool) -> tuple[str, float, int] | None:
         """The feature that alone orders the rows of the last label window best, for any task: its
         name, its within-user AUC, and of how many users (FEATURE_USERS drawn by `seed`, or all).
         Unless things `repeats`, only what the user had not taken is looked at: the rest is on no

@@ -217,7 +217,7 @@ def build_feature_tables(
     as_of: datetime,
     *,
     promotions: Relation = NO_PROMOTIONS,
-    horizon_days: int = 28,
+    horizon_days: int,
 ) -> dict[str, pa.Table]:
     """The grain tables of `FEATURE_TABLES` at one cutoff, each sorted by its key.
 
@@ -264,7 +264,7 @@ def feature_table(
     users: pa.Table,
     promotions: Relation,
     as_of: datetime,
-    horizon_days: int = 28,
+    horizon_days: int,
 ) -> pa.Table:
     """One grain table of `FEATURE_TABLES` at one cutoff, sorted by its key.
 

@@ -50,7 +50,7 @@ def training_frame(
     feature_tables: Mapping[str, pa.Table],
     *,
     negative_share: float,
-    seed: int = 0,
+    seed: int,
 ) -> pa.Table:
     """One window's rows to learn from: the keys, `label` and `label_again`, then the features.
 

@@ -19,9 +19,7 @@ from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.settings.calendar import Cutoffs
 
 
-def learners(
-    users: Iterable[str], as_of: pd.Timestamp, cutoffs: Cutoffs, seed: int = 0
-) -> list[str]:
+def learners(users: Iterable[str], as_of: pd.Timestamp, cutoffs: Cutoffs, seed: int) -> list[str]:
     """The ids that the window of `as_of` is learned from, sorted: `cutoffs.users_per_window`, or
     all where there are no more.
 

@@ -33,9 +33,7 @@ SHARES = {"leave_last": 0.0, "last_fifth": 0.2}
 """Share of a user's takings that a split holds out; 0 stands for a single one."""
 
 
-def on_benchmark_clock(
-    interactions: pa.Table, benchmark: Benchmark, time_zone: str = "UTC"
-) -> pa.Table:
+def on_benchmark_clock(interactions: pa.Table, benchmark: Benchmark, time_zone: str) -> pa.Table:
     """`interactions` (contract `interactions`) with the times of the benchmark's calendar.
 
     `event_time` and `local_date` are replaced; a row without a session gets one of the events of

@@ -14,8 +14,12 @@ def taste() -> sparse.csr_matrix:
     return sparse.csr_matrix(np.array(rows, dtype=np.float32))
 
 
+def fitted() -> factors.Factors:
+    return factors.fit_als(taste(), factors=2, regularization=0.1, alpha=5.0, iterations=12, seed=1)
+
+
 def test_als_puts_a_users_items_first_and_the_empty_user_at_zero() -> None:
-    found = factors.fit_als(taste(), factors=2, regularization=0.1, alpha=5.0, seed=1)
+    found = fitted()
     scores = found.users @ found.items.T
     assert scores[0, :2].min() > scores[0, 2:].max()
     assert scores[2, 2:].min() > scores[2, :2].max()
@@ -23,13 +27,13 @@ def test_als_puts_a_users_items_first_and_the_empty_user_at_zero() -> None:
 
 
 def test_als_with_one_seed_is_one_model() -> None:
-    a = factors.fit_als(taste(), factors=2, seed=1)
-    b = factors.fit_als(taste(), factors=2, seed=1)
+    a = fitted()
+    b = fitted()
     assert a.items.tobytes() == b.items.tobytes()
 
 
 def test_the_table_keeps_vectors_and_aligns_them_to_other_ids() -> None:
-    made = factors.fit_als(taste(), factors=2, seed=1)
+    made = fitted()
     users, items = pd.Index(["a", "b", "c", "d"]), pd.Index(["1", "2", "3", "4"])
     table = factors.to_table(made, AS_OF, users, items)
     back = factors.from_table(table, users, items)

@@ -240,11 +240,13 @@ def test_an_item_without_a_vector_is_refused() -> None:
 def test_basket_hits_look_for_the_rest_of_the_basket_and_count_uncovered_ones_as_misses() -> None:
     held_out = baskets("bread butter", "jam never", "milk")
     lists = bought_together(LOG, ITEMS, settings=RAW)
-    result = basket_hit_rate(lists, held_out, pd.Series(dtype=int)).set_index("session_id")
+    result = basket_hit_rate(lists, held_out, pd.Series(dtype=int), k=10, seed=0).set_index(
+        "session_id"
+    )
     assert result.index.tolist() == ["s0", "s1"]
     assert result["hit"].tolist() == [True, False]
     popular = pd.Series({"bread": 9, "butter": 5})
-    by_popularity = basket_hit_rate(None, held_out, popular, k=1)
+    by_popularity = basket_hit_rate(None, held_out, popular, k=1, seed=0)
     assert by_popularity["hit"].tolist() == [True, False]
 
 
@@ -255,7 +257,7 @@ def test_a_substitute_is_a_hit_when_its_group_is_on_the_list_of_what_was_taken_l
     when = pd.Timestamp("2017-01-01", tz="UTC")
     before = baskets("cola").assign(user_id="u", event_time=when)
     after = baskets("diet-twin lime lamp cola-twin").assign(user_id="u", event_time=when)
-    result = substitute_hit_rate(lists, before, after, SHELF)
+    result = substitute_hit_rate(lists, before, after, SHELF, k=10)
     assert dict(zip(result["item_id"], result["hit"], strict=True)) == {
         "diet-twin": True,
         "lime": False,

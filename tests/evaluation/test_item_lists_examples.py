@@ -50,6 +50,7 @@ def test_an_example_shows_names_and_what_was_then_taken_but_no_id() -> None:
         pd.DataFrame({"user_id": ["secret"], "item_id": ["c"], "times": [3]}),
         pd.Series({"a": "Apple", "b": "Bread", "c": "Coffee"}),
         {"ours": "ours", "best": "best"},
+        k=10,
     )
     assert laid["title"].tolist() == ["Coffee", "Apple", "Bread"]
     assert laid["found"].tolist() == [False, True, False]

@@ -64,6 +64,7 @@ def test_a_user_with_a_million_events_is_handled_in_bounded_memory(tmp_path: Pat
         catalogue,
         pa.table({"user_id": ["robot", "somebody"], "attributes": ["{}", "{}"]}),
         AS_OF,
+        horizon_days=28,
     )
     assert tables["user_features"].num_rows == 2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -291,7 +291,7 @@ def test_features_are_looked_at_of_users_drawn_from_all_of_them(
     label = (rows["item_id"] == "a").astype(float)
     told = label.where(rows["user_id"].isin(drawn), 1 - label)
     rows = rows.assign(label=label, ui_days=told, as_of=EARLY, ui_seen=np.float32(1))
-    assert made.with_training_rows(rows).strongest_feature() == ("ui_days", 1.0, 20)
+    assert made.with_training_rows(rows).strongest_feature(0, repeats=True) == ("ui_days", 1.0, 20)
 
 
 def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(made: Made) -> None:
@@ -302,8 +302,10 @@ def test_a_feature_that_gives_away_only_what_is_taken_again_is_the_strongest(mad
     )
     rows = rows.assign(as_of=EARLY, ui_seen=rows["ui_days"].notna().astype("float32"))
     release = made.with_training_rows(rows)
-    assert release.strongest_feature() == ("ui_days", 1.0, 1)
-    assert release.strongest_feature(repeats=False) == ("ui_days", 0.5, 1), "it is on no list there"
+    assert release.strongest_feature(0, repeats=True) == ("ui_days", 1.0, 1)
+    assert release.strongest_feature(0, repeats=False) == ("ui_days", 0.5, 1), (
+        "it is on no list there"
+    )
 
 
 def test_only_what_was_on_offer_counts_among_what_nobody_had_taken(made: Made) -> None:

@@ -28,7 +28,7 @@ USERS = users("ann", "bob", "eve")
 
 
 def tables(log: pd.DataFrame = LOG, catalogue: pd.DataFrame = ITEMS) -> dict[str, pa.Table]:
-    return features.build_feature_tables(Warehouse(), log, catalogue, USERS, AS_OF)
+    return features.build_feature_tables(Warehouse(), log, catalogue, USERS, AS_OF, horizon_days=28)
 
 
 def candidates(*pairs: tuple[str, str], **scores: list[float | None]) -> pa.Table:
@@ -99,7 +99,9 @@ def promotions(
 
 
 def with_promotions(shown: pa.Table) -> pa.Table:
-    made = features.build_feature_tables(Warehouse(), LOG, ITEMS, USERS, AS_OF, promotions=shown)
+    made = features.build_feature_tables(
+        Warehouse(), LOG, ITEMS, USERS, AS_OF, promotions=shown, horizon_days=28
+    )
     return made["item_features"]
 
 

@@ -97,7 +97,9 @@ def test_scores_do_not_depend_on_how_many_users_are_scored_together():
         *(event(u, i, 3 * n + 1) for n, u in enumerate(people) for i in ("a1", "b1"))
     )
     catalogue = items("a1", "a2", "b1", "b2")
-    tables = features.build_feature_tables(Warehouse(), log, catalogue, users(*people), AS_OF)
+    tables = features.build_feature_tables(
+        Warehouse(), log, catalogue, users(*people), AS_OF, horizon_days=28
+    )
     pairs = [(u, i) for u in people for i in ("a1", "a2", "b1", "b2")]
     candidates = pa.table(
         {

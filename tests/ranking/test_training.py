@@ -42,7 +42,9 @@ def window(
         candidates,
         labels(log),
         catalogue,
-        features.build_feature_tables(Warehouse(), log, catalogue, users("ann", "bob"), AS_OF),
+        features.build_feature_tables(
+            Warehouse(), log, catalogue, users("ann", "bob"), AS_OF, horizon_days=28
+        ),
         negative_share=negative_share,
         seed=seed,
     )
@@ -78,7 +80,9 @@ def hidden_window(*proposed: tuple[str, str]) -> tuple[pd.DataFrame, pd.DataFram
         event("ann", "b1", 1, taken=False),
     )  # fmt: skip
     warehouse, catalogue = Warehouse(), items("a1", "a2", "b1", "b2", price=3.0)
-    tables = features.build_feature_tables(warehouse, log, catalogue, users("ann", "bob"), AS_OF)
+    tables = features.build_feature_tables(
+        warehouse, log, catalogue, users("ann", "bob"), AS_OF, horizon_days=28
+    )
     ids = ["a1", "a2", "b1", "b2"]
     candidates = pa.table(
         {

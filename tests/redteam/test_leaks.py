@@ -200,7 +200,7 @@ def test_a_benchmark_is_accused_of_nothing(tmp_path: Path) -> None:
     short = log["user_id"].str[1:].astype(int) % 3 > 0
     log = log[~short | (log.groupby("user_id").cumcount() < 7)]
     benchmark = Benchmark.model_validate(settings["benchmark"])
-    clocked = on_benchmark_clock(INTERACTIONS.conform(log), benchmark).to_pandas()
+    clocked = on_benchmark_clock(INTERACTIONS.conform(log), benchmark, "UTC").to_pandas()
     shop = RedShop.build(tmp_path / "home", log=clocked, shop=yaml.safe_dump(settings))
     shop.store(USERS, pd.DataFrame({"user_id": sorted(set(log["user_id"])), "attributes": "{}"}))
     assert shop.refusal(*CHAIN) == ""

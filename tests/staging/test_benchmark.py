@@ -78,7 +78,7 @@ def test_the_evaluate_horizon_is_the_split_and_the_tune_horizon_the_split_of_the
     split: str, seed: int
 ) -> None:
     table = random_ratings()
-    moved = on_benchmark_clock(table, Benchmark(split=split, tie_seed=seed))  # type: ignore[arg-type]
+    moved = on_benchmark_clock(table, Benchmark(split=split, tie_seed=seed), "UTC")  # type: ignore[arg-type]
     liked = table.to_pandas().query("polarity > 0").reset_index(drop=True)
     test = SPLITS[split](liked, seed=seed)
     assert pairs(held_out(moved, split, 0)) == pairs(liked[test])
@@ -99,7 +99,7 @@ def test_a_low_rating_is_known_only_if_strictly_earlier_than_everything_held_out
             ("a", "low after", "04", 2),
         ]
     )
-    moved = on_benchmark_clock(table, Benchmark(split="leave_last")).to_pandas()
+    moved = on_benchmark_clock(table, Benchmark(split="leave_last"), "UTC").to_pandas()
     evaluate = pd.Timestamp(END) - pd.Timedelta(days=1)
     known = moved[moved["event_time"] < evaluate]
     assert set(known["item_id"]) == {"first", "low before"}
@@ -108,7 +108,7 @@ def test_a_low_rating_is_known_only_if_strictly_earlier_than_everything_held_out
 def test_a_users_events_keep_their_order_and_what_happened_together_stays_together() -> None:
     table = random_ratings()
     before = table.to_pandas().set_index("event_id")
-    after = on_benchmark_clock(table, Benchmark(split="last_fifth")).to_pandas()
+    after = on_benchmark_clock(table, Benchmark(split="last_fifth"), "UTC").to_pandas()
     original = before.loc[after["event_id"], "event_time"].set_axis(after.index)
     assert original.groupby(after["user_id"]).apply(lambda s: s.is_monotonic_increasing).all()
     assert not after.duplicated(["user_id", "event_time"]).any()
@@ -122,7 +122,7 @@ def test_equal_times_are_ordered_by_the_tie_seed_and_by_nothing_else() -> None:
 
     def order(rows: pa.Table, seed: int) -> list[str]:
         clock = Benchmark(split="leave_last", tie_seed=seed)
-        return on_benchmark_clock(rows, clock)["event_id"].to_pylist()
+        return on_benchmark_clock(rows, clock, "UTC")["event_id"].to_pylist()
 
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
     assert order(table, 0) == order(shuffled, 0)
