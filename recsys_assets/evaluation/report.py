@@ -81,9 +81,8 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.heading.lower())
 
 
-def render_page(title: str, sections: Sequence[Section], footer: str = "") -> str:
+def render_page(title: str, sections: Sequence[Section], footer: str) -> str:
     """The page of `sections` that have something in them. The same input gives the same page."""
-    below = f"<footer>{escape(footer)}</footer>\n" if footer else ""
     filled = [s for s in sections if s.blocks]
     links = "".join(f'<a href="#{s.anchor}">{escape(s.heading)}</a>' for s in filled)
     body = "\n".join(
@@ -93,7 +92,8 @@ def render_page(title: str, sections: Sequence[Section], footer: str = "") -> st
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n{below}</body></html>\n"
+        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n"
+        f"<footer>{escape(footer)}</footer>\n</body></html>\n"
     )
 
 
@@ -145,15 +145,13 @@ def plain_table(rows: pd.DataFrame) -> str:
     return _table(head, lines)
 
 
-def headline_table(
-    metrics: pd.DataFrame, differences: pd.DataFrame, policies: pd.DataFrame, model: str = "ours"
-) -> str:
-    """Per placement what is published and how it compares: one row a task, NDCG."""
+def headline_table(metrics: pd.DataFrame, differences: pd.DataFrame, policies: pd.DataFrame) -> str:
+    """Per placement what is published and how it compares: one row a task, NDCG of `ours`."""
     lines = []
     published = policies.set_index("task")[["placement", "model"]]
     for task in [t for t in TASK_NAMES if t in published.index]:
         own = _ndcg(metrics[(metrics["task"] == task) & (metrics["slice"] == EVERYBODY)])
-        own = own[own["model"] == model]
+        own = own[own["model"] == "ours"]
         if own.empty:
             continue
         row = own.iloc[0]
@@ -166,7 +164,7 @@ def headline_table(
             f"<td>{spread}</td>",
         ]
         against = _ndcg(differences[(differences["task"] == task)])
-        against = against[(against["slice"] == EVERYBODY) & (against["model"] == model)]
+        against = against[(against["slice"] == EVERYBODY) & (against["model"] == "ours")]
         against = against.sort_values("baseline", key=lambda s: s.str.startswith(RETRIEVER))
         text = [
             f"{escape(str(r.baseline))}: {r.value:+.4f} "
@@ -217,28 +215,26 @@ def model_table(rows: pd.DataFrame, metrics: Sequence[str], ours: Sequence[str] 
     return _table(f'<th>model</th><th class="text">kind</th>{head}', lines)
 
 
-def difference_table(differences: pd.DataFrame, models: Sequence[str] = ("ours",)) -> str:
+def difference_table(differences: pd.DataFrame) -> str:
     """Our NDCG less the best baseline's and the best retriever's, per slice of users, paired."""
-    rows = _ndcg(differences[differences["model"].isin(models)])
-    if rows.empty:
+    own = _ndcg(differences[differences["model"] == "ours"])
+    if own.empty:
         return ""
     lines = []
-    for model in models:
-        own = rows[rows["model"] == model]
-        for rival in sorted(own["baseline"].unique(), key=lambda name: (kind_of(name), name)):
-            of_rival = own[own["baseline"] == rival].set_index("slice")
-            for name in slices_in_order(of_rival.index):
-                row = of_rival.loc[name]
-                weak = ' class="weak"' if row["n_users"] < SMALL_SLICE else ""
-                lines.append(
-                    f"<tr{_mark(name, (EVERYBODY,))}><td>{escape(model)}</td>"
-                    f'<td class="text">{escape(str(rival))}</td>'
-                    f'<td class="text">{escape(slice_name(str(name)))}</td>'
-                    f"<td>{int(row['n_users']):,}</td>"
-                    f"<td{weak or _sure(row)}>{row['value']:+.4f}</td>"
-                    f"<td{weak}>{row['low']:+.4f} to {row['high']:+.4f}</td>"
-                    f"<td{weak}>{_p(row['p_value'])}</td></tr>"
-                )
+    for rival in sorted(own["baseline"].unique(), key=lambda name: (kind_of(name), name)):
+        of_rival = own[own["baseline"] == rival].set_index("slice")
+        for name in slices_in_order(of_rival.index):
+            row = of_rival.loc[name]
+            weak = ' class="weak"' if row["n_users"] < SMALL_SLICE else ""
+            lines.append(
+                f"<tr{_mark(name, (EVERYBODY,))}><td>ours</td>"
+                f'<td class="text">{escape(str(rival))}</td>'
+                f'<td class="text">{escape(slice_name(str(name)))}</td>'
+                f"<td>{int(row['n_users']):,}</td>"
+                f"<td{weak or _sure(row)}>{row['value']:+.4f}</td>"
+                f"<td{weak}>{row['low']:+.4f} to {row['high']:+.4f}</td>"
+                f"<td{weak}>{_p(row['p_value'])}</td></tr>"
+            )
     head = (
         '<th>lists of</th><th class="text">less those of</th><th class="text">users</th>'
         "<th>how many</th><th>NDCG difference</th><th>95% interval</th><th>p</th>"

@@ -15,15 +15,15 @@ from recsys_assets.evaluation import report as page
 METRICS = pd.DataFrame(
     [
         ("evaluate", "all", model, slice_name, metric, value, value - 0.01, value + 0.01, 100)
-        for model, value in (("<b>ours</b>", 0.4), ("popular", 0.2))
+        for model, value in (("ours", 0.4), ("<b>popular</b>", 0.2))
         for slice_name in ("all", "users:none")
         for metric in ("hit@10", "ndcg@10")
     ],
     columns=["target", "task", "model", "slice", "metric", "value", "low", "high", "n_users"],
 ).assign(n_seeds=3, seed_low=0.39, seed_high=0.41)
-OURS = METRICS[METRICS["model"] == "<b>ours</b>"]
+OURS = METRICS[METRICS["model"] == "ours"]
 DIFFERENCES = pd.concat(
-    OURS.assign(baseline=name, p_value=0.002) for name in ("retriever: r", "popular")
+    OURS.assign(baseline=name, p_value=0.002) for name in ("retriever: r", "<b>popular</b>")
 )
 ITEM_LISTS = pd.DataFrame(
     {
@@ -51,7 +51,7 @@ def pictures() -> dict[str, bytes]:
     )
     importance = pd.Series(rng.random(80), index=[f"a_rather_long_feature_{n}" for n in range(80)])
     return {
-        "bars": plots.metric_bars(METRICS, task="all", highlight=["<b>ours</b>"]),
+        "bars": plots.metric_bars(METRICS, task="all", highlight=["ours"]),
         "recall": plots.recall_by_retriever(recall),
         "scores": plots.score_histogram({"taken": rng.normal(size=999), "none": [np.nan]}),
         "curve": plots.learning_curve({"train": [0.1, 0.2], "held out": [0.1, 0.15]}),
@@ -118,10 +118,10 @@ def page_of_everything() -> str:
         }
     )
     board = [
-        page.headline_table(METRICS, DIFFERENCES, POLICIES, model="<b>ours</b>"),
-        page.model_table(METRICS[METRICS["slice"] == "all"], ("ndcg", "hit"), ["<b>ours</b>"]),
+        page.headline_table(METRICS, DIFFERENCES, POLICIES),
+        page.model_table(METRICS[METRICS["slice"] == "all"], ("ndcg", "hit"), ["ours"]),
         page.slice_table(METRICS),
-        page.difference_table(DIFFERENCES, ["<b>ours</b>"]),
+        page.difference_table(DIFFERENCES),
         page.item_list_table(ITEM_LISTS),
         page.glossary_table(page.metric_meanings(["ndcg@10"]) | page.model_meanings(["<em>"])),
         page.plain_table(pd.DataFrame({"what": ["<u>"], "n": [1200], "share": [0.5]})),
@@ -130,14 +130,16 @@ def page_of_everything() -> str:
     ]
     looks = [page.spread_table(cutoffs), page.example_lists(examples)]
     return page.render_page(
-        "Board", [page.Section("Board", board), page.Section("Looks", looks), page.Section("None")]
+        "Board",
+        [page.Section("Board", board), page.Section("Looks", looks), page.Section("None")],
+        footer="from <s>",
     )
 
 
 def test_the_page_needs_nothing_from_outside_and_escapes_names() -> None:
     html = page_of_everything()
     assert not re.search(r"(?:src|href)=\"(?!data:|#)|@import|url\(|<script", html)
-    for name in ("<b>ours", "<i>ranker", "<u>", "more <i>", "<em>"):
+    for name in ("<b>popular", "<i>ranker", "<u>", "more <i>", "<em>", "from <s>"):
         assert name not in html and name.replace("<", "&lt;").replace(">", "&gt;") in html
     assert html.count("<img") == len(pictures())
     assert html == page_of_everything()
@@ -154,7 +156,7 @@ def test_the_page_says_first_what_is_published_with_seeds_and_paired_differences
     html = page_of_everything()
     row = html[html.index("<td>for_you") : html.index("</tr>", html.index("<td>for_you"))]
     assert "0.4000 <small>0.3900 to 0.4100</small>" in row and "0.3900 to 0.4100</td>" in row
-    assert row.index("popular: +0.4000") < row.index("retriever: r: +0.4000")
+    assert row.index("popular&lt;/b&gt;: +0.4000") < row.index("retriever: r: +0.4000")
     assert "p 0.002" in row
 
 
@@ -180,7 +182,7 @@ def test_what_is_published_instead_of_the_ranker_is_not_compared_with_itself_by_
 def test_the_page_lists_the_best_model_first_and_the_users_of_each_slice() -> None:
     html = page_of_everything()
     table = html[html.index("<th>model</th>") :]
-    assert table.index("&lt;b&gt;ours") < table.index("popular")
+    assert table.index("<td>ours") < table.index("popular")
     assert "none<br>0 baskets<br><small>100 users</small>" in html
 
 
