@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,7 @@ from recsys_assets.ingestion.source import (
 
 Columns = Mapping[str, pa.Array]
 RowRules = InteractionRules | ItemRules | UserRules | ExposureRules | PromotionRules | AnswerRules
+Rules = TypeVar("Rules", bound=RowRules)
 
 REQUIRED: Mapping[Role, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id", "event_time"),
@@ -323,55 +325,29 @@ class TabularSource:
 
     def items(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(catalogue sorted by item_id, rejects); every physical row is in one of the two."""
-        return land_items(
-            (file, block, table.rules)
-            for file, block, table in self._rows("items")
-            if isinstance(table.rules, ItemRules)
-        )
+        return land_items(self._rows("items", ItemRules))
 
     def users(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(users sorted by user_id, rejects); empty where the source has none. Here and below, as
         in `items`, every physical row is in one of the two, unless the role is `summed_up`."""
         gone = _Gone()
-        users, rejects = land_users(
-            (file, block, table.rules)
-            for file, block, table in self._rows("users", gone)
-            if isinstance(table.rules, UserRules)
-        )
+        users, rejects = land_users(self._rows("users", UserRules, gone))
         return users, with_erased(rejects, gone, REJECTS)
 
     def exposures(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(what was shown to whom, rejects); empty where the source has none."""
         gone = _Gone()
-        shown, rejects = land_exposures(
-            (
-                (file, block, table.rules)
-                for file, block, table in self._rows("exposures", gone)
-                if isinstance(table.rules, ExposureRules)
-            ),
-            now,
-        )
+        shown, rejects = land_exposures(self._rows("exposures", ExposureRules, gone), now)
         return shown, with_erased(rejects, gone, REJECTS)
 
     def promotions(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(what the shop put forward, rejects); empty where the source has none."""
-        return land_promotions(
-            (file, block, table.rules)
-            for file, block, table in self._rows("promotions")
-            if isinstance(table.rules, PromotionRules)
-        )
+        return land_promotions(self._rows("promotions", PromotionRules))
 
     def onboarding_answers(self, now: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
         """(what new users answered, rejects); empty where the source has none."""
         gone = _Gone()
-        answers, rejects = land_answers(
-            (
-                (file, block, table.rules)
-                for file, block, table in self._rows("onboarding_answers", gone)
-                if isinstance(table.rules, AnswerRules)
-            ),
-            now,
-        )
+        answers, rejects = land_answers(self._rows("onboarding_answers", AnswerRules, gone), now)
         return answers, with_erased(rejects, gone, REJECTS)
 
     @cached_property
@@ -415,18 +391,21 @@ class TabularSource:
             )
 
     def _rows(
-        self, role: Role, gone: "_Gone | None" = None
-    ) -> Iterator[tuple[SourceFile, RawRows, TableSpec]]:
+        self, role: Role, kind: type[Rules], gone: "_Gone | None" = None
+    ) -> Iterator[tuple[SourceFile, RawRows, Rules]]:
+        """The rows of all files of a role, each block with the rules (of that `kind`) for it; with
+        `gone` less those of erased users, whose numbers go there."""
         for file in self.files():
-            if file.role == role:
-                refuse_changed(file)
-                table = self._table_of(file)
-                with named(file):
-                    blocks = (
-                        table.blocks(file.path) if gone is None else self._kept(file, table, gone)
-                    )
-                    for block in blocks:
-                        yield file, block, table
+            if file.role != role:
+                continue
+            refuse_changed(file)
+            table = self._table_of(file)
+            if not isinstance(table.rules, kind):
+                raise SourceError(f"{file.path}: its rules are not those of {role}")
+            with named(file):
+                blocks = table.blocks(file.path) if gone is None else self._kept(file, table, gone)
+                for block in blocks:
+                    yield file, block, table.rules
 
     def _match(self, arrived: Sequence[SourceFile]) -> dict[SourceFile, TableSpec]:
         """Each arrived file with the table of its role that its name belongs to."""
