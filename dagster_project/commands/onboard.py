@@ -46,9 +46,10 @@ def onboard(
     wishes = ", ".join(f"“{q}”" for q in found.queries) or "nothing in particular"
     out.print(f"Looking for: {wishes} (read by {found.source})")
     if found.avoid:
+        words_against = ", ".join(f"“{word}”" for word in found.refused) or "what was ruled out"
         out.print(
-            f"Leaving out {found.ruled_out:,} items whose words say otherwise. The catalogue's "
-            "words are all there is to go by: do not rely on them for an allergy.",
+            f"Leaving out {found.ruled_out:,} items for: {words_against}. The catalogue's words "
+            "are all there is to go by: do not rely on them for an allergy.",
             style="yellow",
         )
     grid = Grid(title="To begin with", title_justify="left", box=SIMPLE)

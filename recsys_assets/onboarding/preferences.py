@@ -159,6 +159,20 @@ def bans(word: str, diets: Mapping[str, Iterable[str]] = DIETS) -> frozenset[str
     return frozenset(_banned(word.casefold()))
 
 
+def refused(
+    text: str, avoid: Collection[str], diets: Mapping[str, Iterable[str]] = DIETS
+) -> tuple[str, ...]:
+    """The words of `text` that the bans `avoid` were read from, as they were said."""
+    found = []
+    for word in _WORD.findall(text[:MAX_CHARACTERS].casefold().replace("’", "'")):
+        ruled_out = bans(word, diets)
+        if _CLAIM.fullmatch(word) and not ruled_out <= set(avoid):
+            ruled_out = bans(_claimed(word), diets)
+        if ruled_out and ruled_out <= set(avoid):
+            found.append(word)
+    return tuple(dict.fromkeys(found))
+
+
 _LIFTED = frozenset(stem(word) for word in LIFTED)
 _CARRIERS = {thing: frozenset(map(stem, words)) for thing, words in CARRIERS.items()}
 

@@ -17,6 +17,7 @@ from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.onboarding import reading
 from recsys_assets.onboarding.answers import catalogue_terms, query_vectors, unnamed_stems
 from recsys_assets.onboarding.diets import known_diets
+from recsys_assets.onboarding.preferences import refused
 from recsys_assets.onboarding.shelf import shelf_of
 from recsys_assets.ranking.lists import apply_rules
 from recsys_assets.ranking.placements import DISCOVER, rules_of
@@ -26,11 +27,13 @@ from recsys_assets.ranking.reranking import rerank
 @dataclass(frozen=True, eq=False)
 class FirstList:
     """`rows`: rank, item_id, title, category, reason. `queries` and `avoid` are what was read, by
-    `source`; `ruled_out` is how many items the bans leave out,
-    `reorder_problem` why the model's order was not taken over ('' if it was, or not asked for)."""
+    `source`, `refused` the words that the bans were read from; `ruled_out` is how many items the
+    bans leave out, `reorder_problem` why the model's order was not taken over ('' if it was, or not
+    asked for)."""
 
     queries: tuple[str, ...]
     avoid: frozenset[str]
+    refused: tuple[str, ...]
     source: str
     ruled_out: int
     reorder_problem: str
@@ -101,6 +104,7 @@ def first_list(
     return FirstList(
         wishes.queries,
         wishes.avoid,
+        refused(words, wishes.avoid, known_diets(shop)),
         source,
         int(shelf.words.ruled_out(wishes.avoid).sum()),
         problem,

@@ -10,6 +10,7 @@ from recsys_assets.onboarding.preferences import (
     avoided,
     bans,
     read_words,
+    refused,
     stem,
     stems,
 )
@@ -77,6 +78,19 @@ def test_negations_and_diets_rule_out_what_they_stand_for(
     avoid = read_words(text).avoid
     assert set(ruled_out) <= avoid
     assert not set(allowed) & avoid
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("allergic to nuts, thai food", ("nuts", "thai")),  # food is an ordinary word
+        ("vegetarian, we love Thai food", ("vegetarian",)),
+        ("Nuts? No! I love meat-free and gluten-free soup", ("meat-free", "gluten-free")),
+        ("we love soup", ()),
+    ],
+)
+def test_the_words_that_bans_were_read_from_are_told(text: str, words: tuple[str, ...]) -> None:
+    assert refused(text, read_words(text).avoid) == words
 
 
 @pytest.mark.parametrize(
