@@ -110,17 +110,22 @@ def related(served: Served, out: Console, item_id: str, n: int) -> None:
         out.print(f"Item {item_id} is newer than release {served.release_id}: it has no lists yet.")
         return
     out.print(f"{served.title(item_id)} ({item_id})", style="bold")
-    for name, title in (("similar_items", "Instead of it"), ("bought_together", "Goes with it")):
+    for name, title, unit, otherwise in (
+        ("similar_items", "Instead of it", "users", "text, popularity"),
+        ("bought_together", "Goes with it", "baskets", "its category"),
+    ):
         frame = served.related(name, item_id).head(n)
-        titles = served.titles(frame["other_item_id"])
+        others = served.items(frame["other_item_id"])
         grid = Grid(title=title, title_justify="left")
-        for heading in ("#", "item", "title", "score", "backed by"):
-            grid.add_column(heading)
+        for heading in ("#", "item", "title", "category", "score", "backed by"):
+            grid.add_column(heading, overflow="fold")
         for line in frame.to_dict("records"):
-            other = line["other_item_id"]
+            other = others.loc[line["other_item_id"]]
+            path = [other[f"category_{level}"] for level in (1, 2, 3)]
             grid.add_row(
-                str(line["rank"]), other, titles.get(other, ""),
-                f"{line['score']:.3f}", str(line["support"]),
+                str(line["rank"]), line["other_item_id"], other["title"],
+                " > ".join(p for p in path if p), f"{line['score']:.3f}",
+                f"{line['support']} {unit}" if line["support"] else otherwise,
             )  # fmt: skip
         out.print(grid if len(frame) else f"{title}: too few interactions to say")
 

@@ -46,7 +46,8 @@ def similar_items(
 ) -> pd.DataFrame:
     """For each item, what could be taken instead: alike in text and in who takes it, and popular.
 
-    Same kind of thing, another brand or size; never a variant of the item itself.
+    Of its category, and behind that of wider ones where this has too few products; never a variant
+    of the item itself.
     """
     as_of = live_cutoff(cutoffs)
     lists = item_lists.similar_items(
@@ -68,7 +69,11 @@ def similar_items(
 def bought_together(
     interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop, report: Report
 ) -> pd.DataFrame:
-    """For each item, what goes into the same basket more often than chance would put it there."""
+    """For each item, what goes into baskets with it, or with items of its category, more often than
+    into others.
+
+    Few pairs of items share many baskets: most rows go by the category (`support` is then 0).
+    """
     as_of = live_cutoff(cutoffs)
     lists = item_lists.bought_together(
         visits_as_of(interactions, as_of), on_offer(items.to_pandas(), shop, as_of)

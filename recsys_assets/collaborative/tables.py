@@ -33,7 +33,7 @@ ITEM_NEIGHBOURS = Table(
 )
 
 
-def _item_list(name: str, other: str) -> Table:
+def _item_list(name: str, other: str, support: str) -> Table:
     return Table(
         name=name,
         columns=(
@@ -43,12 +43,20 @@ def _item_list(name: str, other: str) -> Table:
             Column(
                 "score", "float32", "Comparable within one item; of similar items, one category"
             ),
-            Column("support", "int32", "How many users or baskets back it", minimum=0),
+            Column("support", "int32", support, minimum=0),
         ),
         key=("item_id", "rank"),
         min_rows=0,
     )
 
 
-SIMILAR_ITEMS = _item_list("similar_items", "A plausible substitute")
-BOUGHT_TOGETHER = _item_list("bought_together", "An item of the same baskets")
+SIMILAR_ITEMS = _item_list(
+    "similar_items",
+    "What could be taken instead; of another category where its own is too small",
+    "Users who took both products; 0: text and popularity alone speak for it",
+)
+BOUGHT_TOGETHER = _item_list(
+    "bought_together",
+    "What goes with it",
+    "Baskets with both items; 0: only baskets with items of the same category speak for it",
+)

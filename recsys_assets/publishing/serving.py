@@ -96,6 +96,13 @@ class Served:
         found = self._titles[self._titles.index.isin(item_ids)]
         return dict(zip(found.index.astype(str), found.astype(str), strict=True))
 
+    def items(self, item_ids: "pd.Series[str]") -> pd.DataFrame:
+        """Title and categories of items of the release's catalogue, by item id."""
+        columns = ["item_id", "title", "category_1", "category_2", "category_3"]
+        catalogue = self.table("items").to_arrow(columns)
+        wanted = pc.is_in(catalogue["item_id"], value_set=pa.array(item_ids, pa.string()))
+        return catalogue.filter(wanted).to_pandas().set_index("item_id")
+
     def where(self, asset: str, column: str, value: str, part: str | None = None) -> pa.Table:
         """The rows of a table of this release that hold `value`."""
         return self._named(asset, self.table(asset).where(column, value, part))

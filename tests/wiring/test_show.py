@@ -48,6 +48,22 @@ def test_an_item_that_came_after_the_release_is_told_from_one_that_never_came(
         show.related(served, PrintedConsole(), "i8", 5)
 
 
+def test_related_items_show_their_category_and_what_backs_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = shutil.copytree(golden.FOLDER / f"format-{FORMAT}", tmp_path / "home")
+    show.related(Served.open(Lake(home / "lake")), PrintedConsole(), "i2", 5)
+    shown = capsys.readouterr().out
+    assert "x > x > x" in shown and "3 users" in shown and "3 baskets" in shown
+    served = Served.open(Lake(home / "lake"))
+    unbacked = served.related("bought_together", "i2").assign(support=0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Served, "related", lambda *_: unbacked)
+        show.related(served, PrintedConsole(), "i2", 5)
+    shown = capsys.readouterr().out
+    assert "its category" in shown and "text, popularity" in shown and "0 baskets" not in shown
+
+
 @pytest.mark.parametrize(
     "cell", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "\n=1", "\uff1d1"]
 )
