@@ -225,6 +225,7 @@ def index(project: Project, live: str) -> Iterator[Finding]:
 
 def deliveries(project: Project) -> Iterator[Finding]:
     """Whether every place that the shop watches can be looked at, and what is refused there."""
+    not_taken = ledger_of(Path(project.home)).not_taken()
     for inbox in inboxes_of(project.shop):
         folders = {w.folder for w in inbox.watched} if isinstance(inbox, LocalInbox) else set()
         for folder in sorted(folder for folder in folders if not folder.is_dir()):
@@ -232,8 +233,15 @@ def deliveries(project: Project) -> Iterator[Finding]:
                 "warning", f"{folder} is not there", "Mount or make it, or correct the shop file"
             )
         try:
-            for _ in inbox.listing():
-                pass
+            for listed in inbox.listing():
+                if not_taken.get(listed.name) == listed.stamp:
+                    yield Finding(
+                        "error",
+                        f"{listed.name} is not taken, since nobody could tell rows of erased users "
+                        "in it",
+                        "Deliver it again, corrected; `recsys run`, or the tick of the sensor "
+                        "arrival, says what is wrong with it",
+                    )
         except UnreachableError as error:
             yield Finding("error", f"{error.place} {error}", "Until then nothing arrives from it")
         for name, why in sorted(inbox.refused().items()):

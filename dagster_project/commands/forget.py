@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 out = Console()
 OUT_OF_REACH = (
     "Out of reach: the shop's own files and databases, files written by `recsys export` or "
-    "`--html`, backups (after a restore: `recsys forget --reapply`), and texts already sent to the "
-    "language model's service."
+    "`--html`, backups (after a restore: `recsys forget --reapply`), alerts that a webhook got, "
+    "and texts already sent to the language model's service."
 )
 
 

@@ -44,6 +44,8 @@ from recsys_assets.ingestion.source import (
 )
 
 _PIECE = 1 << 20
+_NOT_TAKEN = "not taken"
+"""In the place of a sha256, of a file that was refused for what it holds."""
 _LET = "let the user that recsys works as read it (chmod, chown)"
 
 Blank = Callable[[Role, str, Path], list[int]]
@@ -290,6 +292,7 @@ class ArrivalLedger:
                         sha256 = self._archive(inbox, listed, blank)
                     except _UnreadableError as error:
                         unreadable[name] = str(error)
+                        stamps[name] = [stamp, _NOT_TAKEN]
                         continue
                     if sha256 is None:
                         look.arriving.append(name)
@@ -303,6 +306,11 @@ class ArrivalLedger:
                 self._keep_stamps(stamps)
             look.refused = inbox.refused() | unreadable
         return look
+
+    def not_taken(self) -> dict[str, str]:
+        """name -> stamp of what the last look refused because rows of erased users could not be
+        told from others in it. Why is kept nowhere: the text may quote the file."""
+        return {n: note[0] for n, note in self._stamps().items() if note[1:] == [_NOT_TAKEN]}
 
     def arrivals(self) -> list[Arrival]:
         """Every line, oldest first. A torn last line is not there (see `torn_bytes`).

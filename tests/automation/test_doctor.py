@@ -142,6 +142,24 @@ def test_a_store_that_cannot_be_reached_and_a_delivery_that_is_refused_are_named
     assert "a-secret" not in f"{no_key} {away} {link}"
 
 
+def test_a_file_that_an_erasure_keeps_out_is_an_error_until_it_comes_corrected(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    shop = Path(project.shop_file)
+    shop.write_text(shop.read_text() + "arrival: {settle_seconds: 0}\n")
+    erasures = Erasures(home / "erasure")
+    erasures.done([erasures.ask("u9", "", NOW)], NOW)
+    file, good = shop.parent / "interactions.csv", "user_id,item_id,event_time\nu2,i1,2024-01-05\n"
+    file.write_text(good.replace("user_id", "customer"))
+    sensors.take_arrivals(project, NOW)
+    found = only(look(project, instance))
+    assert found.level == "error" and found.what.startswith("interactions.csv is not taken")
+    file.write_text(good)
+    assert look(project, instance) == [], "it is another content, and was not looked at yet"
+    sensors.take_arrivals(project, NOW)
+    assert look(project, instance) == []
+
+
 def test_a_watched_folder_that_is_not_there_is_named(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
