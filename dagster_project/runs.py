@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.events import JobFailureData
 from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import jobs, resources
@@ -243,9 +244,16 @@ def _progress(record: dg.EventLogEntry) -> Progress | None:
             return Progress("failed", event.step_key or "", detail=detail)
         case dg.DagsterEventType.RUN_FAILURE:
             # before any step: the lake was held by another run, for example
-            detail = root_cause(event.job_failure_data.error) or event.message or ""
+            detail = run_error(event) or event.message or ""
             return Progress("failed", "", detail=detail)
     return None
+
+
+def run_error(event: dg.DagsterEvent) -> str:
+    """The text of the error that a run failed by as a whole, '' for none: of a run that somebody
+    else marked as failed, the reaper for one, there is only the event's message."""
+    data = event.event_specific_data
+    return root_cause(data.error) if isinstance(data, JobFailureData) else ""
 
 
 def root_cause(error: SerializableErrorInfo | None) -> str:

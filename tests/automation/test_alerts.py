@@ -20,7 +20,8 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from dagster_project import sensors
 from dagster_project.alerts import WEBHOOK, Alert, Alerts
-from dagster_project.runs import root_cause
+from dagster_project.reaper import reap
+from dagster_project.runs import _progress, root_cause
 from recsys_assets.core.assets import Project, table_asset
 from recsys_assets.core.config import packaged_shop
 from recsys_assets.core.lake import VersionKey
@@ -296,6 +297,23 @@ def test_a_run_whose_code_cannot_be_loaded_is_told_with_that_error(project: Proj
         (alert,) = sensors.failures(instance, datetime.now(UTC))
     assert alert.subject == "job nothing"
     assert alert.what == "ImportError: cannot import name 'x'"
+
+
+def test_a_run_whose_process_is_gone_is_told_with_what_marked_it(project: Project) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        (dead,) = reap(instance, project.lake, datetime.now(UTC) + HOUR)
+        (alert,) = sensors.failures(instance, datetime.now(UTC))
+        (record,) = instance.get_records_for_run(
+            run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE
+        ).records
+    assert dead.run_id == alert.run == run.run_id
+    assert alert.what.startswith("The process of this run is gone")
+    told = _progress(record.event_log_entry)
+    assert told is not None and told.detail == alert.what
 
 
 def test_a_drift_is_told_with_what_shifted_most_and_what_is_not_healthy(project: Project) -> None:
