@@ -7,7 +7,7 @@ Belongs here: that one step, and which index that is. Does not belong here: whic
 import fcntl
 
 from recsys_assets.core.assets import Project
-from recsys_assets.indexing.contract import VectorIndexError
+from recsys_assets.indexing.contract import UnknownReleaseError, VectorIndexError
 from recsys_assets.indexing.stores import activate, active, release_of
 from recsys_assets.indexing.tables import VECTOR_INDEX
 from recsys_assets.publishing.serving import Served
@@ -26,6 +26,12 @@ def follow(project: Project) -> str:
         try:
             if active(project) != wanted:
                 activate(project, wanted)
+        except UnknownReleaseError:
+            return (
+                f"the vector index of this release, {wanted}, is kept no longer: `recsys search` "
+                "and the index's part of `recsys similar` answer from another release's, until one "
+                "is served whose index is there. Raise index.keep to go back as far as this"
+            )
         except VectorIndexError as error:
             return f"the alias of the vector index stays where it was: {error}"
     return ""

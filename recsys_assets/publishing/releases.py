@@ -296,7 +296,8 @@ class Releases:
         before = self.state()
         if not 1 <= steps < len(before.stack):
             raise ReleaseError(
-                f"cannot go back {steps}: {max(0, len(before.stack) - 1)} earlier releases are kept"
+                f"cannot go back {steps}: {max(0, len(before.stack) - 1)} earlier releases are "
+                "kept. `recsys releases` lists all that are, `recsys promote ID` serves one of them"
             )
         target = before.stack[-1 - steps]
         self.check(target)

@@ -181,7 +181,7 @@ def test_rolling_back_twice_goes_two_back_and_no_further_than_there_are(
         put(releases, value)
     releases.rollback(2, why="")
     assert shown(lake) == "1"
-    with pytest.raises(ReleaseError, match="0 earlier releases"):
+    with pytest.raises(ReleaseError, match=r"0 earlier releases are kept\. `recsys releases`"):
         releases.rollback(why="")
 
 
@@ -477,6 +477,15 @@ def test_of_two_changes_at_once_the_alias_of_the_index_names_what_is_served_at_l
     assert alias.follow(project) == ""
     other.join()
     assert stores.active(project) == releases_of[releases.state().live]
+    first, second = releases_of
+    assert releases.state().live == first
+    releases.promote(second, why="")
+    assert alias.follow(project) == ""
+    stores.drop(project, [releases_of[first]])
+    releases.rollback(why="")
+    assert alias.follow(project).startswith(
+        f"the vector index of this release, {releases_of[first]}, is kept no longer"
+    )
 
 
 def test_the_history_in_the_ui_says_who_did_what_when_and_why_newest_first(
