@@ -115,7 +115,8 @@ def _print_erased(found: "Outcome", would: str) -> None:
 def _print_search(found: "Outcome") -> bool:
     """What the search after an erasure found; whether it proves that nothing is left."""
     for name, problem in found.unreadable.items():
-        out.print(f"left: {name} cannot be read: {problem}", style="red")
+        out.print(f"left: {name} cannot be read. Deliver it again, corrected, then run this again: "
+                  f"{problem}", style="red", soft_wrap=True)  # fmt: skip
     assert found.searched is not None
     for left in found.searched.left:
         out.print(f"left: {left}", style="red", soft_wrap=True)

@@ -287,6 +287,23 @@ def test_a_mention_in_somebody_elses_row_goes_when_the_file_is_delivered_again(
     assert {p.stem for p in kept.rglob("*.csv")} >= {a.sha256 for a in ledger_of(home).active()}
 
 
+def test_a_file_that_nobody_can_read_is_told_by_its_name_and_keeps_the_erasure_open(
+    project: Project,
+) -> None:
+    home, folder = Path(project.home), Path(project.shop_file).parent
+    (inbox,) = inboxes_of(project.shop)
+    rows = f"{GONE},i1,2026-01-02\nb,i1,2026-01-02\n"
+    for header in ("", "user_id,item_id,event_time\n"):
+        (folder / "sales2.csv").write_text(header + rows, encoding="utf-8")
+        ledger_of(home).accept(inbox, NOW)
+        found = erase(project, GONE)
+        assert found.searched is not None
+        assert found.proved is bool(header)
+        assert [*found.unreadable] == ([] if header else ["sales2.csv"])
+    assert "no column 'user_id'" in found.removed["sales2.csv"]
+    assert not any(GONE in p.read_text() for p in (home / "arrivals" / "files").rglob("*.csv"))
+
+
 def test_a_kept_file_that_the_record_of_arrivals_does_not_name_is_told(project: Project) -> None:
     home = Path(project.home)
     ledger = ledger_of(home)
