@@ -42,7 +42,8 @@ def take_arrivals(project: Project, now: datetime) -> Look:
     """Accept every complete new file of the places that the shop watches, if it watches any. A
     place that cannot be looked at is told among the refused, and the others are looked at.
 
-    What comes before anything was landed, or into an empty ledger, is the shop's history."""
+    What comes before anything was landed, or into an empty ledger, is the shop's history. Raises
+    SourceError where a part of it would come later and be refused for its age."""
     shop, look = project.shop, Look()
     home, inboxes = Path(project.home), inboxes_of(shop)
     ledger = ledger_of(home)
@@ -54,6 +55,11 @@ def take_arrivals(project: Project, now: datetime) -> Look:
         try:
             look.add(ledger.accept(inbox, now, history=history, blank=blank))
         except UnreachableError as error:
+            if history and shop.plausible.max_age_days is not None:
+                raise SourceError(
+                    f"{error.place} {error}. The shop's first data have to be whole: what comes "
+                    "after them is refused if it is older than plausible.max_age_days"
+                ) from error
             look.refused[error.place] = str(error)
     look.accepted = ledger.arrivals()[before:]  # also what a place gave before it went away
     return look

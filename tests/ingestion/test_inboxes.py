@@ -26,7 +26,7 @@ from recsys_assets.ingestion.arrivals import ArrivalLedger, Inbox, Listed, Local
 from recsys_assets.ingestion.assets import assets
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import RACE, StoreInbox, UnreachableError
-from recsys_assets.ingestion.source import open_source
+from recsys_assets.ingestion.source import SourceError, open_source
 from tests.conftest import MINIMAL_SHOP
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -386,6 +386,36 @@ def test_a_store_that_goes_away_while_an_object_is_read_leaves_no_half_object(
     assert taken(store) == 1
     assert contents(store) == ["1", "2"]
     assert {name.rpartition("/")[2] for name in read} == {"b.csv"}, "what was taken is not read"
+
+
+@pytest.mark.parametrize("oldest", [None, 30])
+def test_of_the_first_data_nothing_is_left_for_later_to_be_refused_for_its_age(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, oldest: int | None
+) -> None:
+    for name in ("sales1.csv", "sales2.csv"):
+        store.put(name, "user_id,item_id,event_time\nu,x,2024-01-02\n")
+    path = shop_file(tmp_path, f"http://{store.server}")
+    path.write_text(path.read_text() + f"plausible: {{max_age_days: {oldest or 'null'}}}\n")
+    project = Project(home=str(tmp_path / "home"), shop_file=str(path))
+    whole = StoreInbox.open
+
+    def opened(self: StoreInbox, listed: Any) -> Any:
+        if listed.name.endswith("sales2.csv"):
+            raise UnreachableError(f"s3://{BUCKET}", "is away")
+        return whole(self, listed)
+
+    monkeypatch.setattr(StoreInbox, "open", opened)
+    names = [f"s3://{BUCKET}/in/sales{n}.csv" for n in (1, 2)]
+    if oldest:
+        with pytest.raises(SourceError, match=r"is away\. The shop's first data have to be whole"):
+            sensors.take_arrivals(project, LATER)
+    else:
+        look = sensors.take_arrivals(project, LATER)
+        assert [a.name for a in look.accepted] == ["items.csv", names[0]]
+        assert look.refused == {f"s3://{BUCKET}": "is away"}
+    monkeypatch.setattr(StoreInbox, "open", whole)
+    (second,) = sensors.take_arrivals(project, LATER).accepted
+    assert second.name == names[1] and second.history
 
 
 def test_a_reply_that_ends_early_is_not_filled_up_with_whatever_was_in_memory(
