@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
 import dagster as dg
@@ -91,8 +92,8 @@ def examine(
         if daemon:
             looks.append(lambda: daemons(instance, now))
             looks.append(lambda: instigators(instance))
-    elif (home / "dagster" / "dagster.yaml").exists():  # else nothing was ever run here
-        looks.append(lambda: iter([_NO_STORAGE]))
+    else:
+        looks.append(lambda: unopened(home / "dagster"))
     found: list[Finding] = []
     for look in looks:
         try:
@@ -102,14 +103,6 @@ def examine(
                 Finding("error", f"a look failed: {type(error).__name__}: {error}", "Repair that")
             )
     return sorted(found, key=lambda f: f.level)
-
-
-_NO_STORAGE = Finding(
-    "error",
-    "Dagster's own storage cannot be opened",
-    "What is served is not affected. Restore $RECSYS_HOME/dagster from a backup, or move it away "
-    "and start again: the lake knows what was built, only the history of runs is lost",
-)
 
 
 def stored(lake: Lake, deep: bool) -> Iterator[Finding]:
@@ -380,6 +373,26 @@ def failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
 def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
     plan = run.execution_plan_snapshot_id
     return set(instance.get_execution_plan_snapshot(plan).step_keys_to_execute) if plan else set()
+
+
+def unopened(folder: Path) -> Iterator[Finding]:
+    """That Dagster's storage, which could not be opened, is damaged, or that its folder cannot be
+    written to."""
+    if not (folder / "dagster.yaml").exists():
+        return  # nothing was ever run here
+    what = "Dagster's own storage cannot be opened"
+    try:
+        with TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(4096))
+    except OSError as error:
+        what += f", since nothing can be written in {folder} ({error.strerror})"
+        remedy = "Free space there, or let recsys write there; it need not be damaged"
+    else:
+        remedy = (
+            "Restore $RECSYS_HOME/dagster from a backup, or move it away and start again: the lake "
+            "knows what was built, only the history of runs is lost"
+        )
+    yield Finding("error", what, f"What is served is not affected. {remedy}")
 
 
 def daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:

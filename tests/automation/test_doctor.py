@@ -1,6 +1,7 @@
 """The doctor sees every kind of damage, names it and its remedy, and never dies of it."""
 
 import json
+import resource
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -313,6 +314,22 @@ def test_a_broken_storage_of_dagster_is_one_finding_and_the_rest_is_still_looked
     (project.lake.root / "tmp" / "999999999-abc").mkdir()
     found = look(project, doctor.open_storage(folder))
     assert [f.level for f in found] == ["error", "warning"]
+    assert "move it away" in found[0].remedy
+
+
+def test_a_storage_of_dagster_that_cannot_be_written_to_is_not_said_to_be_damaged(
+    project: Project, home: Path
+) -> None:
+    (home / "dagster").mkdir()
+    (home / "dagster" / "dagster.yaml").touch()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        found = only(look(project, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"{home / 'dagster'} (File too large)" in found.what
+    assert "move it away" not in found.remedy
 
 
 def test_a_run_that_failed_is_told_until_its_job_succeeds(
