@@ -94,7 +94,7 @@ def run(
             f"the shop's partitions start at {shop.partitions.start}, which is not in the past"
         )
     out.print(f"{shop.name}, state in {resources.home()}", style="bold")
-    arrivals.take()
+    refused = arrivals.take()
     out.print("Loading the project in a process of its own …", style="dim")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops a run as Ctrl-C does
     launched = runs.launch(select, (keys[0], keys[-1]), job)
@@ -118,6 +118,7 @@ def run(
         show.standing(lake().served("served_release"), out)
         show.warnings(lake().served("recommendations"), out)
         show.waiting(lake(), out)
+    arrivals.tell(refused, "Not in this run: ")
 
 
 def _followed(launched: "LaunchedRun") -> list[tuple[str, str]]:

@@ -14,8 +14,9 @@ from recsys_assets.ingestion.files import ledger_of
 out = Console()
 
 
-def take() -> None:
-    """Take what is complete, and say what came, what is still arriving and what is refused."""
+def take() -> dict[str, str]:
+    """Take what is complete, and say what came, what is still arriving and what is refused; returns
+    the last: name, or a place that cannot be looked at -> why."""
     from dagster_project.sensors import take_arrivals
 
     look = take_arrivals(resources.project(), datetime.now(UTC))
@@ -23,8 +24,14 @@ def take() -> None:
         out.print(f"{arrival.name} arrived ({arrival.size:,} bytes)")
     for name in look.arriving:
         out.print(f"{name} is still arriving: it comes with a later run")
-    for name, why in sorted(look.refused.items()):
-        out.print(f"{name} {why}", style="yellow")
+    tell(look.refused)
+    return look.refused
+
+
+def tell(refused: dict[str, str], before: str = "") -> None:
+    """Print what is refused, and why, each line with `before` in front."""
+    for name, why in sorted(refused.items()):
+        out.print(f"{before}{name} {why}", style="yellow", soft_wrap=True)
 
 
 def arrivals(

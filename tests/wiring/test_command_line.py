@@ -129,6 +129,21 @@ def test_a_home_that_serves_another_shop_is_refused(
     assert "serves the shop 'grocer'" in capsys.readouterr().err
 
 
+def test_what_could_not_be_taken_is_told_again_at_the_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.yaml").write_text(f"{MINIMAL_SHOP}arrival: {{settle_seconds: 0}}\n")
+    (tmp_path / "interactions.csv").symlink_to("elsewhere.csv")
+    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    ended = SimpleNamespace(follow=lambda: iter(()), stop=lambda: None, succeeded=True, run_id="r")
+    monkeypatch.setattr(runs, "launch", lambda *of_what: ended)
+    said = CliRunner().invoke(cli.app, ["run", "--select", "items"]).stdout
+    first, last = (line for line in said.splitlines() if "interactions.csv" in line)
+    assert last == f"Not in this run: {first}" == said.splitlines()[-1]
+    assert "not a regular file" in first
+
+
 def _nobody_reads() -> None:
     raise BrokenPipeError
 
