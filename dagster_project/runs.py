@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.events import JobFailureData
 from dagster._utils.error import SerializableErrorInfo
 
 from dagster_project import jobs, resources
@@ -244,16 +243,15 @@ def _progress(record: dg.EventLogEntry) -> Progress | None:
             return Progress("failed", event.step_key or "", detail=detail)
         case dg.DagsterEventType.RUN_FAILURE:
             # before any step: the lake was held by another run, for example
-            detail = run_error(event) or event.message or ""
-            return Progress("failed", "", detail=detail)
+            return Progress("failed", "", detail=why_failed(event))
     return None
 
 
-def run_error(event: dg.DagsterEvent) -> str:
-    """The text of the error that a run failed by as a whole, '' for none: of a run that somebody
-    else marked as failed, the reaper for one, there is only the event's message."""
-    data = event.event_specific_data
-    return root_cause(data.error) if isinstance(data, JobFailureData) else ""
+def why_failed(event: dg.DagsterEvent) -> str:
+    """Why a run failed as a whole, '' if it is not said. Of a run whose process is gone Dagster
+    keeps a message and no error."""
+    error = event.job_failure_data.error if event.event_specific_data is not None else None
+    return root_cause(error) or event.message or ""
 
 
 def root_cause(error: SerializableErrorInfo | None) -> str:

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster_project import automation, jobs
 from dagster_project.alerts import Alert, Alerts
 from dagster_project.reaper import reap
-from dagster_project.runs import root_cause, run_error
+from dagster_project.runs import root_cause, why_failed
 from recsys_assets.core.assets import GatedAsset, Project, one_look
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import LakeError
@@ -215,8 +215,7 @@ def first_error(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
                 if check.blocking and not check.passed:
                     return check.asset_key.to_user_string(), f"rejected: {check.description}"
             case dg.DagsterEventType.RUN_FAILURE:
-                why = before or run_error(event)
-                return "", why or event.message or _SILENT
+                return "", before or why_failed(event) or _SILENT
             case _:
                 error = root_cause(event.step_failure_data.error)
                 return event.step_key or "", error or _SILENT

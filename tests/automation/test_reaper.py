@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from dagster_project import sensors
 from dagster_project.reaper import GRACE, dead_runs, reap
 from recsys_assets.core.assets import Project
 from recsys_assets.core.lake import Lake
@@ -60,6 +61,8 @@ def test_kill_9_of_the_whole_process_group_ends_in_a_failed_run_and_a_free_lake(
         (record,) = instance.get_run_records()
         assert record.dagster_run.status == dg.DagsterRunStatus.FAILURE
         assert reap(instance, lake, later) == []
+        (alert,) = sensors.failures(instance, later)
+        assert alert.what.startswith("The process of this run is gone")
     with lake.exclusive("the next run"):
         lake.sweep()
 
