@@ -13,9 +13,9 @@ TASK_NAMES = {
 }
 METRICS = {
     "ndcg": ("NDCG", "hits weighted by place (1 / log2(place + 1)), 1 = the best possible list"),
-    "recall": ("recall", "share of all the user took that is in the list"),
-    "precision": ("precision", "share of the list that the user took"),
-    "map": ("MAP", "mean of the precision at each hit"),
+    "recall": ("recall", "share of all that was to be found which is in the list"),
+    "precision": ("precision", "share of the places that hold a hit, empty places counted"),
+    "map": ("MAP", "precision at each hit, added up, over as many hits as the best list has"),
     "mrr": ("MRR", "1 / place of the first hit"),
     "hit": ("hit", "share of users with at least one hit"),
     "coverage": ("coverage", "share of the catalogue that is in somebody's list"),

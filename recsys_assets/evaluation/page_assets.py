@@ -6,7 +6,7 @@ that more than one page needs (`glossary.py`), and measuring.
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 
@@ -27,7 +27,10 @@ _BEYOND = tuple(metric for metric in METRICS if metric not in ACCURACY)
 
 
 @table_asset(
-    tables.REPORT_PAGE, group=GROUP, kinds=["html", "python"], config=("name", "evaluation")
+    tables.REPORT_PAGE,
+    group=GROUP,
+    kinds=["html", "python"],
+    config=("name", "evaluation", "examples"),
 )
 def report_page(
     scoreboard: Snapshot,
@@ -58,7 +61,7 @@ def report_page(
         *_boards(table, scoreboard),
         _cutoff_spread(scoreboard_cutoffs),
         _item_lists(item_list_metrics, shop.evaluation.k),
-        _examples(examples.to_pandas(), shop.evaluation.k),
+        _examples(examples.to_pandas(), shop.examples.users, shop.evaluation.k),
         _cold_items(enrichment_lift),
         _retrievers(retriever_recall),
         _ablation(ablation),
@@ -318,9 +321,10 @@ def _cold_items(source: Snapshot) -> page.Section:
     return section
 
 
-def _examples(rows: pd.DataFrame, k: int) -> page.Section:
+def _examples(rows: pd.DataFrame, named: Collection[str], k: int) -> page.Section:
     section = page.Section("Users to look at")
-    if rows.empty:
+    missing = set(named) - set(rows.loc[rows["kind"] == "named", "example"])
+    if rows.empty and not missing:
         return section
     section.blocks = [
         page.paragraph(
@@ -331,6 +335,13 @@ def _examples(rows: pd.DataFrame, k: int) -> page.Section:
             "sensitive categories have no name here."
         )
     ]
+    if missing:  # told by number: they may be users who had themselves erased
+        section.blocks.append(
+            page.paragraph(
+                f"{len(missing)} of the {len(set(named))} users whom the shop file names took "
+                "nothing in that period: nothing was measured for them, and they are not here."
+            )
+        )
     for task, own in rows.groupby("task", sort=True):
         section.blocks += [
             page.heading(TASK_NAMES[str(task)].capitalize()),

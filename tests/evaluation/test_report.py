@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys_assets.core import plots
+from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.evaluation import page_assets
 from recsys_assets.evaluation import report as page
 
@@ -177,6 +178,29 @@ def test_what_is_published_instead_of_the_ranker_is_not_compared_with_itself_by_
     assert said.endswith(f"told apart by these users from its own order before the rules {numbers}")
     said = page_assets._verdict(board, "new", "discover", "ranker")
     assert said.endswith(f"from the best simpler model, blend_tuned {numbers}")
+
+
+def test_named_users_of_whom_nothing_was_measured_are_told_by_number() -> None:
+    rows = pd.DataFrame(
+        {"task": "all", "example": ["u1", "A"], "kind": ["named", "win"], "column": "ours",
+         "place": 1, "title": "MILK", "found": True}
+    )  # fmt: skip
+    said = "1 of the 2 users whom the shop file names took nothing in that period"
+    shown = "".join(page_assets._examples(rows, ["u1", "gone"], 10).blocks)
+    assert said in shown and "gone" not in shown
+    assert "users whom" not in "".join(page_assets._examples(rows, ["u1"], 10).blocks)
+    nobody = page_assets._examples(rows.iloc[:0], ["u1"], 10)
+    assert "1 of the 1 users" in "".join(nobody.blocks)
+    assert page_assets._examples(rows.iloc[:0], [], 10).blocks == []
+
+
+def test_the_glossary_says_what_metrics_are_divided_by() -> None:
+    lists = pd.DataFrame({"user_id": "u", "item_id": ["x", "a"], "rank": [1, 2]})
+    relevant = pd.DataFrame({"user_id": "u", "item_id": ["a", "b"]})
+    found = per_user_metrics(lists, relevant, (10,)).iloc[0]
+    meanings = page.metric_meanings(["precision@10", "map@10"])
+    assert found["precision@10"] == 1 / 10 and "empty places counted" in meanings["precision@10"]
+    assert found["map@10"] == (1 / 2) / 2 and "as the best list has" in meanings["MAP@10"]
 
 
 def test_the_page_lists_the_best_model_first_and_the_users_of_each_slice() -> None:
