@@ -117,6 +117,13 @@ def _summary(
             "later. A user without a list counts as 0; a user who took nothing does not count."
         ),
     ]
+    if "again" not in set(decided["task"]):
+        section.blocks.append(
+            page.paragraph(
+                "Nothing is taken twice here (repeats: false): what somebody had taken before is "
+                "on no list, and taking it again counts for nobody, in any task."
+            )
+        )
     return section
 
 

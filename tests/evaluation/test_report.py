@@ -194,6 +194,18 @@ def test_named_users_of_whom_nothing_was_measured_are_told_by_number() -> None:
     assert page_assets._examples(rows.iloc[:0], [], 10).blocks == []
 
 
+@pytest.mark.parametrize(("tasks", "said"), [(["all"], True), (["all", "again"], False)])
+def test_where_nothing_repeats_the_page_says_that_taking_again_does_not_count(
+    tasks: list[str], said: bool
+) -> None:
+    board = METRICS.assign(baseline="", model="ours")
+    policies = pd.DataFrame({"task": tasks, "placement": tasks, "model": "ranker"})
+    day = pd.Timestamp("2024-05-06", tz="UTC")
+    cutoffs = pd.DataFrame({"target": ["evaluate"], "as_of": [day], "horizon_end": [day]})
+    shown = page_assets._summary(board.drop_duplicates("metric"), policies, cutoffs, 10)
+    assert ("Nothing is taken twice here" in "".join(shown.blocks)) is said
+
+
 def test_the_glossary_says_what_metrics_are_divided_by() -> None:
     lists = pd.DataFrame({"user_id": "u", "item_id": ["x", "a"], "rank": [1, 2]})
     relevant = pd.DataFrame({"user_id": "u", "item_id": ["a", "b"]})

@@ -222,6 +222,7 @@ def test_the_printed_scoreboard_says_what_is_published_and_why(measured: Lake) -
     assert "for_you: NDCG@10 0.4321, mean of 3 seeds (0.4300 to 0.4400)" in text
     assert "published is frequency (it wins, on the period before)" in text
     assert "against popularity_7d" in text
+    assert "whatever the user takes next, taken before left out" in text, "no task again"
 
 
 @pytest.mark.parametrize("width", [60, 80, show.WIDE - 1, show.WIDE])
