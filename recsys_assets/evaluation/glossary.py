@@ -82,7 +82,7 @@ SLICES = {
 """Slices in the order they are shown."""
 _CAPTIONS = {
     "ndcg ": "NDCG of every model, {}",
-    "recall ": "Share of what users took among the first so many candidates, {}",
+    "recall ": "Share of what a user took among the first so many candidates, {}",
     "importance ": "What the ranker of the evaluate target looks at, {}",
     "learning curve ": "Is it done learning? NDCG on a window it has not seen, by trees, {}",
     "ablation retriever ": "NDCG lost without a retriever, {}",

@@ -365,9 +365,9 @@ def _retrievers(source: Snapshot) -> page.Section:
         return section
     section.blocks = [
         page.paragraph(
-            "What share of all that users took each retriever brings among its first so many "
-            "candidates and in its whole list; unique: what no other retriever brings. The union "
-            "is in the order of the ranker."
+            "What share of what a user took each retriever brings among its first so many "
+            "candidates and in its whole list, mean over users; unique: of all that users took, "
+            "the share that no other retriever brings. The union is in the order of the ranker."
         ),
         *_pictures(source),
     ]

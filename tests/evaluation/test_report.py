@@ -12,6 +12,8 @@ from recsys_assets.core import plots
 from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.evaluation import page_assets
 from recsys_assets.evaluation import report as page
+from recsys_assets.evaluation.tables import RETRIEVER_RECALL
+from recsys_assets.retrieval.candidates import retriever_recall
 
 METRICS = pd.DataFrame(
     [
@@ -204,6 +206,21 @@ def test_where_nothing_repeats_the_page_says_that_taking_again_does_not_count(
     cutoffs = pd.DataFrame({"target": ["evaluate"], "as_of": [day], "horizon_end": [day]})
     shown = page_assets._summary(board.drop_duplicates("metric"), policies, cutoffs, 10)
     assert ("Nothing is taken twice here" in "".join(shown.blocks)) is said
+
+
+def test_the_columns_of_retriever_recall_say_what_is_a_mean_over_users_and_what_a_share() -> None:
+    """One of u's three and v's only one is found: (1/3 + 1) / 2 by user, 2 of 4 pairs."""
+    labels = pd.DataFrame(
+        {"user_id": list("uuuv"), "item_id": list("abca"), "taken": True, "is_new": True}
+    )
+    pool = pd.DataFrame(
+        {"user_id": ["u", "v"], "item_id": "a", "rank_als": 1, "seen": False}
+    )  # fmt: skip
+    found = retriever_recall(pool, labels).iloc[0]
+    assert found[["recall", "unique"]].tolist() == [pytest.approx(2 / 3), 0.5]
+    said = {c.name: c.meaning for c in RETRIEVER_RECALL.columns}
+    assert said["recall"].endswith("mean over users") and "of all pairs" in said["unique"]
+    assert said["recall_*"].endswith("mean over users")
 
 
 def test_the_glossary_says_what_metrics_are_divided_by() -> None:
