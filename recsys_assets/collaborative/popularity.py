@@ -8,6 +8,8 @@ from datetime import datetime
 
 import pandas as pd
 
+LATELY_DAYS = 28
+
 
 def popular_items(
     interactions: pd.DataFrame, *, as_of: datetime | pd.Timestamp, days: float | None = None
@@ -22,6 +24,22 @@ def popular_items(
         taken = taken[taken["event_time"] >= pd.Timestamp(as_of) - pd.Timedelta(days=days)]
     counts = taken.groupby("item_id").size().sort_index()
     return counts.sort_values(ascending=False, kind="stable").rename("count")
+
+
+def popular_lately(
+    interactions: pd.DataFrame, *, as_of: datetime | pd.Timestamp, horizon_days: int
+) -> pd.Series:
+    """What is popular with everybody now: `popular_items` of the last 28 days.
+
+    Where a shop looks less far ahead (`horizon_days`), what was taken longer ago says little about
+    tomorrow: counted are so many days, and all 28 only order what they leave equal.
+    """
+    counts = popular_items(interactions, as_of=as_of, days=LATELY_DAYS)
+    if horizon_days >= LATELY_DAYS:
+        return counts
+    recent = popular_items(interactions, as_of=as_of, days=horizon_days)
+    both = recent.reindex(counts.index).fillna(0) + counts / (counts.max() + 1)
+    return both.sort_values(ascending=False, kind="stable").rename("count")
 
 
 def taken_before(interactions: pd.DataFrame, as_of: datetime | pd.Timestamp) -> pd.DataFrame:

@@ -113,7 +113,7 @@ def stated_preferences(
     tables.STATED_CANDIDATES,
     group=GROUP,
     kinds=["python", "numpy"],
-    config=("onboarding", "rules"),
+    config=("onboarding", "rules", "cutoffs"),
 )
 def stated_candidates(
     stated_preferences: Snapshot,

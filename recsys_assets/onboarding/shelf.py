@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.collaborative.popularity import popular_lately
 from recsys_assets.content.categories import CATEGORY_COLUMNS, deepest_path, in_categories
 from recsys_assets.content.offer import on_offer
 from recsys_assets.content.vectors import item_vectors
@@ -271,7 +271,7 @@ def shelf_of(
     return Shelf.build(
         on_offer(items.to_pandas(), shop, as_of),
         item_vectors(items, item_texts, text_embeddings),
-        popular_items(known, as_of=as_of, days=28),
+        popular_lately(known, as_of=as_of, horizon_days=shop.cutoffs.horizon_days),
         frozenset(shop.rules.sensitive_categories),
     )
 

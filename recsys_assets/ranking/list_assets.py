@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.collaborative.popularity import popular_lately
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
@@ -91,6 +91,7 @@ def _build_id(shop: Shop, *inputs: Snapshot) -> str:
         "wording",
         "seed",
         "onboarding",
+        "cutoffs",
     ),
     rules=[_lists_keep_the_rules],
 )
@@ -185,9 +186,9 @@ def _told(shown: pd.DataFrame, why: pd.DataFrame, build: str, as_of: pd.Timestam
 def fallback_items(
     known: pd.DataFrame, catalogue: pd.DataFrame, as_of: pd.Timestamp, shop: Shop
 ) -> pd.DataFrame:
-    """item_id, score: of what may be shown, the most taken items of the last 28 days, then others,
-    1,000 at most."""
-    counts = popular_items(known, as_of=as_of, days=28)
+    """item_id, score: of what may be shown, the most taken items of late (`popular_lately`), then
+    others, 1,000 at most."""
+    counts = popular_lately(known, as_of=as_of, horizon_days=shop.cutoffs.horizon_days)
     on_offer = catalogue[rules.eligible(catalogue, rules_of(shop, "for_you"), as_of)]["item_id"]
     counts = counts[counts.index.isin(on_offer)]
     rest = on_offer[~on_offer.isin(counts.index)]
@@ -223,7 +224,7 @@ def explain(
     tables.POPULAR_RECOMMENDATIONS,
     group=GROUP,
     kinds=["python", "parquet"],
-    config=("rules", "placements", "repeats", "wording", "seed"),
+    config=("rules", "placements", "repeats", "wording", "seed", "cutoffs"),
 )
 def popular_recommendations(
     interactions: Snapshot,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_assets.collaborative.popularity import popular_items
+from recsys_assets.collaborative.popularity import popular_items, popular_lately
 from recsys_assets.core.lake import Lake, VersionKey
 from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.evaluation.baselines_blend import (
@@ -43,6 +43,18 @@ def test_popularity_counts_taken_events_of_the_days_before_the_cutoff() -> None:
     events.loc[events["item_id"] == "r", "counts_as_taken"] = False
     assert popular_items(events, as_of=AS_OF).to_dict() == {"old": 2, "a": 1, "b": 1}
     assert popular_items(events, as_of=AS_OF, days=7).index.tolist() == ["a", "b"]
+
+
+def test_what_is_popular_lately_is_as_short_lived_as_the_horizon() -> None:
+    """Three read yesterday's news, one of them the day before; five the story of last week."""
+    rows = [(f"u{n}", "last week", 6.0) for n in range(5)] + [("u", "month", 29.0)]
+    rows += [("a", "early", 0.5), ("b", "late", 0.4), ("c", "late", 1.5), ("d", "early", 0.2)]
+    events = log(rows)
+    month = popular_lately(events, as_of=AS_OF, horizon_days=28)
+    assert month.to_dict() == {"last week": 5, "early": 2, "late": 2}
+    day = popular_lately(events, as_of=AS_OF, horizon_days=1)
+    assert day.index.tolist() == ["early", "late", "last week"]
+    assert day.round(4).tolist() == [2.3333, 1.3333, 0.8333]
 
 
 def test_a_popular_item_that_the_user_took_makes_room_for_the_next() -> None:
