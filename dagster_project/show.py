@@ -54,6 +54,12 @@ def recommendations(
     frame, known = served.lists(user_id)
     if not known:
         out.print(f"Nobody knows user {user_id!r} yet: this is what is popular.", style="yellow")
+    elif frame.empty:
+        out.print(
+            f"User {user_id!r} has no list: all that is on offer was taken before or is ruled out.",
+            style="yellow",
+        )
+        return
     found = set(frame["placement"])
     placements = [p for p in HEADLINES if p in found] + sorted(found - set(HEADLINES))
     if placement is not None and placement not in placements:

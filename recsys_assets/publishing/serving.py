@@ -67,10 +67,12 @@ class Served:
     def lists(self, user_id: str) -> tuple[pd.DataFrame, bool]:
         """What to show to a user, and whether the release knows them.
 
-        Somebody unknown gets what is popular. Columns as `recommendations`, with `release_id`.
+        Somebody unknown gets what is popular; somebody known of whom every item was taken before or
+        is ruled out gets nothing. Columns as `recommendations`, with `release_id`.
         """
         rows = self.where("recommendations", "user_id", user_id)
-        if rows.num_rows:
+        listed = "users" in self.manifest.tables and self.where("users", "user_id", user_id)
+        if rows.num_rows or (listed and listed.num_rows):
             return rows.to_pandas(), True
         return self.rows("popular_recommendations").to_pandas(), False
 

@@ -336,8 +336,12 @@ def _in_words(shop: Shop, retriever: str, instead: Mapping[str, str] | None = No
 
 def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> dict[str, Any]:
     lists = read("recommendations").where("user_id", user_id).to_pandas()
-    if lists.empty:
-        lists = read("popular_recommendations").to_pandas()
+    as_of = None if lists.empty else pd.Timestamp(lists["as_of"].iloc[0])
+    if as_of is None:
+        popular = read("popular_recommendations").to_pandas()
+        as_of = pd.Timestamp(popular["as_of"].iloc[0])
+        if not read("users").where("user_id", user_id).num_rows:
+            lists = popular
     rows = lists[lists["item_id"] == item_id]
     if placement is not None:
         rows = rows[rows["placement"] == placement]
@@ -345,7 +349,7 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         scored = read("scored_candidates")
         candidates = scored.where("user_id", user_id, scored.parts[-1])["item_id"]
         among = item_id in set(candidates.to_pylist())
-        why = _not_on_offer(read("items"), item_id, pd.Timestamp(lists["as_of"].iloc[0])) or (
+        why = _not_on_offer(read("items"), item_id, as_of) or (
             "it was a candidate, but others scored higher or a rule left it out"
             if among
             else "no retriever proposed it"

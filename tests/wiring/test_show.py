@@ -48,6 +48,34 @@ def test_an_item_that_came_after_the_release_is_told_from_one_that_never_came(
         show.related(served, PrintedConsole(), "i8", 5)
 
 
+def test_somebody_known_without_a_list_is_not_called_unknown_nor_shown_what_is_popular(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(shutil.copytree(golden.FOLDER / f"format-{FORMAT}", tmp_path / "home") / "lake")
+    columns = {
+        "recommendations": {"user_id": ["a"], "placement": ["for_you"], "item_id": ["i1"]},
+        "users": {"user_id": ["a", "everything"]},
+        "popular_recommendations": {"placement": ["for_you"], "item_id": ["i2"]},
+        "items": {"item_id": ["i1", "i2"], "title": ["x", "y"]},
+    }
+
+    tables = {
+        name: lake.of_version(lake.store(name, [("", pa.table(rows))], KEY))
+        for name, rows in columns.items()
+    }
+    served = Served.open(lake)
+    served.manifest.tables.update(dict.fromkeys(tables, ()))
+    monkeypatch.setattr(Served, "table", lambda _, name: tables[name])
+    assert [served.lists(user)[1] for user in ("a", "everything", "stranger")] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert served.lists("stranger")[0]["item_id"].tolist() == ["i2"]
+    show.recommendations(served, PrintedConsole(), "everything", frozenset(), None, 5)
+    shown = capsys.readouterr().out
+    assert "'everything' has no list: all that is on offer was taken before" in shown
+    assert "popular" not in shown
+
+
 def test_related_items_show_their_category_and_what_backs_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
