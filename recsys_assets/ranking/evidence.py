@@ -286,13 +286,16 @@ def themes(contributions: list[Contribution], in_words: Callable[[str], str]) ->
     """Contributions added up by what their features look at, largest effect first.
 
     `in_words` says what a retriever looks at; its columns count towards that. Where every feature
-    of a kind is null or 0, there was nothing to look at (`NOTHING_THERE`).
+    of a kind is null or 0, there was nothing to look at (`NOTHING_THERE`); a place among those that
+    a retriever scores 0 is nothing either.
     """
-    texts = []
+    texts, there = [], set()
     for c in contributions:
         column = _RETRIEVER_COLUMN.fullmatch(c.feature)
-        texts.append(in_words(column.group(1)) if column else _THEMES[c.feature.split("_")[0]])
-    there = {text for text, c in zip(texts, contributions, strict=True) if c.value}
+        text = in_words(column.group(1)) if column else _THEMES[c.feature.split("_")[0]]
+        texts.append(text)
+        if c.value and not (column and c.feature.startswith("place_")):
+            there.add(text)
     sums: dict[str, float] = {}
     for text, c in zip(texts, contributions, strict=True):
         text = text if text in there else NOTHING_THERE

@@ -60,12 +60,14 @@ def test_a_history_that_is_not_there_speaks_for_nothing() -> None:
         Contribution("ui_seen", "", 0.0, 0.5),
         Contribution("ui_last_days", "", None, 0.2),
         Contribution("score_als", "", None, 0.1),
+        Contribution("score_frequency", "", 0.0, 0.1),
+        Contribution("place_frequency", "", 7.0, 0.1),
         Contribution("uc_days_28", "", 0.0, 0.1),
         Contribution("uc_days_84", "", 2.0, 0.1),
     ]
     summed = themes(made, lambda retriever: f"words for {retriever}")
     assert {t.text: round(t.amount, 6) for t in summed} == {
-        NOTHING_THERE: 0.8,
+        NOTHING_THERE: 1.0,
         "your history with its category": 0.2,
     }
     found = evidence(themes=summed)
