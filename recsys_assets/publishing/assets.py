@@ -285,7 +285,7 @@ def drift(
 
     Compared are all candidates of a few hundred users who took something in the 28 days before: at
     the windows the live rankers learned from, and now. Counts over a whole history grow by
-    themselves and are left out.
+    themselves and are left out, and so is what tells too few users, items or types apart.
     """
     plan = fits.to_pandas()
     windows = [part_name(w) for w in sorted(plan.loc[plan["target"] == "live", "window_as_of"])]
@@ -308,8 +308,8 @@ def drift(
         for task, text in zip(texts["task"], texts["model"], strict=True)
     }
 
-    def looked_at(part: str) -> dict[str, dict[str, np.ndarray]]:
-        """Features and scores of the candidates of a sample of users."""
+    def looked_at(part: str) -> tuple[dict[str, int], dict[str, dict[str, np.ndarray]]]:
+        """Features and scores of the candidates of a sample of users, and what they are about."""
         proposed = rows_of(candidates, part, people[part])
         tables_at = tables_of(grains, part, people[part])
         frame = join_features(warehouse, proposed, items.paths(), tables_at)
@@ -317,19 +317,24 @@ def drift(
             name: ranker.score(model, _of_task(frame, model.task)).astype(float)
             for name, model in models.items()
         }
-        return {"feature": watch.windowed_columns(frame), "score": scores}
+        columns = {"feature": watch.windowed_columns(frame), "score": scores}
+        return watch.told_apart(frame), columns
 
-    *before, now = side_by_side(people, looked_at)
+    *before, (counts, now) = side_by_side(people, looked_at)
+    # Windows are about much the same items and users: together they know no more of them than one.
+    earlier = {about: max(known[about] for known, _ in before) for about in counts}
+    limit = shop.releases.health.psi
     found = [
         watch.drift(
-            {name: np.concatenate([at[kind][name] for at in before]) for name in now[kind]},
+            {name: np.concatenate([at[kind][name] for _, at in before]) for name in now[kind]},
             now[kind],
             kind,
+            (earlier, counts),
+            limit,
         )
         for kind in ("feature", "score")
     ]
     table = pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
-    limit = shop.releases.health.psi
     report.numbers |= {f"psi {n}": v for n, v in zip(table["name"], table["psi"], strict=True)}
     report.numbers["shifted"] = int((table["psi"] > limit).sum())
     return table

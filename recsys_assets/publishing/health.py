@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import chi2
 
 BINS = 10
 FLOOR = 1e-4
@@ -28,7 +29,18 @@ def windowed(feature: str) -> bool:
     return bool(_WINDOW.search(feature) or _CURRENT.search(feature))
 
 
-def psi(expected: npt.ArrayLike, actual: npt.ArrayLike) -> float:
+def bins_for(old: int, new: int, limit: float) -> int:
+    """How many bins, `BINS` at most, so that the index of two samples of so many independent values
+    of one distribution stays below `limit` in 19 of 20 cases; 0 where not even two do.
+
+    Without a shift the index is about chi2(bins) * (1 / old + 1 / new), the bin of nulls included.
+    """
+    noise = (1 / max(old, 1) + 1 / max(new, 1)) * chi2.ppf(0.95, np.arange(2, BINS + 1))
+    calm = int((noise <= limit).sum())
+    return calm + 1 if calm else 0
+
+
+def psi(expected: npt.ArrayLike, actual: npt.ArrayLike, bins: int = BINS) -> float:
     """Population stability index: sum over bins of (a - e) * ln(a / e), e and a being shares.
 
     Bins are quantiles of `expected` (NaN is a bin of its own). Below 0.1 is calm, above 0.25 is a
@@ -37,18 +49,18 @@ def psi(expected: npt.ArrayLike, actual: npt.ArrayLike) -> float:
     old, new = np.asarray(expected, dtype=float), np.asarray(actual, dtype=float)
     if len(old) == 0 or len(new) == 0:
         return 0.0
-    edges = _inner_edges(old)
+    edges = _inner_edges(old, bins)
     e, a = (np.maximum(_shares(side, edges), FLOOR) for side in (old, new))
     return float(np.sum((a - e) * np.log(a / e)))
 
 
-def _inner_edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _inner_edges(values: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.float64]:
     """Inner bin edges, ascending without repeats; a value on an edge belongs to the bin below."""
     ordered = np.sort(values[~np.isnan(values)])
     n = len(ordered)
     if n == 0:
         return np.empty(0)
-    at = np.ceil(float(n) * np.arange(1, BINS) / BINS).astype(int) - 1
+    at = np.ceil(float(n) * np.arange(1, bins) / bins).astype(int) - 1
     return np.unique(ordered[at])
 
 

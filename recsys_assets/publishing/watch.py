@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_assets.core.metrics import seeded_sample
 from recsys_assets.core.settings.releases import Health
@@ -37,19 +38,46 @@ def people(habits: Mapping[str, pd.DataFrame], live: str, seed: int) -> dict[str
     return {part: users for part, users in found.items() if users}
 
 
-def drift(then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray], kind: str) -> pd.DataFrame:
+def told_apart(frame: pa.Table) -> dict[str, int]:
+    """How many items, types and users the rows of candidates with features are about."""
+    types = [name for name in frame.column_names if name.startswith("type_")]
+    return {
+        "item": pc.count_distinct(frame["item_id"]).as_py(),
+        "type": frame.group_by(types).aggregate([]).num_rows if types else 0,
+        "user": pc.count_distinct(frame["user_id"]).as_py(),
+    }
+
+
+_ABOUT = {"item": "item", "promo": "item", "store": "item", "type": "type"}
+"""What a feature tells apart, by the first word of its name; all others tell users apart."""
+
+
+def drift(
+    then: Mapping[str, np.ndarray],
+    now: Mapping[str, np.ndarray],
+    kind: str,
+    counts: tuple[Mapping[str, int], Mapping[str, int]],
+    limit: float,
+) -> pd.DataFrame:
     """One row per column: its stability index, and its mean and share of nulls then and now.
 
-    Columns are float arrays with NaN for null; those missing on one side are left out.
+    Columns are float arrays with NaN for null; those missing on one side are left out. `counts` of
+    then and now (`told_apart`): many rows about few items or types are few values, which differ by
+    chance. A column is looked at in as many bins as keep chance below `limit`, and left out where
+    there are too few for two.
     """
     rows = []
     for name in sorted(set(then) & set(now)):
         old, new = then[name], now[name]
+        about = _ABOUT.get(name.split("_")[0], "user")
+        bins = health.bins_for(counts[0][about], counts[1][about], limit)
+        if not bins:
+            continue
         rows.append(
             {
                 "kind": kind,
                 "name": name,
-                "psi": health.psi(old, new),
+                "psi": health.psi(old, new, bins),
                 "mean_then": _mean(old),
                 "mean_now": _mean(new),
                 "null_then": float(np.isnan(old).mean()) if len(old) else 0.0,

@@ -21,6 +21,21 @@ def test_psi_of_the_same_distribution_is_zero_and_nulls_are_a_bin_of_their_own()
     assert health.psi(values, half_null) > 0.25
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "bins"), [(100, 400, 10), (400, 400, 10), (61, 61, 2), (80, 80, 4), (12, 12, 0)]
+)
+def test_there_are_as_many_bins_as_keep_chance_below_the_limit(
+    old: int, new: int, bins: int
+) -> None:
+    assert health.bins_for(old, new, 0.25) == bins
+    if bins:
+        rng = np.random.default_rng(0)
+        by_chance = [
+            health.psi(rng.normal(size=old), rng.normal(size=new), bins) for _ in range(200)
+        ]
+        assert np.mean(np.array(by_chance) > 0.25) < 0.08
+
+
 def test_psi_does_not_depend_on_the_order_of_rows() -> None:
     rng = np.random.default_rng(0)
     old, new = rng.normal(size=500), rng.normal(0.3, size=500)

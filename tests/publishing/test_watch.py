@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recsys_assets.core.settings.releases import Health
@@ -20,6 +21,7 @@ ITEMS = pd.DataFrame(
 LISTS = pd.DataFrame({"placement": "for_you", "item_id": ["a", "b", "a", "b"], "policy": "ranker"})
 
 DELIVERED = pd.Series(["a", "b"] * 140)
+MANY = {"item": 1000, "type": 1000, "user": 1000}
 
 
 def steady() -> pd.DataFrame:
@@ -55,7 +57,7 @@ def test_who_buys_seldom_is_not_taken_for_a_shift() -> None:
     then, now = (
         at.set_index("user_id").loc[chosen[part]].to_dict("series") for part in ("window", "live")
     )
-    assert watch.drift(then, now, "feature")["psi"].tolist() == [0.0]
+    assert watch.drift(then, now, "feature", (MANY, MANY), 0.25)["psi"].tolist() == [0.0]
 
 
 def test_a_week_with_a_third_of_the_events_is_told() -> None:
@@ -131,7 +133,33 @@ def test_lists_that_mostly_fill_up_are_told_and_coverage_counts_what_is_on_offer
 def test_a_shifted_feature_stands_out_and_its_means_and_nulls_are_told() -> None:
     then = {"item_days_7": np.arange(100.0), "item_days_28": np.arange(100.0)}
     now = {"item_days_7": np.arange(100.0) + 50, "item_days_28": np.append(np.arange(99.0), np.nan)}
-    table = watch.drift(then, now, "feature").set_index("name")
+    table = watch.drift(then, now, "feature", (MANY, MANY), 0.25).set_index("name")
     assert table.loc["item_days_7", "psi"] > 0.25 > table.loc["item_days_28", "psi"]
     assert table.loc["item_days_7", "mean_now"] == pytest.approx(99.5)
     assert table.loc["item_days_28", "null_now"] == pytest.approx(0.01)
+
+
+def test_what_few_types_or_items_differ_by_is_no_shift() -> None:
+    """Twelve types in ten bins: a value that has moved by less than a hundredth changes its bin."""
+    rng = np.random.default_rng(3)
+    of_type = rng.uniform(size=12)
+    rows = rng.integers(0, 12, size=20_000)
+    then = {"type_trend_7_28": of_type[rows], "user_last_days": rows.astype(float)}
+    moved = of_type + rng.normal(0, 0.05, size=12)
+    now = {"type_trend_7_28": moved[rows], "user_last_days": rows.astype(float)}
+    seen = watch.drift(then, now, "feature", (MANY, MANY), 0.25).set_index("name")
+    assert seen.loc["type_trend_7_28", "psi"] > 0.25, "as if 20,000 rows were as many types"
+    few = {"item": 61, "type": 12, "user": 400}
+    assert watch.drift(then, now, "feature", (few, few), 0.25)["name"].tolist() == [
+        "user_last_days"
+    ]
+
+
+def test_rows_are_about_few_items_types_and_users() -> None:
+    frame = pa.table(
+        {
+            "user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"],
+            "type_days_28": [3.0, 3.0, 3.0], "type_trend_7_28": [1.0, None, 1.0],
+        }
+    )  # fmt: skip
+    assert watch.told_apart(frame) == {"item": 2, "type": 2, "user": 2}
