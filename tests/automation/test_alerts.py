@@ -13,7 +13,6 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-import pyarrow as pa
 import pytest
 from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
@@ -24,9 +23,9 @@ from dagster_project.reaper import reap
 from dagster_project.runs import _progress, root_cause
 from recsys_assets.core.assets import Project, table_asset
 from recsys_assets.core.config import packaged_shop
-from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.tables import Column, Table
 from recsys_assets.ingestion.source import SourceError, sha256_of
+from tests.stored import approved
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -317,18 +316,15 @@ def test_a_run_whose_process_is_gone_is_told_with_what_marked_it(project: Projec
 
 
 def test_a_drift_is_told_with_what_shifted_most_and_what_is_not_healthy(project: Project) -> None:
-    lake, key = project.lake, VersionKey("", "", "", {})
-
-    def put(name: str, frame: pd.DataFrame) -> None:
-        version = lake.store(name, [("", pa.Table.from_pandas(frame))], key)
-        lake.propose([version])
-        lake.approve([version])
-
     def measured(psi: list[float], healthy: list[bool | None]) -> Alert | None:
-        put("drift", pd.DataFrame({"name": ["price", "score_all", "visits"], "psi": psi}))
+        approved(
+            project.lake,
+            "drift",
+            pd.DataFrame({"name": ["price", "score_all", "visits"], "psi": psi}),
+        )
         health = {"measure": ["volume", "nulls"], "subject": ["last week", "brand"]}
         numbers = {"value": [87.0, 0.5], "usual": [338.0, None], "healthy": healthy}
-        put("data_health", pd.DataFrame(health | numbers))
+        approved(project.lake, "data_health", pd.DataFrame(health | numbers))
         return sensors.drift_alert(project)
 
     assert sensors.drift_alert(project) is None, "nothing was measured yet"

@@ -18,29 +18,22 @@ from dagster_project import doctor, jobs, sensors
 from dagster_project.doctor import Finding
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import WORKER, Erasures
-from recsys_assets.core.lake import Lake, VersionKey, part_name
+from recsys_assets.core.lake import Lake, part_name
 from recsys_assets.ingestion.files import ledger_of
 from recsys_assets.language_model.client import ledger
 from recsys_assets.publishing import manifest
 from recsys_assets.publishing.releases import RELEASE, Known, Releases
+from tests.stored import approved, stored
 
 NOW = datetime(2024, 1, 11, 12, tzinfo=UTC)
-KEY = VersionKey(code="", config="", libraries="", inputs={})
-
-
-def put(lake: Lake, asset: str, table: pa.Table, *, approve: bool = True) -> None:
-    version = lake.store(asset, [("", table)], KEY)
-    lake.propose([version])
-    if approve:
-        lake.approve([version])
 
 
 def served(lake: Lake, as_of: datetime) -> None:
     """A release of nothing but lists that know everything before `as_of`, and it is served."""
-    put(lake, "recommendations", pa.table({"item_id": [f"{as_of:%F}"]}))
+    approved(lake, "recommendations", pa.table({"item_id": [f"{as_of:%F}"]}))
     rows = manifest.table_rows({"recommendations": lake.read("recommendations")})
     rows.append(manifest.row("fact", "as_of", "", part_name(as_of)))
-    put(lake, RELEASE, pa.Table.from_pylist(rows))
+    approved(lake, RELEASE, pa.Table.from_pylist(rows))
     releases, release_id = Releases(lake), lake.candidates(RELEASE)[0].id
     releases.judged(Known(release_id, passed=True, against=releases.state().live), "a test")
     assert releases.offer(release_id, "a test") == ""
@@ -50,7 +43,7 @@ def served(lake: Lake, as_of: datetime) -> None:
 def home(project: Project) -> Path:
     """A healthy home: lists that know everything up to the end of the shop's data."""
     served(project.lake, datetime(2024, 1, 11, tzinfo=UTC))
-    put(project.lake, "numbers", pa.table({"x": [1, 2, 3]}))
+    approved(project.lake, "numbers", pa.table({"x": [1, 2, 3]}))
     return Path(project.home)
 
 
@@ -184,7 +177,7 @@ def test_a_damaged_file_of_a_served_release_that_no_pointer_names_is_found(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
     version = project.lake.candidates("recommendations")[0]
-    put(project.lake, "recommendations", pa.table({"item_id": ["newer"]}))
+    approved(project.lake, "recommendations", pa.table({"item_id": ["newer"]}))
     (path,) = (project.lake.root / "objects").glob(f"*/{version.files[0].sha256}*")
     path.write_bytes(b"torn")
     found = only(look(project, instance))
@@ -233,7 +226,7 @@ def test_a_release_that_its_gate_blocked_is_a_warning_with_the_reasons(
 def test_a_rejected_table_is_named_with_its_reason(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
-    put(project.lake, "numbers", pa.table({"x": [9]}), approve=False)
+    project.lake.propose(stored(project.lake, "numbers", pa.table({"x": [9]})).versions)
     project.lake.reject(project.lake.candidates("numbers")[0], ["x: has maximum 9"])
     assert "rejected: x: has maximum 9" in only(look(project, instance)).what
 
@@ -241,7 +234,7 @@ def test_a_rejected_table_is_named_with_its_reason(
 def test_a_table_that_a_run_is_making_is_no_finding_until_the_run_is_gone(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
-    put(project.lake, "numbers", pa.table({"x": [9]}), approve=False)
+    project.lake.propose(stored(project.lake, "numbers", pa.table({"x": [9]})).versions)
     with project.lake.exclusive("run 1"):
         assert look(project, instance) == []
     assert "its check did not run to the end" in only(look(project, instance)).what
@@ -438,7 +431,7 @@ def test_an_erasure_that_is_not_proved_is_an_error_and_one_that_came_back_too(
         assert look(project, instance) == []
     erasures.done([name], NOW)
     assert look(project, instance) == []
-    put(project.lake, "users", pa.table({"user_id": ["u1", "u2"]}))
+    approved(project.lake, "users", pa.table({"user_id": ["u1", "u2"]}))
     assert "1 erased users are in the tables" in only(look(project, instance)).what
     erasures.key_path.unlink()
     assert "restore the key" in only(look(project, instance)).what

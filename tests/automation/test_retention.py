@@ -16,7 +16,7 @@ from dagster_project import retention
 from dagster_project.retention import Step, plan
 from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, Erasures
-from recsys_assets.core.lake import LakeError, VersionKey
+from recsys_assets.core.lake import LakeError
 from recsys_assets.enrichment import claude
 from recsys_assets.indexing import stores
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
@@ -29,9 +29,9 @@ from recsys_assets.ranking.phrasing import TASK as PHRASING
 from recsys_assets.ranking.phrasing import Sentence
 from tests.conftest import MINIMAL_SHOP
 from tests.indexing.shop import crowd, release_of
+from tests.stored import approved, stored
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-KEY = VersionKey(code="c", config="", libraries="l", inputs={})
 
 
 @pytest.fixture
@@ -79,13 +79,9 @@ def release(project: Project, n: int) -> str:
     found = index(project, n)
     report = {"texts": {stores.RELEASE: found}}
     for name in (*SERVED, "vector_index"):
-        version = lake.store(
-            name, [("", pa.table({"item_id": [str(n)]}))], KEY, report=lambda: report
-        )
+        (version,) = approved(lake, name, pa.table({"item_id": [str(n)]}), report=report).versions
         rows.append(manifest.row("table", name, "", version.content_id, version.id))
-        lake.propose([version])
-        lake.approve([version])
-    release_id = lake.store(RELEASE, [("", pa.Table.from_pylist(rows))], KEY).id
+    release_id = stored(lake, RELEASE, pa.Table.from_pylist(rows)).versions[0].id
     releases = Releases(lake)
     releases.judged(Known(release_id, True, [], against=releases.state().live), "run")
     assert releases.offer(release_id, "run") == ""
@@ -102,9 +98,7 @@ def deliver(project: Project, text: str, at: datetime, name: str = "interactions
 def catalogue(project: Project, *texts: str) -> pd.DataFrame:
     frame = pd.DataFrame({"item_id": [f"i{n}" for n in range(len(texts))], "text": texts})
     frame = frame.assign(title=frame["text"], category_1="a", category_2="", category_3="")
-    version = project.lake.store("items", [("", pa.Table.from_pandas(frame))], KEY)
-    project.lake.propose([version])
-    project.lake.approve([version])
+    approved(project.lake, "items", frame)
     return frame
 
 

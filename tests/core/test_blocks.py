@@ -8,18 +8,11 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys_assets.core.blocks import rows_of, tables_of, user_blocks
-from recsys_assets.core.lake import Lake, Snapshot, VersionKey
+from recsys_assets.core.lake import Lake
+from tests.stored import stored
 
 GROUP = 1 << 18
 """Rows of a row group of the lake."""
-
-
-def stored(lake: Lake, name: str, parts: dict[str, pa.Table]) -> Snapshot:
-    key = VersionKey(code="c", config="", libraries="", inputs={})
-    version = lake.store(name, list(parts.items()), key)
-    lake.propose([version])
-    lake.approve([version])
-    return lake.read(name)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from recsys_assets.core.cutoffs import (
     visits_as_of,
     visits_of,
 )
-from recsys_assets.core.lake import Lake, LakeError, VersionKey
+from recsys_assets.core.lake import Lake, LakeError
+from tests.stored import stored
 
 MOMENTS = [pd.Timestamp(f"2024-01-{day:02d}", tz="UTC") for day in range(1, 10)]
 
@@ -66,11 +67,9 @@ def test_a_benchmark_is_never_served(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     lake = Lake(tmp_path / "lake")
-    key = VersionKey(code="c", config="c", libraries="l", inputs={})
     rows = pa.table({"as_of": pa.array([MOMENTS[0]]), "target": ["live"]})
-    version = lake.store("cutoffs", [("", rows)], key)
     with pytest.raises(LakeError, match="measured and never served"):
-        serving_cutoff(lake.of_version(version), load_shop(file))
+        serving_cutoff(stored(lake, "cutoffs", rows), load_shop(file))
 
 
 def _log(rows: list[tuple[str, str]]) -> pa.Table:
@@ -98,9 +97,7 @@ def test_two_users_are_never_on_one_visit(tmp_path: Path) -> None:
             "polarity": pa.array([1] * len(rows), pa.int8()),
         }
     )
-    key = VersionKey(code="", config="", libraries="", inputs={})
-    lake = Lake(tmp_path)
-    events = lake.of_version(lake.store("interactions", [("", log)], key))
+    events = stored(Lake(tmp_path), "interactions", log)
     cutoff, end = MOMENTS[3], MOMENTS[5]
 
     known = visits_as_of(events, cutoff)
@@ -132,10 +129,9 @@ def test_what_was_rejected_or_left_neutral_is_no_visit() -> None:
 
 def _digests(folder: Path, rows: list[tuple[str, str]], moments: list[str]) -> dict[str, str]:
     lake = Lake(folder)
-    key = VersionKey(code="", config="", libraries="", inputs={})
-    log = lake.of_version(lake.store("interactions", [("", _log(rows))], key))
+    log = stored(lake, "interactions", _log(rows))
     times = pa.array([pd.Timestamp(m, tz="UTC") for m in moments], pa.timestamp("us", tz="UTC"))
-    cutoffs = lake.of_version(lake.store("cutoffs", [("", pa.table({"as_of": times}))], key))
+    cutoffs = stored(lake, "cutoffs", pa.table({"as_of": times}))
     return cutoff_units(cutoffs, log)
 
 

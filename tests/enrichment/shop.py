@@ -10,11 +10,11 @@ import pandas as pd
 
 from recsys_assets.content.tables import ITEM_TEXTS, TEXT_EMBEDDINGS
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.tables import Table
 from recsys_assets.enrichment.assets import item_enrichment
 from recsys_assets.enrichment.tables import ITEM_ENRICHMENT
 from recsys_assets.staging.tables import CUTOFFS, INTERACTIONS, ITEMS, USERS
+from tests.stored import approved
 
 AS_OF = pd.Timestamp("2024-01-08", tz="UTC")
 SHELVES = {
@@ -66,10 +66,7 @@ class Shelf:
 
 def store(project: Project, table: Table, frame: pd.DataFrame) -> None:
     """Put `frame` into the lake as the approved version of `table`."""
-    key = VersionKey("", "", "", {})
-    version = project.lake.store(table.name, [("", table.conform(frame))], key)
-    project.lake.propose([version])
-    project.lake.approve([version])
+    approved(project.lake, table.name, table.conform(frame))
 
 
 def fill(project: Project, shelf: Shelf) -> None:

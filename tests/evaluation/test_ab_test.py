@@ -7,16 +7,15 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from recsys_assets.core.assets import Project
-from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.settings.ab_test import AbTest
 from recsys_assets.evaluation import ab_test as measure
 from recsys_assets.evaluation.ab_test_assets import ab_test, told
 from tests.conftest import MINIMAL_SHOP
+from tests.stored import approved
 
 PLAN: dict[str, Any] = {
     "arms": {"old": 0.5, "new": 0.5},
@@ -182,22 +181,16 @@ def test_the_table_is_read_from_the_log_and_known_until_the_live_cutoff(tmp_path
     )
     taken = takings(("a", "x", "03-03 00:00", 2.0), ("b", "x", "03-10 00:00", 9.0))
 
-    def store(name: str, frame: pd.DataFrame) -> None:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        version = project.lake.store(name, [("", table)], VersionKey("", "", "", {}))
-        project.lake.propose([version])
-        project.lake.approve([version])
-
     def made(as_of: str) -> tuple[pd.DataFrame, str, dg.AssetCheckResult]:
-        store("cutoffs", pd.DataFrame({"target": ["live"], "as_of": [at(as_of)]}))
+        approved(project.lake, "cutoffs", pd.DataFrame({"target": ["live"], "as_of": [at(as_of)]}))
         ab_test.producer.produce(project, "")
         assert ab_test.producer.judge(project, "").passed
         table = project.lake.read("ab_test")
         state = str(table.report()["texts"]["state"])
         return table.to_pandas().set_index(["arm", "metric"]), state, told(project)
 
-    store("raw_exposures", shown)
-    store("interactions", taken.assign(counts_as_taken=True))
+    approved(project.lake, "raw_exposures", shown)
+    approved(project.lake, "interactions", taken.assign(counts_as_taken=True))
     table, state, warning = made("03-09 11:00")
     assert state == "going on until 2026-03-16; the days of 0 of 3 users are over"
     assert table.loc[("old", "users"), "users"] == 1 and warning.passed

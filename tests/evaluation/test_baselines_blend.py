@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.collaborative.popularity import popular_items, popular_lately
-from recsys_assets.core.lake import Lake, VersionKey
+from recsys_assets.core.lake import Lake
 from recsys_assets.core.metrics import per_user_metrics
 from recsys_assets.evaluation.baselines_blend import (
     BlendWeights,
@@ -21,6 +21,7 @@ from recsys_assets.evaluation.baselines_blend import (
 )
 from recsys_assets.evaluation.list_assets import _tuned
 from recsys_assets.evaluation.tables import BLEND_WEIGHTS
+from tests.stored import stored
 
 AS_OF = pd.Timestamp("2017-12-04", tz="UTC")
 
@@ -144,10 +145,9 @@ def test_of_equally_good_weights_the_same_are_used_that_the_search_puts_first(
     relevant = pd.DataFrame({"user_id": ["u"], "item_id": ["a"]})
     search = search_blend_weights(SCORED, relevant, k=1).assign(task="all")
     assert (search["ndcg"] == 1).sum() > 1 and search["content"].iloc[0] == 1
-    stored = BLEND_WEIGHTS.ordered(BLEND_WEIGHTS.conform(search))
-    lake = Lake(tmp_path)
-    version = lake.store("blend_weights", [("", stored)], VersionKey("", "", "", {}))
-    assert _tuned(lake.of_version(version)) == {"all": BlendWeights(1.0, 0.0, 0.0)}
+    table = BLEND_WEIGHTS.ordered(BLEND_WEIGHTS.conform(search))
+    made = stored(Lake(tmp_path), "blend_weights", table)
+    assert _tuned(made) == {"all": BlendWeights(1.0, 0.0, 0.0)}
 
 
 @settings(max_examples=30, deadline=None)

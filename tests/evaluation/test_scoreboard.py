@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys_assets.core.lake import Lake, Snapshot, VersionKey, part_name
+from recsys_assets.core.lake import Lake, part_name
 from recsys_assets.evaluation.assets import _is_measured
 from recsys_assets.evaluation.scoreboard import (
     DIFFERENCE_COLUMNS,
@@ -20,6 +20,7 @@ from recsys_assets.evaluation.scoreboard import (
     scoreboard,
     user_metrics,
 )
+from tests.stored import stored
 
 POPULARITY = pd.Series({"a": 50, "b": 30, "c": 15, "d": 5})
 ITEMS = pd.DataFrame({"item_id": list("abcdef"), "category_2": list("xxyyzz")}).assign(
@@ -181,12 +182,8 @@ def test_only_a_perfect_list_for_everybody_is_a_leak_and_not_one_of_a_slice(tmp_
     """Where one product is the whole head, everybody who took of the head took that product."""
     lake, as_of = Lake(tmp_path), pd.Timestamp("2024-02-05", tz="UTC")
 
-    def stored(name: str, frame: pd.DataFrame, part: str = "") -> Snapshot:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        return lake.of_version(lake.store(name, [(part, table)], VersionKey("", "", "", {})))
-
-    cutoffs = stored("cutoffs", pd.DataFrame({"as_of": [as_of], "target": "evaluate"}))
-    labels = stored("labels", pd.DataFrame({"user_id": ["u"]}), part_name(as_of))
+    cutoffs = stored(lake, "cutoffs", pd.DataFrame({"as_of": [as_of], "target": "evaluate"}))
+    labels = stored(lake, "labels", {part_name(as_of): pa.table({"user_id": ["u"]})})
 
     def faults(of_everybody: float, of_head: float) -> list[str]:
         rows = [
@@ -197,7 +194,7 @@ def test_only_a_perfect_list_for_everybody_is_a_leak_and_not_one_of_a_slice(tmp_
         frame = pd.DataFrame(rows, columns=["model", "slice", "value"]).assign(
             target="evaluate", baseline="", task="all", metric="ndcg@10", n_users=120
         )
-        board = stored("scoreboard", frame)
+        board = stored(lake, "scoreboard", frame)
         return [f.rule for f in _is_measured(board, labels, cutoffs)]
 
     assert faults(of_everybody=0.6, of_head=0.99) == []

@@ -7,9 +7,8 @@ import pyarrow as pa
 import pytest
 from _pytest.outcomes import Failed
 
-from recsys_assets.core.lake import CorruptFileError, Lake, VersionKey
-
-KEY = VersionKey(code="", config="", libraries="", inputs={})
+from recsys_assets.core.lake import CorruptFileError, Lake
+from tests.stored import approved
 
 
 def damage(root: Path, times: int) -> None:
@@ -17,9 +16,7 @@ def damage(root: Path, times: int) -> None:
     lake = Lake(root)
     for asset, text in (("factors", "x"), ("rankers", "tree\nnum_leaves=3\n")):
         table = pa.table({"id": ["a", "b"], "model": [text, text], "x": [0.5, 1.5]})
-        version = lake.store(asset, [("1", table), ("2", table.slice(1))], KEY)
-        lake.propose([version])
-        lake.approve([version])
+        approved(lake, asset, {"1": table, "2": table.slice(1)})
     files = sorted([*root.glob("objects/*/*.parquet"), *root.glob("manifests/*.json"),
                     *root.glob("objects/*/*.json")])  # fmt: skip
     chance = random.Random(7)

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.lake import Lake, Snapshot, VersionKey
+from recsys_assets.core.lake import Lake, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.ingestion import assets
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.ingestion.tables import LANDED_ROWS, RAW_INTERACTIONS
+from tests.stored import stored
 
 HEADER = "user_id,item_id,event_time\n"
 ENTITIES = (
@@ -101,14 +102,12 @@ def landed(lake: Lake, rows: int, days: dict[str, int]) -> Snapshot:
     """A version of `landed_rows` made from a file of `rows` rows, of which so many landed a day."""
     event = {"batch": "b", "file": "a.csv"}
     parts = {"a.csv@": 0, **{f"a.csv@{day}": n for day, n in days.items()}}
-    tables = [
-        (part, pa.Table.from_pylist([event] * n, schema=LANDED_ROWS.arrow_schema()))
+    tables = {
+        part: pa.Table.from_pylist([event] * n, schema=LANDED_ROWS.arrow_schema())
         for part, n in parts.items()
-    ]
+    }
     report = {"files": {"interactions": [("a.csv", "sha", rows), ("kept.csv", "sha", None)]}}
-    return lake.of_version(
-        lake.store("landed_rows", tables, VersionKey("", "", "", {}), report=lambda: report)
-    )
+    return stored(lake, "landed_rows", tables, report=report)
 
 
 def test_a_row_that_did_not_land_is_missed(tmp_path: Path) -> None:
@@ -123,8 +122,7 @@ def of_day(lake: Lake, day: str, *times: str) -> Snapshot:
     moments = pa.array(times).cast(pa.timestamp("us", "UTC"))
     names = {f.name: pa.nulls(len(times), f.type) for f in RAW_INTERACTIONS.arrow_schema()}
     table = pa.table(names | {"event_time": moments})
-    key = VersionKey("", "", "", {})
-    return lake.of_version(lake.store("raw_interactions", [("", table)], key, partition=day))
+    return stored(lake, "raw_interactions", table, partition=day)
 
 
 def test_a_day_that_lacks_a_row_or_holds_one_of_another_day_is_refused(project: Project) -> None:

@@ -1,5 +1,6 @@
 """Evidence is said in words that a user understands, and adds up to the ranker's score."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,7 @@ from recsys_assets.ranking.features import AGREEMENT, FEATURE_TABLES, FEATURES
 from recsys_assets.ranking.grounding import check
 from recsys_assets.ranking.ranker import RankerModel
 from recsys_assets.retrieval.registry import KINDS
+from tests.stored import KEY, stored
 
 
 def test_every_kind_of_retriever_has_words() -> None:
@@ -125,23 +127,21 @@ def test_a_list_of_a_version_with_other_features_is_not_explained(tmp_path: Path
     model = RankerModel("all", ("tree",), tuple(FEATURES)[1:], {}, {}, {})
     lake = Lake(tmp_path)
 
-    def stored(name: str, inputs: tuple[str, ...] = (), **columns: list[object]) -> None:
-        contents = {i: tables[i].content_id for i in inputs}
-        key = VersionKey(code="", config="", libraries="", inputs=contents)
-        part = part_name(moment)
-        tables[name] = lake.of_version(lake.store(name, [(part, pa.table(columns))], key))
+    def put(name: str, inputs: tuple[str, ...] = (), **columns: list[object]) -> None:
+        key = replace(KEY, inputs={i: tables[i].content_id for i in inputs})
+        tables[name] = stored(lake, name, {part_name(moment): pa.table(columns)}, key=key)
 
     tables: dict[str, Snapshot] = {}
     pair: dict[str, list[object]] = {"as_of": [moment], "user_id": ["u"], "item_id": ["i"]}
-    stored("candidates", **pair)
-    stored("items", item_id=["i"], category_1=["a"], category_2=[""], category_3=[""],
-           brand=[""], group_id=[""])  # fmt: skip
-    stored("rankers", target=["live"], task=["all"], model=[model.to_json()])
+    put("candidates", **pair)
+    put("items", item_id=["i"], category_1=["a"], category_2=[""], category_3=[""],
+        brand=[""], group_id=[""])  # fmt: skip
+    put("rankers", target=["live"], task=["all"], model=[model.to_json()])
     for name in FEATURE_TABLES:
-        stored(name, **pair)
+        put(name, **pair)
     inputs = ("candidates", "items", "rankers", *FEATURE_TABLES)
-    stored("scored_candidates", inputs, **pair, score_all=[1.0])
-    stored("recommendations", ("scored_candidates",), **pair)
+    put("scored_candidates", inputs, **pair, score_all=[1.0])
+    put("recommendations", ("scored_candidates",), **pair)
     with pytest.raises(NoContributionsError, match="reads other features than this version"):
         recompute(tables.__getitem__, Warehouse(), "u", "i", moment, "for_you")
 
@@ -166,20 +166,12 @@ def test_an_item_that_is_not_on_offer_is_told_so(tmp_path: Path, item: str, why:
             "available_to": [None, None, None, pd.Timestamp("2024-01-15", tz="UTC")],
         }
     )
-    lake = Lake(tmp_path)
-    key = VersionKey(code="", config="", libraries="", inputs={})
-    stored = lake.of_version(lake.store("items", [("", items)], key))
-    assert _not_on_offer(stored, item, moment) == why
+    assert _not_on_offer(stored(Lake(tmp_path), "items", items), item, moment) == why
 
 
 def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_path: Path) -> None:
     moment = pd.DatetimeIndex(["2024-02-01"], tz="UTC").as_unit("us")[0]
     lake = Lake(tmp_path)
-    key = VersionKey(code="", config="", libraries="", inputs={})
-
-    def stored(name: str, table: pa.Table) -> Snapshot:
-        return lake.of_version(lake.store(name, [("", table)], key))
-
     texts = [f"category_{n}" for n in (1, 2, 3)]
     listed: dict[str, list[object]] = {
         "placement": ["for_you", "for_you"], "user_id": ["old", "new"], "item_id": ["i", "i"],
@@ -196,17 +188,15 @@ def test_of_somebody_who_took_nothing_no_likeness_to_what_they_took_is_told(tmp_
     }  # fmt: skip
     traits = ['{"plan": null}', '{"plan": "free"}']
     together = {name: pa.array([], pa.string()) for name in ("item_id", "other_item_id")}
-    tables = {
-        "recommendations": stored("recommendations", pa.table(listed)),
-        "items": stored("items", pa.table(
-            {"item_id": ["i"], "title": ["Milk"], "group_id": [""], **{c: ["dairy"] for c in texts}}
-        )),
-        "users": stored("users", pa.table({"user_id": ["old", "new"], "attributes": traits})),
-        "interactions": stored("interactions", pa.table(bought)),
-        "bought_together": stored("bought_together", pa.table(
-            {**together, "support": pa.array([], pa.int64())}
-        )),
+    made: dict[str, dict[str, object]] = {
+        "recommendations": {**listed},
+        "items": {"item_id": ["i"], "title": ["Milk"], "group_id": [""],
+                  **{c: ["dairy"] for c in texts}},
+        "users": {"user_id": ["old", "new"], "attributes": traits},
+        "interactions": {**bought},
+        "bought_together": {**together, "support": pa.array([], pa.int64())},
     }  # fmt: skip
+    tables = {name: stored(lake, name, pa.table(columns)) for name, columns in made.items()}
     shop = load_shop(packaged_shop())
     found = collect(tables.__getitem__, shop, Warehouse(), "new", "i")
     likeness, habits = WITHOUT_HISTORY["content"], RETRIEVERS["als"]

@@ -15,11 +15,11 @@ from dagster_project.definitions import gated_assets
 from recsys_assets.content.tables import ITEM_TEXTS, TEXT_EMBEDDINGS
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Project
-from recsys_assets.core.lake import VersionKey
 from recsys_assets.core.quality import Verdict
 from recsys_assets.core.tables import Table
 from recsys_assets.ingestion.tables import RAW_ITEMS, RAW_PROMOTIONS
 from recsys_assets.staging.tables import INTERACTIONS, USERS
+from tests.stored import approved
 
 START, DAYS = pd.Timestamp("2024-01-01", tz="UTC"), 140
 USERS_N, ITEMS_N, UNSOLD = 60, 80, 12
@@ -186,13 +186,8 @@ class RedShop:
 
     def store(self, table: Table, frame: pd.DataFrame, part: str = "") -> None:
         """Put `frame` into the lake as the approved version of `table`."""
-        lake = self.project.lake
-        version = lake.store(
-            table.name, [(part, table.conform(frame))], VersionKey("", "", "", {}),
-            report=lambda: {"texts": {"model": "test"}, "numbers": {}},
-        )  # fmt: skip
-        lake.propose([version])
-        lake.approve([version])
+        report = {"texts": {"model": "test"}, "numbers": {}}
+        approved(self.project.lake, table.name, {part: table.conform(frame)}, report=report)
 
     def embed(self) -> None:
         """A vector per text: things of one kind are near each other."""

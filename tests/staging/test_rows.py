@@ -1,6 +1,6 @@
 """Which rows of interactions are not used, and the gates that keep the sum of rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -8,11 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys_assets.core.lake import Lake, Snapshot, VersionKey
+from recsys_assets.core.lake import Lake, Snapshot
 from recsys_assets.core.quality import Failure
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ingestion.tables import LANDED_ROWS, RAW_INTERACTIONS
 from recsys_assets.staging import assets
+from tests.stored import stored
 
 EVENT = {
     "batch": "b", "file": "a.csv", "row": 2, "event_id": "e1", "user_id": "u", "item_id": "i",
@@ -95,9 +96,8 @@ DELIVERED = landed(
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Callable[[str, pa.Table], Snapshot]:
-    lake, key = Lake(tmp_path), VersionKey("", "", "", {})
-    return lambda name, table: lake.of_version(lake.store(name, [("", table)], key))
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
 
 
 def rules(failures: Iterable[Failure]) -> list[tuple[str, int]]:
@@ -105,15 +105,17 @@ def rules(failures: Iterable[Failure]) -> list[tuple[str, int]]:
 
 
 def test_an_event_that_is_lost_or_refused_is_missed_among_the_used(
-    stored: Callable[[str, pa.Table], Snapshot],
+    lake: Lake,
 ) -> None:
     raw, out, good = accepted(DELIVERED), refused(DELIVERED), used(DELIVERED)
     assert good["event_id"].to_pylist() == ["e1", "e2"]
 
     def failures(candidate: pa.Table, raw: pa.Table = raw) -> list[tuple[str, int]]:
-        made = (stored("interactions", candidate), stored("landed_rows", DELIVERED))
+        made = (stored(lake, "interactions", candidate), stored(lake, "landed_rows", DELIVERED))
         return rules(
-            assets._rows_add_up(*made, stored("raw_interactions", raw), stored("quarantine", out))
+            assets._rows_add_up(
+                *made, stored(lake, "raw_interactions", raw), stored(lake, "quarantine", out)
+            )
         )
 
     assert failures(good) == []
@@ -127,26 +129,26 @@ def test_an_event_that_is_lost_or_refused_is_missed_among_the_used(
 
 
 def test_a_refused_row_that_is_not_in_quarantine_is_missed(
-    stored: Callable[[str, pa.Table], Snapshot],
+    lake: Lake,
 ) -> None:
-    source, out = stored("landed_rows", DELIVERED), refused(DELIVERED)
+    source, out = stored(lake, "landed_rows", DELIVERED), refused(DELIVERED)
     gate = assets._quarantine_holds_every_reject
-    assert rules(gate(stored("quarantine", out), source)) == []
-    assert rules(gate(stored("quarantine", out.slice(0, 0)), source)) == [
+    assert rules(gate(stored(lake, "quarantine", out), source)) == []
+    assert rules(gate(stored(lake, "quarantine", out.slice(0, 0)), source)) == [
         ("rows that were refused at parsing are left out", 1)
     ]
     others = out.filter(pa.compute.not_equal(out["row"], 7))
     assert others["row"].to_pylist() == [5, 6], "more rows than were refused at parsing"
-    assert rules(gate(stored("quarantine", others), source)) == [
+    assert rules(gate(stored(lake, "quarantine", others), source)) == [
         ("rows that were refused at parsing are left out", 1)
     ]
 
 
 def test_rows_of_days_that_were_not_made_yet_are_told(
-    stored: Callable[[str, pa.Table], Snapshot],
+    lake: Lake,
 ) -> None:
-    made = stored("raw_interactions", accepted(DELIVERED).slice(3))
-    assert assets._waiting(stored("landed_rows", DELIVERED), made) == 3
+    made = stored(lake, "raw_interactions", accepted(DELIVERED).slice(3))
+    assert assets._waiting(stored(lake, "landed_rows", DELIVERED), made) == 3
 
 
 def test_a_log_in_which_nothing_counts_as_taken_is_refused_and_says_what_to_do(
@@ -154,9 +156,7 @@ def test_a_log_in_which_nothing_counts_as_taken_is_refused_and_says_what_to_do(
 ) -> None:
     def log(**types: object) -> Snapshot:
         rows = used(landed({}, {"event_id": "e2", "row": 3})).to_pandas().assign(**types)
-        lake = Lake(tmp_path / str(types))
-        key = VersionKey(code="c", config="c", libraries="l", inputs={})
-        return lake.of_version(lake.store("interactions", [("", pa.table(rows))], key))
+        return stored(Lake(tmp_path / str(types)), "interactions", rows)
 
     assert list(assets._something_was_taken(log())) == []
     for types in ({"counts_as_taken": False}, {"polarity": -1}):

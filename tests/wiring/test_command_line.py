@@ -24,7 +24,7 @@ from dagster_project import cli, resources, runs, show
 from dagster_project.commands import search
 from recsys_assets.core.config import ConfigError
 from recsys_assets.core.journal import JournalError
-from recsys_assets.core.lake import FORMAT, Lake, LakeError, VersionKey
+from recsys_assets.core.lake import FORMAT, Lake, LakeError
 from recsys_assets.ingestion.arrivals import LedgerError
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.language_model.prices import PriceMissingError
@@ -32,6 +32,7 @@ from recsys_assets.publishing.releases import RELEASE, Known, Releases
 from recsys_assets.ranking.search import Question
 from tests.conftest import MINIMAL_SHOP
 from tests.publishing import golden
+from tests.stored import stored
 
 LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again " * 9
 
@@ -115,8 +116,7 @@ def test_a_home_that_serves_another_shop_is_refused(
     releases = Releases(lake)
     rows = lake.of_version(lake.version(releases.state().live)).to_pandas()
     rows.loc[rows["kind"] == "settings", "value"] = '{"name": "grocer"}'
-    key = VersionKey(code="", config="", libraries="", inputs={})
-    release = lake.store(RELEASE, [("", pa.Table.from_pandas(rows, preserve_index=False))], key)
+    (release,) = stored(lake, RELEASE, rows).versions
     releases.judged(Known(release.id, True), "run")
     releases.promote(release.id, why="it is another shop's")
     (tmp_path / "shop.yaml").write_text(MINIMAL_SHOP)

@@ -15,19 +15,16 @@ from rich.table import Table as Grid
 from dagster_project import cli, show
 from dagster_project.commands import arrivals, explain, forget, onboard, releases, search
 from dagster_project.console import Console as PrintedConsole
-from recsys_assets.core.lake import FORMAT, Lake, LakeError, VersionKey
+from recsys_assets.core.lake import FORMAT, Lake, LakeError
 from recsys_assets.publishing.serving import Served, exported
 from recsys_assets.staging.tables import NOT_MADE_YET
 from tests.publishing import golden
+from tests.stored import approved, stored
 
-KEY = VersionKey(code="", config="", libraries="", inputs={})
 
-
-def stored(tmp_path: Path, asset: str, frame: pd.DataFrame) -> Lake:
+def lake_with(tmp_path: Path, asset: str, frame: pd.DataFrame) -> Lake:
     lake = Lake(tmp_path / "lake")
-    version = lake.store(asset, [("", pa.Table.from_pandas(frame, preserve_index=False))], KEY)
-    lake.propose([version])
-    lake.approve([version])
+    approved(lake, asset, frame)
     return lake
 
 
@@ -36,10 +33,7 @@ def test_an_item_that_came_after_the_release_is_told_from_one_that_never_came(
 ) -> None:
     lake = Lake(shutil.copytree(golden.FOLDER / f"format-{FORMAT}", tmp_path / "home") / "lake")
     served = Served.open(lake)
-    newest = pa.table({"item_id": ["007", "i9"], "title": ["x", "y"]})
-    version = lake.store("items", [("", newest)], KEY)
-    lake.propose([version])
-    lake.approve([version])
+    approved(lake, "items", pa.table({"item_id": ["007", "i9"], "title": ["x", "y"]}))
     show.related(served, PrintedConsole(), "i9", 5)
     assert "is newer than release" in capsys.readouterr().out
     show.related(served, PrintedConsole(), "007", 5)
@@ -59,10 +53,7 @@ def test_somebody_known_without_a_list_is_not_called_unknown_nor_shown_what_is_p
         "items": {"item_id": ["i1", "i2"], "title": ["x", "y"]},
     }
 
-    tables = {
-        name: lake.of_version(lake.store(name, [("", pa.table(rows))], KEY))
-        for name, rows in columns.items()
-    }
+    tables = {name: stored(lake, name, pa.table(rows)) for name, rows in columns.items()}
     served = Served.open(lake)
     served.manifest.tables.update(dict.fromkeys(tables, ()))
     monkeypatch.setattr(Served, "table", lambda _, name: tables[name])
@@ -96,13 +87,13 @@ def test_related_items_show_their_category_and_what_backs_them(
     "cell", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", "\n=1", "\uff1d1"]
 )
 def test_a_cell_that_a_spreadsheet_would_run_is_neutralised(tmp_path: Path, cell: str) -> None:
-    lake = stored(tmp_path, "items", pd.DataFrame({"title": [cell, "milk"]}))
+    lake = lake_with(tmp_path, "items", pd.DataFrame({"title": [cell, "milk"]}))
     show.export(exported(lake, "items"), tmp_path / "items.csv")
     assert pa_csv.read_csv(tmp_path / "items.csv")["title"].to_pylist() == [f"'{cell}", "milk"]
 
 
 def test_parquet_exports_keep_texts_as_they_are(tmp_path: Path) -> None:
-    lake = stored(tmp_path, "items", pd.DataFrame({"title": ["=1", "007"]}))
+    lake = lake_with(tmp_path, "items", pd.DataFrame({"title": ["=1", "007"]}))
     show.export(exported(lake, "items"), tmp_path / "items.parquet")
     assert pd.read_parquet(tmp_path / "items.parquet")["title"].tolist() == ["=1", "007"]
 
@@ -130,23 +121,22 @@ def test_a_list_that_this_user_does_not_have_is_no_missing_placement() -> None:
 
 
 def test_another_file_type_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    lake = stored(tmp_path, "items", pd.DataFrame({"title": ["x"]}))
+    lake = lake_with(tmp_path, "items", pd.DataFrame({"title": ["x"]}))
     with pytest.raises(LakeError, match=r"\.parquet or \.csv"):
         show.export(exported(lake, "items"), tmp_path / "items.xlsx")
 
 
 def test_an_export_of_no_table_says_where_their_names_are(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="there is no table 'nosuch': `recsys status`"):
-        exported(stored(tmp_path, "items", pd.DataFrame({"title": ["x"]})), "nosuch")
+        exported(lake_with(tmp_path, "items", pd.DataFrame({"title": ["x"]})), "nosuch")
 
 
 @pytest.mark.parametrize("table", ["quarantine", "rejected_entities"])
 def test_refused_rows_are_those_of_the_newest_files_also_when_their_table_was(
     tmp_path: Path, table: str
 ) -> None:
-    lake = stored(tmp_path, table, pd.DataFrame({"row": [1]}))
-    broken = pa.table({"row": [1, 2]})
-    version = lake.store(table, [("", broken)], KEY)
+    lake = lake_with(tmp_path, table, pd.DataFrame({"row": [1]}))
+    (version,) = stored(lake, table, pa.table({"row": [1, 2]})).versions
     lake.propose([version])
     lake.reject(version, ["too many"])
     assert exported(lake, table)["row"].to_pylist() == [1, 2]
@@ -155,10 +145,9 @@ def test_refused_rows_are_those_of_the_newest_files_also_when_their_table_was(
 @pytest.mark.parametrize("texts", [{}, {"warnings": "- [x] is nowhere"}])
 def test_what_a_table_warns_of_is_printed(tmp_path: Path, texts: dict[str, str]) -> None:
     lake = Lake(tmp_path / "lake")
-    parts = [("", pa.table({"x": [1]}))]
-    version = lake.store("recommendations", parts, KEY, report=lambda: {"texts": texts})
+    made = stored(lake, "recommendations", pa.table({"x": [1]}), report={"texts": texts})
     out = Console(file=io.StringIO(), width=80)
-    show.warnings(lake.of_version(version), out)
+    show.warnings(made, out)
     assert isinstance(out.file, io.StringIO)
     assert out.file.getvalue() == "".join(f"{text}\n" for text in texts.values())
 
@@ -171,9 +160,7 @@ def test_rows_that_wait_for_the_end_of_their_month_are_told(
     out = Console(file=io.StringIO(), width=80)
     show.waiting(lake, out)  # nothing was made yet
     report = {"numbers": {NOT_MADE_YET: rows}}
-    version = lake.store("quarantine", [("", pa.table({"x": [1]}))], KEY, report=lambda: report)
-    lake.propose([version])
-    lake.approve([version])
+    approved(lake, "quarantine", pa.table({"x": [1]}), report=report)
     show.waiting(lake, out)
     assert isinstance(out.file, io.StringIO)
     assert out.file.getvalue()[: len(said)] == said
@@ -182,7 +169,7 @@ def test_rows_that_wait_for_the_end_of_their_month_are_told(
 
 def test_a_run_whose_check_was_not_selected_is_not_said_to_have_passed_it(tmp_path: Path) -> None:
     lake, out = Lake(tmp_path / "lake"), Console(file=io.StringIO(), width=200)
-    version = lake.store("items", [("", pa.table({"x": [1]}))], KEY)
+    (version,) = stored(lake, "items", pa.table({"x": [1]})).versions
     lake.propose([version])
     show.green("r1", lake, out)
     lake.approve([version])
@@ -210,9 +197,9 @@ def measured(tmp_path: Path) -> Lake:
             for model, task, other, value in rows
         ]
     )  # fmt: skip
-    stored(tmp_path, "scoreboard", board)
+    lake_with(tmp_path, "scoreboard", board)
     policy = {"task": "all", "placement": "for_you", "model": "frequency", "reason": "it wins"}
-    return stored(tmp_path, "policies", pd.DataFrame([policy]))
+    return lake_with(tmp_path, "policies", pd.DataFrame([policy]))
 
 
 def test_the_markdown_table_replaces_only_what_is_between_the_marks(
@@ -263,10 +250,10 @@ def test_no_number_of_the_printed_scoreboard_is_cut(tmp_path: Path, width: int) 
             for metric in ("ndcg", *show.METRICS)
         ]
     )  # fmt: skip
-    stored(tmp_path, "scoreboard", board)
+    lake_with(tmp_path, "scoreboard", board)
     none = pd.DataFrame({"task": pd.Series([], dtype=str)})
     out = Console(width=width, record=True, file=io.StringIO())
-    show.scoreboard(stored(tmp_path, "policies", none).served, out)
+    show.scoreboard(lake_with(tmp_path, "policies", none).served, out)
     text = out.export_text()
     assert "…" not in text and "0.410-0.430" in text
     assert ("novelty" in text) == (width >= show.WIDE)
