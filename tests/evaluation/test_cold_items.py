@@ -11,6 +11,7 @@ from recsys_assets.evaluation import report as page
 from recsys_assets.evaluation.cold_items import ColdSet, EnrichmentUses, UseVerdict
 from recsys_assets.retrieval.contract import EventLog, hidden_items
 from recsys_assets.retrieval.newcomers import Newcomers
+from tests.retrieval.shop import events
 
 AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
 N = 240
@@ -32,16 +33,11 @@ def items() -> pd.DataFrame:
 def log() -> EventLog:
     rng = np.random.default_rng(1)
     rows = [
-        (f"u{u:02}", f"i{2 * int(i) + u % 2:03}", float(age))
+        (f"u{u:02}", f"i{2 * int(i) + u % 2:03}", round(age))
         for u in range(60)
         for i, age in zip(rng.integers(0, N // 4, 20), rng.uniform(1, 60, 20), strict=True)
     ]
-    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "age"])
-    frame["event_time"] = AS_OF - pd.to_timedelta(frame.pop("age").round().astype(int), unit="D")
-    frame = frame.assign(
-        quantity=1.0, weight=1.0, polarity=1, counts_as_taken=True, session_id=None, store_id=None
-    )
-    return EventLog.from_frames(frame, items(), AS_OF)
+    return EventLog.from_frames(events(rows, AS_OF), items(), AS_OF)
 
 
 def later() -> pd.DataFrame:
@@ -115,12 +111,8 @@ def test_hidden_items_are_measured_among_themselves() -> None:
     warm = pd.Index(past.items[past.columns[: past.n_warm]])
     gone = hidden_items(warm, 0.2, seed=3)
     bought = pd.DataFrame({"user_id": "u00", "item_id": [*gone[:2], full["item_id"].iloc[-1]]})
-    rows = pd.DataFrame({"user_id": past.users[past.user], "item_id": past.items[past.item]})
-    rows["event_time"] = AS_OF - pd.to_timedelta(past.day.round().astype(int), unit="D")
-    rows = rows.assign(
-        quantity=1.0, weight=1.0, polarity=1, counts_as_taken=True, session_id=None, store_id=None
-    )
-    less = EventLog.from_frames(rows, full, AS_OF, gone)
+    rows = [*zip(past.users[past.user], past.items[past.item], past.day.round(), strict=True)]
+    less = EventLog.from_frames(events(rows, AS_OF), full, AS_OF, gone)
     where = ColdSet.of(less, bought, gone)
     assert set(where.relevant["item_id"]) == set(gone[:2])
     given = EnrichmentUses.of(less, full, enrichment(), RELATIONS, USERS)

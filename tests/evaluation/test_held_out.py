@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from recsys_assets.evaluation.held_out import Cutoff, baseline_lists, relevant_pairs, seeds_of, top
 from recsys_assets.retrieval.contract import EventLog
+from tests.retrieval.shop import events
 
 AS_OF = pd.Timestamp("2024-01-01", tz="UTC")
 
@@ -47,14 +48,7 @@ def test_again_is_what_was_taken_before_and_is_taken_within_seven_days() -> None
 
 
 def test_what_fills_up_a_list_of_habits_is_nothing_taken_before() -> None:
-    known = pd.DataFrame(
-        {
-            "user_id": ["u", "v"], "item_id": ["a", "b"],
-            "event_time": AS_OF - pd.to_timedelta([3.0, 2.0], unit="D"),
-            "quantity": 1.0, "weight": 1.0, "polarity": 1, "counts_as_taken": True,
-            "session_id": ["1", "2"], "store_id": pd.Series([None, None], dtype="string"),
-        }
-    )  # fmt: skip
+    known = events([("u", "a", 3), ("v", "b", 2)], AS_OF, session_id=["1", "2"])
     catalogue = pd.DataFrame({"item_id": ["a", "b"]}).assign(
         category_1="", category_2="", category_3="", brand="", group_id="",
         available_from=pd.Series(pd.NaT, range(2), dtype="datetime64[us, UTC]"),

@@ -14,6 +14,7 @@ from recsys_assets.evaluation.scoreboard import user_metrics
 from recsys_assets.ranking.features import retrievers_of
 from recsys_assets.ranking.placements import competing, published
 from recsys_assets.retrieval.contract import EventLog
+from tests.retrieval.shop import events
 
 AS_OF = pd.Timestamp("2024-03-04", tz="UTC")
 USERS = [f"u{n:02}" for n in range(40)]
@@ -24,16 +25,11 @@ def log() -> EventLog:
     """Everybody took i0 and i1 each week, and the other items once, long ago."""
     rows = [(u, i, d) for u in USERS for i in ("i0", "i1") for d in (3, 10, 17)]
     rows += [(u, i, 60) for u in USERS for i in ITEMS[2:]]
-    events = pd.DataFrame(rows, columns=["user_id", "item_id", "days"])
-    events = events.assign(
-        event_time=AS_OF - pd.to_timedelta(events["days"], unit="D"),
-        quantity=1.0, weight=1.0, polarity=1, counts_as_taken=True,
-        session_id=events["user_id"] + events["days"].astype(str), store_id=None,
-    )  # fmt: skip
+    visits = events(rows, AS_OF, session_id=[f"{user}{days}" for user, _, days in rows])
     levels = ("category_1", "category_2", "category_3", "brand", "group_id")
     items = pd.DataFrame({"item_id": ITEMS}).assign(**dict.fromkeys(levels, ""))
     items = items.assign(available_from=pd.NaT, available_to=pd.NaT)
-    return EventLog.from_frames(events, items, AS_OF)
+    return EventLog.from_frames(visits, items, AS_OF)
 
 
 def cutoff() -> held_out.Cutoff:

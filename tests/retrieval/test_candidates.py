@@ -10,7 +10,7 @@ import pytest
 from recsys_assets.core.config import load_shop
 from recsys_assets.retrieval import candidates, registry
 from recsys_assets.retrieval.contract import EventLog
-from tests.retrieval.test_contract import AS_OF, log_of, shop_events, shop_items, vectors
+from tests.retrieval.shop import AS_OF, log_of, shop_events, shop_items, vectors
 
 CONFIG: dict[str, dict[str, object]] = {
     "als": {"k_seen": 3, "k_unseen": 4, "params": {"factors": 6}},

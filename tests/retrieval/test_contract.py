@@ -18,57 +18,7 @@ from recsys_assets.retrieval.contract import (
 from recsys_assets.retrieval.neighbours import NextItem
 from recsys_assets.retrieval.popularity import SegmentPopularity
 from recsys_assets.retrieval.registry import KINDS
-
-AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
-N_ITEMS = 40
-
-
-def shop_items() -> pd.DataFrame:
-    ids = [f"i{n:02d}" for n in range(N_ITEMS)]
-    return pd.DataFrame(
-        {
-            "item_id": ids,
-            "category_1": [f"a{n % 2}" for n in range(N_ITEMS)],
-            "category_2": [f"b{n % 4}" for n in range(N_ITEMS)],
-            "category_3": [f"c{n % 8}" for n in range(N_ITEMS)],
-            "brand": [f"m{n % 3}" for n in range(N_ITEMS)],
-            "group_id": [f"g{n // 2}" for n in range(N_ITEMS)],
-            "available_from": pd.NaT,
-            "available_to": pd.NaT,
-        }
-    )
-
-
-def shop_events(n: int = 600) -> pd.DataFrame:
-    """Two tastes: even users like even items. Items i36..i39 are never taken before AS_OF."""
-    rng = np.random.default_rng(5)
-    user = rng.integers(0, 20, n)
-    item = (rng.integers(0, 18, n) * 2 + user % 2) % 36
-    day = rng.uniform(-20, 100, n)  # a sixth of it lies after the cutoff
-    item = np.where(day < 0, rng.integers(0, N_ITEMS, n), item)
-    frame = pd.DataFrame(
-        {
-            "user_id": [f"u{u:02d}" for u in user],
-            "item_id": [f"i{i:02d}" for i in item],
-            "event_time": (AS_OF - pd.to_timedelta(day, unit="D")).astype("datetime64[us, UTC]"),
-            "quantity": 1.0,
-            "weight": np.float32(1),
-            "polarity": np.where(rng.random(n) < 0.03, -1, 1).astype(np.int8),
-            "counts_as_taken": True,
-            "session_id": [f"s{u}-{int(d)}" for u, d in zip(user, day, strict=True)],
-            "store_id": [f"x{u % 3}" if u % 5 else None for u in user],
-        }
-    )
-    frame["counts_as_taken"] = frame["polarity"] > 0
-    return frame.sort_values("event_time", ignore_index=True)
-
-
-def vectors() -> np.ndarray:
-    rng = np.random.default_rng(9)
-    made = rng.normal(size=(N_ITEMS, 8)).astype(np.float32)
-    made[1::4] = made[0::4]  # some items share their text
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
-
+from tests.retrieval.shop import AS_OF, N_ITEMS, events, log_of, shop_events, shop_items, vectors
 
 PARAMS: dict[str, dict[str, object]] = {
     "als": {"factors": 6},
@@ -82,10 +32,6 @@ PARAMS: dict[str, dict[str, object]] = {
     "ease": {"side": {"category_3": 0.3, "store": 0.2}, "trend": 0.5, "popularity": 0.1},
 }
 EVERY = sorted(KINDS)
-
-
-def log_of(events: pd.DataFrame, **more: object) -> EventLog:
-    return EventLog.from_frames(events, shop_items(), AS_OF, **more)  # type: ignore[arg-type]
 
 
 def fitted(kind: str, log: EventLog, seed: int = 0) -> Fitted:
@@ -117,10 +63,10 @@ def test_same_log_and_seed_give_the_same_bits(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_future_changes_nothing(kind: str) -> None:
-    events = shop_events()
-    past = events[events["event_time"] < AS_OF]
-    assert len(past) < len(events)
-    whole, cut = log_of(events), log_of(past)
+    both = shop_events()
+    past = both[both["event_time"] < AS_OF]
+    assert len(past) < len(both)
+    whole, cut = log_of(both), log_of(past)
     a = fitted(kind, whole).scores(everybody(whole))
     b = fitted(kind, cut).scores(everybody(cut))
     assert a.tobytes() == b.tobytes()
@@ -188,9 +134,8 @@ def test_hidden_items_are_a_seeded_share() -> None:
 
 
 def test_events_of_unknown_items_are_left_out_and_an_empty_log_is_refused() -> None:
-    events = shop_events().assign(item_id="never-listed")
     with pytest.raises(ValueError, match="no event"):
-        log_of(events)
+        log_of(shop_events().assign(item_id="never-listed"))
 
 
 def test_a_catalogue_with_a_repeated_item_is_refused() -> None:
@@ -200,20 +145,12 @@ def test_a_catalogue_with_a_repeated_item_is_refused() -> None:
 
 
 def test_decay_halves_an_event_every_half_life() -> None:
-    events = pd.DataFrame(
-        {
-            "user_id": ["u", "u", "u"],
-            "item_id": ["i00", "i00", "i01"],
-            "event_time": [AS_OF - pd.Timedelta(days=d) for d in (10, 20, 5)],
-            "quantity": [2.0, 1.0, 1.0],
-            "weight": np.float32([1, 1, 1]),
-            "polarity": np.int8([1, 1, -1]),
-            "counts_as_taken": [True, True, False],
-            "session_id": ["s1", "s2", "s3"],
-            "store_id": ["x", None, "x"],
-        }
-    )
-    log = log_of(events)
+    made = events(
+        [("u", "i00", 10), ("u", "i00", 20), ("u", "i01", 5)],
+        quantity=[2.0, 1.0, 1.0], polarity=np.int8([1, 1, -1]),
+        counts_as_taken=[True, True, False], session_id=["s1", "s2", "s3"],
+    )  # fmt: skip
+    log = log_of(made)
     assert log.matrix(10.0).toarray().tolist() == [[0.75, 0.0], [0.0, 0.0]]
     assert log.matrix(10.0, "quantity").toarray()[0, 0] == pytest.approx(1.25)
     assert log.taken_matrix.toarray().tolist() == [[1.0, 0.0], [0.0, 0.0]]
@@ -227,23 +164,15 @@ def test_the_edges_of_a_log_by_hand() -> None:
         ("i01", 1, 3.0, -1),
         ("i02", 0, 1.0, 1),
     ]
-    events = pd.DataFrame(
-        {
-            "user_id": "u",
-            "item_id": [item for item, *_ in rows],
-            "event_time": [AS_OF - pd.Timedelta(days=days) for _, days, *_ in rows],
-            "quantity": [quantity for *_, quantity, _ in rows],
-            "weight": np.float32(1),
-            "polarity": np.int8([polarity for *_, polarity in rows]),
-            "counts_as_taken": True,
-            "session_id": None,
-            "store_id": None,
-        }
+    made = events(
+        [("u", item, days) for item, days, *_ in rows],
+        quantity=[quantity for *_, quantity, _ in rows],
+        polarity=np.int8([polarity for *_, polarity in rows]),
     )
     items = shop_items().head(3)
     items["available_to"] = [AS_OF, AS_OF + pd.Timedelta(seconds=1), pd.NaT]
     items["available_from"] = pd.Series([pd.NaT, pd.NaT, AS_OF], dtype="datetime64[us, UTC]")
-    log = EventLog.from_frames(events, items, AS_OF)
+    log = EventLog.from_frames(made, items, AS_OF)
     assert (len(log.user), log.n_warm) == (3, 2), "i02 is not known yet"
     assert log.offered.tolist() == [False, True, True]
     # The unknown quantity is one piece, the negative one none; i01 was taken and not liked.
@@ -281,21 +210,12 @@ def test_a_trait_is_popular_among_those_who_share_it() -> None:
 
 
 def test_steps_are_counted_per_user_and_loose_events_stand_alone() -> None:
-    days = [50, 50, 40, 30, 20]
-    events = pd.DataFrame(
-        {
-            "user_id": ["u", "u", "v", "u", "u"],
-            "item_id": ["i00", "i01", "i00", "i02", "i03"],
-            "event_time": [AS_OF - pd.Timedelta(days=d) for d in days],
-            "quantity": 1.0,
-            "weight": np.float32([5, 4, 5, 1, 2]),
-            "polarity": np.int8([1, 1, 1, -1, 0]),
-            "counts_as_taken": True,
-            "session_id": ["s", "s", None, None, None],
-            "store_id": None,
-        }
-    )
-    log = log_of(events)
+    made = events(
+        [("u", "i00", 50), ("u", "i01", 50), ("v", "i00", 40), ("u", "i02", 30), ("u", "i03", 20)],
+        weight=np.float32([5, 4, 5, 1, 2]), polarity=np.int8([1, 1, 1, -1, 0]),
+        session_id=["s", "s", None, None, None],
+    )  # fmt: skip
+    log = log_of(made)
     assert log.steps_ago.tolist() == [2, 2, 0, 1, 0]
     assert log.matrix(1.0, clock="events", signal="graded").toarray()[0].tolist() == [
         1.25,
@@ -308,18 +228,9 @@ def test_steps_are_counted_per_user_and_loose_events_stand_alone() -> None:
 
 def test_what_a_basket_is_does_not_depend_on_how_a_shop_numbers_them() -> None:
     """Two users with two visits each, as receipts, as visits counted per user, and as nothing."""
-    rows = [("u", 9, "i00"), ("u", 9, "i01"), ("u", 5, "i00"), ("v", 8, "i00"), ("v", 4, "i00")]
-    events = pd.DataFrame(rows, columns=["user_id", "days", "item_id"])
-    events = events.assign(
-        event_time=[AS_OF - pd.Timedelta(days=d) for d in events.pop("days")],
-        quantity=1.0,
-        weight=np.float32(1),
-        polarity=np.int8(1),
-        counts_as_taken=True,
-        store_id=None,
-    )
+    rows = [("u", "i00", 9), ("u", "i01", 9), ("u", "i00", 5), ("v", "i00", 8), ("v", "i00", 4)]
     logs = [
-        log_of(events.assign(session_id=names))
+        log_of(events(rows, session_id=names))
         for names in (["a", "a", "b", "c", "d"], ["1", "1", "2", "1", "2"], [None] * 5)
     ]
     for log in logs:
@@ -330,8 +241,8 @@ def test_what_a_basket_is_does_not_depend_on_how_a_shop_numbers_them() -> None:
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_shop_without_baskets_stores_or_categories_is_served(kind: str) -> None:
     bare = shop_items().assign(category_1="", category_2="", category_3="", brand="", group_id="")
-    events = shop_events().assign(session_id=None, store_id=None)
-    log = EventLog.from_frames(events, bare, AS_OF)
+    loose = shop_events().assign(session_id=None, store_id=None)
+    log = EventLog.from_frames(loose, bare, AS_OF)
     scores = fitted(kind, log).scores(everybody(log))
     assert np.isfinite(scores).all()
     assert scores[:-1].std() > 0
@@ -339,18 +250,11 @@ def test_a_shop_without_baskets_stores_or_categories_is_served(kind: str) -> Non
 
 def graded(rows: list[tuple[str, str, float, str]]) -> EventLog:
     """The log of (user, item, weight, session), a day apart."""
-    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "weight", "session_id"])
-    days = np.arange(len(frame), 0, -1)
-    return log_of(
-        frame.assign(
-            event_time=[AS_OF - pd.Timedelta(days=int(d)) for d in days],
-            weight=frame["weight"].astype(np.float32),
-            quantity=1.0,
-            polarity=np.int8(1),
-            counts_as_taken=True,
-            store_id=None,
-        )
-    )
+    made = events(
+        [(user, item, len(rows) - n) for n, (user, item, *_) in enumerate(rows)],
+        weight=np.float32([row[2] for row in rows]), session_id=[row[3] for row in rows],
+    )  # fmt: skip
+    return log_of(made)
 
 
 def test_relative_weights_forget_generous_users_and_popular_grades() -> None:
@@ -383,21 +287,13 @@ def visits_and_purchases() -> EventLog:
     buys = [("u", item, day, f"b{day}", True) for day in (1, 8, 15, 22) for item in ("i00", "i01")]
     others = [(f"v{n}", "i02", 2.0, f"v{n}", False) for n in range(10)]
     rows = [*looks, *buys, *others]
-    return log_of(
-        pd.DataFrame(
-            {
-                "user_id": [row[0] for row in rows],
-                "item_id": [row[1] for row in rows],
-                "event_time": [(AS_OF - pd.Timedelta(days=row[2])).floor("s") for row in rows],
-                "quantity": 1.0,
-                "weight": np.where([row[4] for row in rows], 1.0, 0.1).astype(np.float32),
-                "polarity": np.int8(1),
-                "counts_as_taken": [row[4] for row in rows],
-                "session_id": [row[3] for row in rows],
-                "store_id": "x",
-            }
-        )
-    )
+    bought = [row[4] for row in rows]
+    made = events(
+        [row[:3] for row in rows],
+        weight=np.where(bought, 1.0, 0.1).astype(np.float32), counts_as_taken=bought,
+        session_id=[row[3] for row in rows], store_id="x",
+    )  # fmt: skip
+    return log_of(made)
 
 
 def test_a_basket_counts_by_its_strongest_event() -> None:

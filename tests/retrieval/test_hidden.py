@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_assets.retrieval import hidden, registry
-from tests.retrieval.test_contract import AS_OF, shop_events, shop_items, vectors
+from tests.retrieval.shop import AS_OF, shop_events, shop_items, vectors
 
 CONFIG: dict[str, dict[str, object]] = {
     "content": {"k_seen": 2, "k_unseen": 2, "k_cold": 6},

@@ -7,25 +7,19 @@ from scipy import sparse
 
 from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.newcomers import Facet, Newcomers, fit_facet
-
-AS_OF = pd.Timestamp("2020-03-01", tz="UTC")
+from tests.retrieval.shop import AS_OF, events
 
 SAME = ("brand",)
 """Everything is of one brand, so that nobody leans to it."""
 
 
-def log_of(events: list[tuple[str, str, float]], items: dict[str, tuple[str, str]]) -> EventLog:
-    """`events`: user, item, age in days; `items`: item -> (kind, group)."""
+def log_of(rows: list[tuple[str, str, float]], items: dict[str, tuple[str, str]]) -> EventLog:
+    """`rows`: user, item, age in days; `items`: item -> (kind, group)."""
     catalogue = pd.DataFrame(
         [(i, "a", "b", kind, "m", group) for i, (kind, group) in items.items()],
         columns=["item_id", "category_1", "category_2", "category_3", "brand", "group_id"],
     ).assign(available_from=pd.NaT, available_to=pd.NaT)
-    frame = pd.DataFrame(events, columns=["user_id", "item_id", "age"])
-    frame["event_time"] = AS_OF - pd.to_timedelta(frame.pop("age"), unit="D")
-    frame = frame.assign(
-        quantity=1.0, weight=1.0, polarity=1, counts_as_taken=True, session_id=None, store_id=None
-    )
-    return EventLog.from_frames(frame, catalogue, AS_OF)
+    return EventLog.from_frames(events(rows), catalogue, AS_OF)
 
 
 ITEMS = {

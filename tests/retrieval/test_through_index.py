@@ -14,8 +14,8 @@ from recsys_assets.retrieval import candidates, registry, through_index
 from recsys_assets.retrieval.contract import EventLog
 from recsys_assets.retrieval.through_index import DotProduct, ThroughIndex
 from tests.indexing.fake_weaviate import FakeWeaviate
+from tests.retrieval.shop import AS_OF, log_of, shop_events, shop_items, vectors
 from tests.retrieval.test_candidates import CONFIG, USERS
-from tests.retrieval.test_contract import AS_OF, log_of, shop_events, shop_items, vectors
 
 ASKED = ("als", "content")
 
