@@ -5,6 +5,7 @@ without trusting how they were made. Does not belong here: making lists (`lists.
 reasons.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +23,8 @@ POLICIES = (RANKER, EXPLORE, FALLBACK, STAND_IN, ONBOARDING)
 in for the ranker is named by the caller, who brought its scores."""
 
 _Mask = npt.NDArray[np.bool_]
+_Count = tuple[str, int, str]
+"""A rule, how many rows or users break it, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -139,68 +142,77 @@ def check_lists(
     columns = [*CATEGORY_COLUMNS, "group_id", "status", "available_from", "available_to", "market"]
     known = lists["item_id"].isin(items["item_id"])
     joined = lists[known].merge(items[["item_id", *columns]], on="item_id", how="left")
-    user = joined["user_id"]
-    found: list[Violation] = []
-
-    def report(rule: str, count: int, detail: str) -> None:
-        if count:
-            found.append(Violation(rule, int(count), detail))
-
     sizes = lists.groupby("user_id").size()
-    report("not_longer", int((sizes > rules.length).sum()), f"lists over {rules.length} items")
+    longer = int((sizes > rules.length).sum())
     if users is not None:
         sizes = sizes.reindex(pd.Index(users).unique(), fill_value=0)
     if rules.exclude_taken and taken is not None:
         empty = sizes.index[sizes == 0]
         sizes = sizes.drop(_took_everything(empty, items, rules, as_of, taken))
-    n_short = int((sizes < rules.length).sum())
-    report("has_list", int((sizes == 0).sum()), "users without any item")
-    report(
-        "enough_items",
-        n_short if n_short > allowed_short * len(sizes) else 0,
-        f"of {len(sizes)} users have fewer than {rules.length} items, "
-        f"{allowed_short:.1%} of them may",
-    )
-    ranks = lists.sort_values(["user_id", "rank"])
-    expected = ranks.groupby("user_id").cumcount() + 1
-    report("rank_contiguous", int((ranks["rank"] != expected).sum()), "ranks run 1, 2, 3, ...")
-    report("no_repeats", int(lists.duplicated(["user_id", "item_id"]).sum()), "same item again")
-    report("in_catalogue", int((~known).sum()), "items the catalogue lacks")
-    report(
-        "not_excluded_item",
-        int(joined["item_id"].isin(rules.exclude_items).sum()),
-        "items excluded by id",
-    )
-    banned = in_categories(joined, rules.exclude_categories)
-    report("not_excluded_category", int(banned.sum()), "items of excluded categories")
-    unavailable = ~available(joined, pd.Timestamp(as_of)) | ~in_market(joined, rules.markets)
-    report("available", int(unavailable.sum()), "items inactive, out of dates or of another market")
+    counts: list[_Count] = [
+        ("not_longer", longer, f"lists over {rules.length} items"),
+        *_too_short(sizes, rules.length, allowed_short),
+        *_wrong_places(lists),
+        ("in_catalogue", int((~known).sum()), "items the catalogue lacks"),
+        *_not_to_be_shown(joined, rules, pd.Timestamp(as_of)),
+    ]
     if rules.exclude_taken:
         if taken is None:
             raise ValueError("checking exclude_taken needs the pairs already taken")
         again = lists[["user_id", "item_id"]].merge(
             taken[["user_id", "item_id"]].drop_duplicates(), on=["user_id", "item_id"]
         )
-        report("not_taken_before", len(again), "items the user took before")
+        counts.append(("not_taken_before", len(again), "items the user took before"))
+    counts += [*_too_many_alike(joined, rules), *_wrong_words(lists)]
+    return [Violation(rule, count, detail) for rule, count, detail in counts if count]
+
+
+def _too_short(sizes: pd.Series, length: int, allowed: float) -> Iterator[_Count]:
+    """`sizes` of the lists by user, 0 for who has none but should."""
+    short = int((sizes < length).sum())
+    yield "has_list", int((sizes == 0).sum()), "users without any item"
+    detail = f"of {len(sizes)} users have fewer than {length} items, {allowed:.1%} of them may"
+    yield "enough_items", short if short > allowed * len(sizes) else 0, detail
+
+
+def _wrong_places(lists: pd.DataFrame) -> Iterator[_Count]:
+    ranks = lists.sort_values(["user_id", "rank"])
+    expected = ranks.groupby("user_id").cumcount() + 1
+    yield "rank_contiguous", int((ranks["rank"] != expected).sum()), "ranks run 1, 2, 3, ..."
+    yield "no_repeats", int(lists.duplicated(["user_id", "item_id"]).sum()), "same item again"
+
+
+def _not_to_be_shown(rows: pd.DataFrame, rules: Rules, as_of: pd.Timestamp) -> Iterator[_Count]:
+    """`rows` of lists with what the catalogue says of their items."""
+    excluded = int(rows["item_id"].isin(rules.exclude_items).sum())
+    yield "not_excluded_item", excluded, "items excluded by id"
+    banned = in_categories(rows, rules.exclude_categories)
+    yield "not_excluded_category", int(banned.sum()), "items of excluded categories"
+    unavailable = ~available(rows, as_of) | ~in_market(rows, rules.markets)
+    detail = "items inactive, out of dates or of another market"
+    yield "available", int(unavailable.sum()), detail
+
+
+def _too_many_alike(rows: pd.DataFrame, rules: Rules) -> Iterator[_Count]:
+    groups = rows["group_id"].fillna("")
+    kinds = deepest_path(rows, rules.category_level)
     for rule, limit, names, what in (
-        ("max_per_group", rules.group_limit, joined["group_id"].fillna(""), "product"),
-        (
-            "max_per_category",
-            rules.max_per_category,
-            deepest_path(joined, rules.category_level),
-            "category",
-        ),
+        ("max_per_group", rules.group_limit, groups, "product"),
+        ("max_per_category", rules.max_per_category, kinds, "category"),
     ):
         if limit is not None:
-            per = pd.DataFrame({"user": user, "name": names})[(names != "").to_numpy()]
+            per = pd.DataFrame({"user": rows["user_id"], "name": names})[(names != "").to_numpy()]
             over = int((per.value_counts() > limit).sum())
-            report(rule, over, f"times more than {limit} items of one {what} in a list")
-    wrong = ~lists["policy"].isin(POLICIES) if "policy" in lists else pd.Series(False)
-    report("policy_known", int(wrong.sum()), f"policies other than {', '.join(POLICIES)}")
+            yield rule, over, f"times more than {limit} items of one {what} in a list"
+
+
+def _wrong_words(lists: pd.DataFrame) -> Iterator[_Count]:
+    if "policy" in lists:
+        wrong = int((~lists["policy"].isin(POLICIES)).sum())
+        yield "policy_known", wrong, f"policies other than {', '.join(POLICIES)}"
     if "propensity" in lists:
         inside = (lists["propensity"] > 0) & (lists["propensity"] <= 1)
-        report("propensity_in_range", int((~inside).sum()), "propensities outside (0, 1]")
-    return found
+        yield "propensity_in_range", int((~inside).sum()), "propensities outside (0, 1]"
 
 
 def _took_everything(
