@@ -100,24 +100,8 @@ def forget(
         texts.sweep(home)
         retained = Retained(lake)
         columns = {g.table.name: g.table.user_ids for g in gated if g.table.user_ids}
-        ids, looker = set(users), Redactor(lake, Names(users), "", columns)
-        # Whom the ledger knows was in the tables once: an erasure that was killed goes on.
-        strangers = set() if anyway else ids - erasures.among(ids)
-        if strangers or erasures.hashes():
-            for version in retained.versions():
-                try:
-                    seen = set(looker.ids_of(version))
-                except LakeError:
-                    continue  # cannot be read: `redact` names and drops it
-                strangers -= seen
-                ids |= erasures.among(seen)
-        for user in sorted(strangers):
-            delivered = _delivered(project, {user})
-            if not any(delivered(path) for path in sorted(_kept(home))):
-                raise ErasureError(
-                    f"nobody has the id {user!r}: no table and no delivered file holds it. Correct "
-                    "it, or say --anyway to look for it in texts and keep it out from now on"
-                )
+        looker = Redactor(lake, Names(users), "", columns)
+        ids = _known_again(project, users, erasures, retained, looker, anyway)
         if not dry_run:
             for user in users:
                 erasures.ask(user, why, now)
@@ -152,6 +136,37 @@ def forget(
             # Without a name, whoever is still pending is in no table and in no kept file.
             erasures.done([erasures.hash(i) for i in ids] if users else erasures.pending(), now)
     return outcome
+
+
+def _known_again(
+    project: Project,
+    users: Collection[str],
+    erasures: Erasures,
+    retained: Retained,
+    looker: Redactor,
+    anyway: bool,
+) -> set[str]:
+    """`users`, and everybody in the ledger whom a table holds. ErasureError for one whom neither a
+    table nor a delivered file holds, unless `anyway`."""
+    ids = set(users)
+    # Whom the ledger knows was in the tables once: an erasure that was killed goes on.
+    strangers = set() if anyway else ids - erasures.among(ids)
+    if strangers or erasures.hashes():
+        for version in retained.versions():
+            try:
+                seen = set(looker.ids_of(version))
+            except LakeError:
+                continue  # cannot be read: `redact` names and drops it
+            strangers -= seen
+            ids |= erasures.among(seen)
+    for user in sorted(strangers):
+        delivered = _delivered(project, {user})
+        if not any(delivered(path) for path in sorted(_kept(Path(project.home)))):
+            raise ErasureError(
+                f"nobody has the id {user!r}: no table and no delivered file holds it. Correct "
+                "it, or say --anyway to look for it in texts and keep it out from now on"
+            )
+    return ids
 
 
 def learned(gated: Sequence[GatedAsset]) -> list[str]:
