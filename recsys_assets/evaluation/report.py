@@ -5,9 +5,10 @@ belong here: numbers of its own, ids of users, files.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,7 +161,7 @@ def headline_table(metrics: pd.DataFrame, differences: pd.DataFrame, policies: p
         cells = [
             f"<td>{escape(str(published.loc[task, 'placement']))}</td>",
             f'<td class="text">{escape(str(published.loc[task, "model"]))}</td>',
-            f"<td>{row['value']:.4f} <small>{row['low']:.4f} to {row['high']:.4f}</small></td>",
+            f"<td>{_with_interval(row, '.4f')}</td>",
             f"<td>{spread}</td>",
         ]
         against = _ndcg(differences[(differences["task"] == task)])
@@ -265,7 +266,7 @@ def comparison_table(rows: pd.DataFrame) -> str:
     return paragraph(note, note=True) + _table(f"<th>model</th>{head}", lines)
 
 
-def _with_interval(row: pd.Series, form: str) -> str:
+def _with_interval(row: pd.Series | dict[Hashable, Any], form: str) -> str:
     """A value and its interval, empty where nothing could be measured."""
     if pd.isna(row["value"]):
         return ""
@@ -303,9 +304,7 @@ def item_list_table(rows: pd.DataFrame) -> str:
     """The item-to-item lists: hit rates with intervals, and ours less popularity, paired."""
     lines = []
     for row in rows.to_dict("records"):
-        hit, gain = "", ""
-        if pd.notna(row["value"]):
-            hit = f"{row['value']:.4f} <small>{row['low']:.4f} to {row['high']:.4f}</small>"
+        gain = ""
         if pd.notna(row["difference"]):
             gain = (
                 f"{row['difference']:+.4f} <small>{row['difference_low']:+.4f} to "
@@ -314,7 +313,8 @@ def item_list_table(rows: pd.DataFrame) -> str:
         covered = "" if pd.isna(row["covered"]) else f"{row['covered']:.1%}"
         lines.append(
             f"<tr{_mark(row['model'], ('ours',))}><td>{escape(row['list'])}</td>"
-            f'<td class="text">{escape(row["model"])}</td><td>{hit}</td><td>{gain}</td>'
+            f'<td class="text">{escape(row["model"])}</td>'
+            f"<td>{_with_interval(row, '.4f')}</td><td>{gain}</td>"
             f"<td>{covered}</td><td>{row['n_cases']:,}</td></tr>"
         )
     head = (
