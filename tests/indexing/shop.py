@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.indexing.contract import Release, Vectors
+from recsys_assets.indexing.contract import Release, VectorIndex, Vectors
 from recsys_assets.indexing.objects import (
     ALWAYS_FROM,
     ALWAYS_TO,
@@ -113,6 +113,13 @@ def crowd(n: int, changed: Sequence[int] = (), gone: Sequence[int] = (), seed: i
 
 def release_of(objects: Objects, model: str = MODEL, **built_from: str) -> Release:
     return Release.of(model, objects, built_from or {"items": "v1"})
+
+
+def publish(index: VectorIndex, objects: Objects) -> None:
+    """Build the release of `objects` and serve it."""
+    release = release_of(objects)
+    index.build(release, objects)
+    index.activate(release.id)
 
 
 def query(*vectors: Sequence[float] | np.ndarray, model: str = MODEL) -> Vectors:

@@ -21,7 +21,7 @@ from recsys_assets.indexing.embedded import EmbeddedIndex
 from recsys_assets.indexing.objects import Filter
 from recsys_assets.indexing.verify import recall
 from tests.indexing import shop
-from tests.indexing.shop import query, release_of
+from tests.indexing.shop import publish, query, release_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,8 +100,7 @@ def test_a_flipped_bit_anywhere_is_noticed_before_anything_is_parsed(tmp_path: P
 def test_a_full_disk_is_an_error_with_a_remedy_and_the_old_release_stays(tmp_path: Path) -> None:
     old, new = shop.crowd(60), shop.crowd(60, changed=range(30))
     index = EmbeddedIndex(tmp_path)
-    index.build(release_of(old), old)
-    index.activate(release_of(old).id)
+    publish(index, old)
     done = _strace(tmp_path, "fsync:error=ENOSPC:when=2", new)
     assert b"free or repair the disk" in done.stderr
     fresh = EmbeddedIndex(tmp_path)
@@ -182,8 +181,7 @@ def _killed_at(start: Path, folder: Path, call: str, nth: int) -> bool:
         stored = index.fetch(release.id, [f"i{n:05d}" for n in range(60)])
         assert stored.hashes == wanted[release.id].hashes.to_pylist(), f"killed at {call} {nth}"
         assert np.allclose(stored.vectors, wanted[release.id].vectors)
-    index.build(release_of(new), new)
-    index.activate(release_of(new).id)
+    publish(index, new)
     assert index.active() == release_of(new).id
     named = {name for m in index._manifests() for name in m.files}
     assert {p.name for p in (folder / "files").iterdir()} == named, "orphans stayed"
@@ -196,8 +194,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start") / "index"
     objects = shop.crowd(60)
     index = EmbeddedIndex(folder)
-    index.build(release_of(objects), objects)
-    index.activate(release_of(objects).id)
+    publish(index, objects)
     return folder
 
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Literal
 
@@ -20,7 +21,7 @@ from recsys_assets.indexing.weaviate import WeaviateIndex
 from recsys_assets.indexing.weaviate_server import Patience
 from tests.indexing import shop
 from tests.indexing.fake_weaviate import FakeWeaviate
-from tests.indexing.shop import query, release_of
+from tests.indexing.shop import publish, query, release_of
 
 OLD, NEW = shop.crowd(60), shop.crowd(62, changed=range(20), gone=[30])
 SHORT = Patience(connect=2.0, query=0.4, write=0.4, settle=0.0)
@@ -42,8 +43,7 @@ def connect(
 def index(server: FakeWeaviate) -> Iterator[WeaviateIndex]:
     """A store that serves OLD."""
     index = connect(server)
-    index.build(release_of(OLD), OLD)
-    index.activate(release_of(OLD).id)
+    publish(index, OLD)
     yield index
     index.close()
 
@@ -68,8 +68,7 @@ def test_objects_refused_once_are_sent_again(index: WeaviateIndex, server: FakeW
         return None
 
     server.trouble.refuse = once
-    index.build(release_of(NEW), NEW)
-    index.activate(release_of(NEW).id)
+    publish(index, NEW)
     assert tried == {"i00003", "i00007"}
     serves(index, NEW)
 
@@ -94,8 +93,7 @@ def test_a_connection_lost_in_the_middle_of_a_batch_loses_nothing(
     index: WeaviateIndex, server: FakeWeaviate
 ) -> None:
     server.trouble.reset_at_batch = server.batches
-    index.build(release_of(NEW), NEW)
-    index.activate(release_of(NEW).id)
+    publish(index, NEW)
     serves(index, NEW)
 
 
@@ -193,8 +191,7 @@ def test_other_settings_of_the_graph_take_a_collection_of_their_own(server: Fake
     """A collection keeps the graph it was created with; nobody is served from the spare one."""
     before = connect(server)
     before.build(release_of(OLD), OLD)
-    before.build(release_of(NEW), NEW)
-    before.activate(release_of(NEW).id)
+    publish(before, NEW)
     after = WeaviateIndex(server.url, server.grpc_port, None, "shop", Settings(connections=32))
     newer = shop.crowd(61)
     assert after.build(release_of(newer), newer).written == len(newer)
@@ -322,8 +319,7 @@ def _stopped_at(step: int) -> tuple[bool, str]:
     came, and its name. Checks what is served then, and that the next run repairs it."""
     with FakeWeaviate() as server:
         index = connect(server)
-        index.build(release_of(OLD), OLD)
-        index.activate(release_of(OLD).id)
+        publish(index, OLD)
         middle = shop.crowd(61)
         index.build(release_of(middle), middle)  # NEW will be written over this one
         changes: list[str] = []
@@ -334,18 +330,14 @@ def _stopped_at(step: int) -> tuple[bool, str]:
                 raise _Stopped(what)
 
         server.before_change = count
-        try:
-            index.build(release_of(NEW), NEW)
-            index.activate(release_of(NEW).id)
-        except UnavailableError:
-            pass
+        with suppress(UnavailableError):
+            publish(index, NEW)
         stopped = len(changes) >= step
         server.before_change = lambda what: None
         serves(index, OLD if stopped else NEW)
         for release in index.releases():
             assert index.count(release.id) == release.objects
-        index.build(release_of(NEW), NEW)
-        index.activate(release_of(NEW).id)
+        publish(index, NEW)
         serves(index, NEW)
         assert set(server.schema) == set(server.aliases.values()), "orphans stayed"
         index.close()
