@@ -279,7 +279,7 @@ def test_a_run_that_a_gate_ended_is_told_with_the_table_and_what_the_gate_found(
     assert "key" in alert.what or "unique" in alert.what or "more than once" in alert.what
 
 
-def test_a_run_whose_code_cannot_be_loaded_is_told_with_that_error(project: Project) -> None:
+def test_a_run_whose_code_cannot_be_loaded_is_told_with_that_error() -> None:
     @dg.job
     def nothing() -> None: ...
 

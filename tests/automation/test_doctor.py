@@ -326,7 +326,7 @@ def test_a_storage_of_dagster_that_cannot_be_written_to_is_not_said_to_be_damage
 
 
 def test_a_run_that_failed_is_told_until_its_job_succeeds(
-    project: Project, home: Path, instance: dg.DagsterInstance
+    instance: dg.DagsterInstance,
 ) -> None:
     broken = True
 
@@ -349,7 +349,7 @@ def test_a_run_that_failed_is_told_until_its_job_succeeds(
 
 
 def test_a_landing_that_failed_is_over_once_a_whole_run_has_landed(
-    project: Project, home: Path, instance: dg.DagsterInstance
+    instance: dg.DagsterInstance,
 ) -> None:
     """People are told to run again, and `recsys run` is another job than the sensor's."""
 

@@ -164,7 +164,7 @@ def test_what_does_not_answer_like_weaviate_is_no_weaviate(answer: bytes) -> Non
 
 
 def test_an_object_that_fits_in_no_message_is_said_and_what_is_served_stays(
-    index: WeaviateIndex, server: FakeWeaviate
+    index: WeaviateIndex,
 ) -> None:
     huge = shop.make(["i0", "i1"], shop.axes(2), text=["short", "long " * 3_000_000])
     with pytest.raises(UnavailableError, match="raise its GRPC_MAX_MESSAGE_SIZE or shorten"):

@@ -106,7 +106,7 @@ def test_results_are_matched_by_id_whatever_their_order_and_strangers_are_ignore
     assert tagger.numbers()["language model calls"] == 7
 
 
-def test_a_batch_costs_the_batch_price(fake: FakeAnthropic, model: Model) -> None:
+def test_a_batch_costs_the_batch_price(model: Model) -> None:
     direct, batch = model("r1", batch_from=100), model("r2", batch_from=1)
     answer_all(direct, TASK, items(4))
     answer_all(batch, TASK, [ItemText(f"other {i}") for i in range(4)])

@@ -12,7 +12,7 @@ from recsys_assets.language_model.bulk import answer_all
 from recsys_assets.language_model.client import LanguageModel
 from recsys_assets.language_model.ledger import BudgetError, Caps, CostLedger
 from recsys_assets.language_model.prices import Prices, Usage
-from tests.language_model.conftest import TASK, FakeTime, ask
+from tests.language_model.conftest import TASK, ask
 from tests.language_model.server import FakeAnthropic
 from tests.language_model.test_bulk import items, run_and_kill
 
@@ -126,7 +126,7 @@ def test_a_process_killed_while_asking_leaves_its_request_on_the_books(
 
 
 def test_what_is_spent_beyond_a_cap_is_at_most_what_was_in_flight(
-    fake: FakeAnthropic, model: Model, time: FakeTime
+    fake: FakeAnthropic, model: Model
 ) -> None:
     """Answers that cost ten times their bound: one gets through, the next is refused."""
     settings = LanguageModelSettings()
