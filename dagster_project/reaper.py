@@ -30,8 +30,18 @@ def dead_runs(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> list[d
         record.dagster_run
         for record in records
         if not any(who.startswith(f"run {record.dagster_run.run_id},") for who in alive)
-        and now - record.update_timestamp.replace(tzinfo=UTC) > GRACE
+        and now - _last_word(instance, record) > GRACE
     ]
+
+
+def _last_word(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
+    """When a run last wrote an event: one that ends just now has let go of the lake already, and
+    its record still says that it works."""
+    run_id = record.dagster_run.run_id
+    events = instance.get_records_for_run(run_id, limit=1, ascending=False).records
+    if not events:
+        return record.update_timestamp.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(events[0].event_log_entry.timestamp, UTC)
 
 
 def reap(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> list[dg.DagsterRun]:

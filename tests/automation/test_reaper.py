@@ -7,6 +7,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 
@@ -65,6 +66,25 @@ def test_kill_9_of_the_whole_process_group_ends_in_a_failed_run_and_a_free_lake(
         assert alert.what.startswith("The process of this run is gone")
     with lake.exclusive("the next run"):
         lake.sweep()
+
+
+def test_a_run_that_has_just_let_go_of_the_lake_is_given_time_to_say_that_it_ended(
+    project: Project,
+) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        (record,) = instance.get_run_records()
+        later = record.update_timestamp.replace(tzinfo=UTC) + 10 * GRACE
+        assert dead_runs(instance, project.lake, later) == [run]
+        instance.report_engine_event("Finished steps in process", run)
+        soon = datetime.now(UTC) + GRACE / 2
+        started = SimpleNamespace(dagster_run=run, update_timestamp=soon - 10 * GRACE)
+        instance.get_run_records = lambda *_, **__: [started]  # type: ignore[method-assign,list-item,assignment,return-value]
+        assert dead_runs(instance, project.lake, soon) == [], "its last word was just now"
+        assert dead_runs(instance, project.lake, soon + GRACE) == [run]
 
 
 def test_a_run_that_waits_for_the_lake_is_alive_until_its_process_is_gone(
