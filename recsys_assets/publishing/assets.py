@@ -364,7 +364,7 @@ def data_health(
     delivered = delivered.filter(pc.greater_equal(delivered["event_time"], since))
     table = watch.measure(
         interactions_as_of(interactions, as_of, columns).to_pandas(),
-        items.to_pandas(["item_id", "category_1", "category_2", "brand", "status"]),
+        items.to_pandas(["item_id", *watch.LEVELS, "status", "available_from", "available_to"]),
         recommendations.to_pandas(["placement", "item_id", "policy"]),
         delivered["item_id"].to_pandas(),
         as_of,

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys_assets.content.offer import available
 from recsys_assets.core.metrics import seeded_sample
 from recsys_assets.core.settings.releases import Health
 from recsys_assets.publishing import health
@@ -19,6 +20,8 @@ from recsys_assets.publishing import health
 RECENT_DAYS = 28
 USERS = 400
 """Users whose candidates are compared, then and now."""
+LEVELS = ("category_1", "category_2", "brand")
+"""Columns of items in which a value that nobody took before is news."""
 NULLABLE = ("value", "session_id", "store_id", "price", "discount", "context")
 """Columns of interactions that may be empty, and whose emptiness is watched."""
 
@@ -127,7 +130,7 @@ def measure(
         _row("unknown items", "events", unknown, limit=rules.unknown,
              healthy=unknown <= rules.unknown)
     )  # fmt: skip
-    offered = int((items["status"] == "active").sum())
+    offered = int(available(items, as_of).sum())
     for placement, own in lists.groupby("placement", sort=True):
         covered = own["item_id"].nunique() / max(1, offered)
         rows.append(_row("coverage", str(placement), covered))
@@ -178,7 +181,7 @@ def _unseen(
     if not (~recent).any():
         return []
     rows = []
-    for level in ("category_1", "category_2", "brand"):
+    for level in LEVELS:
         values = events["item_id"].map(items.set_index("item_id")[level]).fillna("")
         before = values[~recent]
         if not (before != "").any():

@@ -16,6 +16,8 @@ ITEMS = pd.DataFrame(
         "category_2": "",
         "brand": ["x", "x", "y", "z"],
         "status": ["active", "active", "active", "inactive"],
+        "available_from": pd.to_datetime([None] * 4, utc=True),
+        "available_to": pd.to_datetime([None] * 4, utc=True),
     }
 )
 LISTS = pd.DataFrame({"placement": "for_you", "item_id": ["a", "b", "a", "b"], "policy": "ranker"})
@@ -126,8 +128,10 @@ def test_everybody_taking_one_item_is_told() -> None:
 def test_lists_that_mostly_fill_up_are_told_and_coverage_counts_what_is_on_offer() -> None:
     filled = LISTS.assign(policy=["ranker", "fallback", "fallback", "ranker"])
     assert unhealthy(steady(), filled) == {("fallback", "for_you")}
-    table = watch.measure(steady(), ITEMS, LISTS, DELIVERED, AS_OF, Health()).set_index("measure")
-    assert table.loc["coverage", "value"] == pytest.approx(2 / 3)
+    for ended, covered in ((AS_OF + pd.Timedelta("1h"), 2 / 3), (AS_OF, 2 / 2)):
+        items = ITEMS.assign(available_to=[pd.NaT, pd.NaT, ended, pd.NaT])
+        table = watch.measure(steady(), items, LISTS, DELIVERED, AS_OF, Health())
+        assert table.set_index("measure").loc["coverage", "value"] == pytest.approx(covered)
 
 
 def test_a_shifted_feature_stands_out_and_its_means_and_nulls_are_told() -> None:
