@@ -5,6 +5,7 @@ short to measure). Does not belong here: the rules themselves (`gate.py`), readi
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -55,9 +56,14 @@ def judge(
     lists = challenger.lists()
     simpler = _published_instead(lists)
     for task, own in measured.items():
-        found += gate.against_simpler(
-            task, own, rules, first=incumbent is None, stands_in=task in simpler, seed=seed
-        )
+        beside = partial(
+            gate.against_simpler, task, own, rules, first=incumbent is None,
+            stands_in=task in simpler, seed=seed,
+        )  # fmt: skip
+        criteria = beside()
+        if gate.blocking(criteria):  # only then what is served is measured again
+            criteria = beside(unbeaten=_unbeaten(challenger, incumbent, task, models, shop))
+        found += criteria
     if measured:
         found += gate.named_models_exist(measured, rules, configured(shop))
         found += _plausible(challenger, measured, shop)
@@ -68,7 +74,7 @@ def judge(
     if incumbent is None:
         found.append(_note("first release", "nothing is served yet, so nothing is compared with"))
         return gate.corrected(found, rules)
-    changed = challenger.manifest.facts["recipe"] != incumbent.manifest.facts["recipe"]
+    changed = _recipe(challenger) != _recipe(incumbent)
     if measured:
         found += _beside(challenger, incumbent, measured, shop, changed, refit)
     served = incumbent.lists()
@@ -84,6 +90,24 @@ def judge(
         )
     )  # fmt: skip
     return gate.corrected(found, rules)
+
+
+def _unbeaten(
+    challenger: ReleaseEvidence,
+    incumbent: ReleaseEvidence | None,
+    task: Task,
+    models: frozenset[str],
+    shop: Shop,
+) -> frozenset[str]:
+    """The models that what is served does not beat either, where it is of the same recipe."""
+    if incumbent is None or not incumbent.is_measured or _recipe(incumbent) != _recipe(challenger):
+        return frozenset()
+    served = incumbent.measured(incumbent.table(LISTS), models, shop)
+    return served[task].unbeaten if task in served else frozenset()
+
+
+def _recipe(release: ReleaseEvidence) -> str:
+    return release.manifest.facts["recipe"]
 
 
 def _published_instead(lists: pd.DataFrame) -> frozenset[Task]:

@@ -171,6 +171,24 @@ def test_the_same_recipe_may_not_suddenly_lead_by_much_more(made: Made) -> None:
     assert "+40.0% against its own lead over the best retriever before" in reason
 
 
+def test_what_the_served_release_did_not_beat_either_holds_the_same_recipe_only_beyond_noise(
+    made: Made,
+) -> None:
+    made.simpler |= {"popularity_7d": 31}
+    served = made.release(EARLY, hits=30, recipe="r")  # a first one must not be shown to be worse
+    assert made.verdict(served, None)[0] == []
+    assert made.verdict(made.release(LATE, hits=30, recipe="r"), served)[0] == []
+    changed = only(made.verdict(made.release(EARLY, hits=30, recipe="s"), served)[0])
+    assert "against popularity_7d; its mean must be higher" in changed
+    worse = only(made.verdict(made.release(LATE, hits=20, recipe="r"), served)[0])
+    assert "against popularity_7d; it must not be shown to be worse" in worse
+    made.simpler |= {"popularity_7d": 29}
+    ahead = made.release(EARLY, hits=30, recipe="r")
+    made.simpler |= {"popularity_7d": 31}
+    fell = only(made.verdict(made.release(LATE, hits=30, recipe="r"), ahead)[0])
+    assert "its mean must be higher" in fell
+
+
 def test_at_the_same_cutoff_the_lists_of_both_releases_meet(made: Made) -> None:
     served = made.release(EARLY, hits=30, recipe="r")
     assert made.verdict(made.release(EARLY, hits=30, recipe="r"), served)[0] == []
