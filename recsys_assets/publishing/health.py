@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 BINS = 10
 FLOOR = 1e-4
@@ -35,7 +35,7 @@ def bins_for(old: int, new: int, limit: float) -> int:
 
     Without a shift the index is about chi2(bins) * (1 / old + 1 / new), the bin of nulls included.
     """
-    noise = (1 / max(old, 1) + 1 / max(new, 1)) * chi2.ppf(0.95, np.arange(2, BINS + 1))
+    noise = (1 / max(old, 1) + 1 / max(new, 1)) * chdtri(np.arange(2, BINS + 1), 0.05)
     calm = int((noise <= limit).sum())
     return calm + 1 if calm else 0
 
