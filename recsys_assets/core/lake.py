@@ -446,6 +446,10 @@ class Lake:
         """A snapshot of exactly these versions: what a gate audits."""
         return Snapshot(self, versions[0].asset, versions)
 
+    def newest(self, asset: str) -> Snapshot:
+        """The newest version of each partition, approved or not: for warnings and refused rows."""
+        return self.of_version(*self.candidates(asset))
+
     def report(self, version: Version) -> dict[str, Any]:
         """The report written with `version`."""
         path = self.verified_object(version.asset, version.report, "json")

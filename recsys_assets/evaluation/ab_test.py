@@ -16,6 +16,7 @@ import pandas as pd
 
 from recsys_assets.core.settings.ab_test import AbTest
 from recsys_assets.evaluation.glossary import OUTCOMES
+from recsys_assets.evaluation.tables import AB_TEST
 
 USERS = "users"
 SEVERAL = "(in several arms)"
@@ -80,8 +81,7 @@ def readout(users: pd.DataFrame, found: pd.DataFrame, test: AbTest, *, over: boo
     end has passed. Metric `users`: how many an arm got, their share among the planned arms, its
     difference to the planned share, and the p-value of all shares (chi-square). Outcomes: the mean
     over users with its 95% interval; once the test is over the difference to the control with its
-    interval and p-value (Welch's t). Columns: arm, metric, users, value, low, high, difference,
-    difference_low, difference_high, p_value.
+    interval and p-value (Welch's t). Columns as in the contract `AB_TEST`.
     """
     rows = [*_split(users, test)]
     arm = users.loc[found.index, "arm"]
@@ -97,13 +97,7 @@ def readout(users: pd.DataFrame, found: pd.DataFrame, test: AbTest, *, over: boo
             if over and name != test.control and min(len(values), len(control)) > 1:
                 row |= _against(values, control)
             rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-COLUMNS = [
-    "arm", "metric", "users", "value", "low", "high", "difference", "difference_low",
-    "difference_high", "p_value",
-]  # fmt: skip
+    return pd.DataFrame(rows, columns=[c.name for c in AB_TEST.columns])
 
 
 def _split(users: pd.DataFrame, test: AbTest) -> Iterator[dict[str, object]]:

@@ -235,7 +235,7 @@ def served_release(
     description="Warns when the newest release is held back; people keep the one they have.",
 )
 def promoted(project: Project) -> dg.AssetCheckResult:
-    line = _newest(project, "served_release").iloc[0]
+    line = project.lake.newest("served_release").to_pandas().iloc[0]
     return dg.AssetCheckResult(
         passed=bool(line["standing"] == "served"),
         severity=dg.AssetCheckSeverity.WARN,
@@ -375,10 +375,6 @@ def data_health(
     return table.astype({"usual": "float64", "limit": "float64", "healthy": "boolean"})
 
 
-def _newest(project: Project, name: str) -> pd.DataFrame:
-    return project.lake.of_version(*project.lake.candidates(name)).to_pandas()
-
-
 @dg.asset_check(
     asset=drift.asset,
     name="calm",
@@ -387,7 +383,9 @@ def _newest(project: Project, name: str) -> pd.DataFrame:
 )
 def calm(project: Project) -> dg.AssetCheckResult:
     limit = project.shop.releases.health.psi
-    table = _newest(project, "drift").sort_values("psi", ascending=False, kind="stable")
+    table = (
+        project.lake.newest("drift").to_pandas().sort_values("psi", ascending=False, kind="stable")
+    )
     shifted = table[table["psi"] > limit]
     texts = [f"{n} {p:.2f}" for n, p in zip(shifted["name"], shifted["psi"], strict=True)]
     return dg.AssetCheckResult(
@@ -408,7 +406,7 @@ def calm(project: Project) -> dg.AssetCheckResult:
     description="Warns when the data of late are unlike those before.",
 )
 def healthy(project: Project) -> dg.AssetCheckResult:
-    table = _newest(project, "data_health")
+    table = project.lake.newest("data_health").to_pandas()
     bad = table[table["healthy"].eq(False)]
     return dg.AssetCheckResult(
         passed=bad.empty,

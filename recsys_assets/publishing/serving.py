@@ -71,10 +71,14 @@ class Served:
         is ruled out gets nothing. Columns as `recommendations`, with `release_id`.
         """
         rows = self.where("recommendations", "user_id", user_id)
-        listed = "users" in self.manifest.tables and self.where("users", "user_id", user_id)
-        if rows.num_rows or (listed and listed.num_rows):
+        if rows.num_rows or self._knows(user_id):
             return rows.to_pandas(), True
         return self.rows("popular_recommendations").to_pandas(), False
+
+    def _knows(self, user_id: str) -> bool:
+        if "users" not in self.manifest.tables:
+            return False
+        return self.where("users", "user_id", user_id).num_rows > 0
 
     def related(self, asset: str, item_id: str) -> pd.DataFrame:
         """The rows of an item-to-item table for one item, best first."""
@@ -128,7 +132,7 @@ def exported(lake: Lake, table: str) -> pa.Table:
     """
     if table in REFUSED_ROWS and lake.entries(table):
         with lake.reading():
-            return lake.of_version(*lake.candidates(table)).to_arrow()
+            return lake.newest(table).to_arrow()
     released = Releases(lake).state().live
     if released:
         served = Served.open(lake)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from recsys_assets.core.assets import Project
 from recsys_assets.core.settings.ab_test import AbTest
 from recsys_assets.evaluation import ab_test as measure
-from recsys_assets.evaluation.ab_test_assets import ab_test, told
+from recsys_assets.evaluation.ab_test_assets import ab_test, sound
 from tests.conftest import MINIMAL_SHOP
 from tests.stored import approved
 
@@ -167,6 +167,12 @@ def test_a_plan_that_cannot_be_read_out_is_refused(change: dict[str, Any], said:
         AbTest(**PLAN | change)
 
 
+def _told(project: Project) -> dg.AssetCheckResult:
+    result = sound(project=project)
+    assert isinstance(result, dg.AssetCheckResult)
+    return result
+
+
 def test_the_table_is_read_from_the_log_and_known_until_the_live_cutoff(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(
         MINIMAL_SHOP + "ab_test: {arms: {old: 0.5, new: 0.5}, control: old, starts: 2026-03-02, "
@@ -187,7 +193,7 @@ def test_the_table_is_read_from_the_log_and_known_until_the_live_cutoff(tmp_path
         assert ab_test.producer.judge(project, "").passed
         table = project.lake.read("ab_test")
         state = str(table.report()["texts"]["state"])
-        return table.to_pandas().set_index(["arm", "metric"]), state, told(project)
+        return table.to_pandas().set_index(["arm", "metric"]), state, _told(project)
 
     approved(project.lake, "raw_exposures", shown)
     approved(project.lake, "interactions", taken.assign(counts_as_taken=True))
