@@ -88,7 +88,7 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
     print("generated", flush=True)
     tables = features.build_feature_tables(
         warehouse, kept, items.paths(), lake.served("users").to_arrow(), as_of,
-        horizon_days=shop.cutoffs.horizon_days,
+        promotions=lake.read("raw_promotions").paths(), horizon_days=shop.cutoffs.horizon_days,
     )  # fmt: skip
     print("features", flush=True)
     models = lake.served("rankers").to_pandas()

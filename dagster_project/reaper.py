@@ -51,6 +51,7 @@ def reap(instance: dg.DagsterInstance, lake: Lake, now: datetime) -> list[dg.Dag
         instance.report_run_failed(
             run,
             "The process of this run is gone (killed, out of memory, or the machine restarted). "
-            "Nothing it wrote is visible to readers; start the job again.",
+            "Nothing it wrote is visible to readers. A daemon that runs starts it once more by "
+            "itself; without one, start the job again.",
         )
     return dead
