@@ -271,6 +271,7 @@ def history(state: State) -> dg.TableMetadataValue:
     sql=["ranking/ranking_features"],
 )
 def drift(
+    interactions: Snapshot,
     fits: Snapshot,
     rankers: Snapshot,
     candidates: Snapshot,
@@ -285,10 +286,12 @@ def drift(
 
     Compared are all candidates of a few hundred users who took something in the 28 days before: at
     the windows the live rankers learned from, and now. Counts over a whole history grow by
-    themselves and are left out, and so is what tells too few users, items or types apart.
+    themselves and are left out, and so is what looks further back than half of what was known at
+    the first window, and what tells too few users, items or types apart.
     """
     plan = fits.to_pandas()
-    windows = [part_name(w) for w in sorted(plan.loc[plan["target"] == "live", "window_as_of"])]
+    learned = sorted(plan.loc[plan["target"] == "live", "window_as_of"])
+    windows = [part_name(w) for w in learned]
     as_of = cutoff_of(cutoffs, "live")
     live = part_name(as_of) if as_of is not None else ""
 
@@ -301,6 +304,8 @@ def drift(
     if live not in people or len(people) == 1:
         report.texts["drift"] = "no label window with users, or nobody now: nothing to compare"
         return pd.DataFrame(columns=watch.DRIFT_COLUMNS)
+    first = pd.Timestamp(pc.min(interactions.to_arrow(["event_time"])["event_time"]).as_py())
+    history_days = (learned[0] - first).days
     texts = rankers.to_pandas()
     texts = texts[texts["target"] == "live"].drop_duplicates("task")
     models = {
@@ -317,7 +322,7 @@ def drift(
             name: ranker.score(model, _of_task(frame, model.task)).astype(float)
             for name, model in models.items()
         }
-        columns = {"feature": watch.windowed_columns(frame), "score": scores}
+        columns = {"feature": watch.windowed_columns(frame, history_days), "score": scores}
         return watch.told_apart(frame), columns
 
     *before, (counts, now) = side_by_side(people, looked_at)

@@ -29,6 +29,18 @@ def windowed(feature: str) -> bool:
     return bool(_WINDOW.search(feature) or _CURRENT.search(feature))
 
 
+def reach_days(feature: str) -> int:
+    """How long the log has to be for a windowed feature to stay what it is when the log grows.
+
+    A window fills up until the log is as long, and who is new in it is known after another one;
+    within two half-lives three quarters of a decayed count are in. 0 if it depends on no length.
+    """
+    window = _WINDOW.search(feature)
+    if window is None or "_last_" in feature:
+        return 0
+    return 2 * max(int(days) for days in re.findall(r"\d+", window[0]))
+
+
 def bins_for(old: int, new: int, limit: float) -> int:
     """How many bins, `BINS` at most, so that the index of two samples of so many independent values
     of one distribution stays below `limit` in 19 of 20 cases; 0 where not even two do.

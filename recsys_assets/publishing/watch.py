@@ -93,12 +93,13 @@ def drift(
 DRIFT_COLUMNS = ["kind", "name", "psi", "mean_then", "mean_now", "null_then", "null_now"]
 
 
-def windowed_columns(frame: pa.Table) -> dict[str, np.ndarray]:
-    """The features of a frame that look back over a window, as float arrays."""
+def windowed_columns(frame: pa.Table, history_days: int) -> dict[str, np.ndarray]:
+    """The features of a frame that look back over a window, as float arrays; without those that a
+    log of `history_days` is too short for, which move as it grows."""
     return {
         name: frame[name].to_numpy().astype(float)
         for name in frame.column_names
-        if health.windowed(name)
+        if health.windowed(name) and health.reach_days(name) <= history_days
     }
 
 

@@ -58,6 +58,18 @@ def test_features_that_grow_with_the_history_are_told_from_those_that_look_back(
     assert health.windowed(feature) is looks_back
 
 
+@pytest.mark.parametrize(
+    ("feature", "days"),
+    [
+        ("item_days_28", 56), ("user_trend_28_84", 168), ("ui_decayed_90", 180),
+        ("uc_decayed_items_60", 120), ("item_trend_7_28", 56), ("user_trips_7", 14),
+        ("ui_in_last_5_trips", 0), ("ui_last_days", 0), ("item_price_vs_usual", 0),
+    ],
+)  # fmt: skip
+def test_a_window_is_full_before_the_log_is_twice_as_long(feature: str, days: int) -> None:
+    assert health.reach_days(feature) == days
+
+
 def test_concentration_is_zero_for_equals_and_near_one_for_a_monopoly() -> None:
     assert health.concentration([5, 5, 5, 5]) == pytest.approx(0)
     assert health.concentration([0, 0, 0, 1]) == pytest.approx(0.75)

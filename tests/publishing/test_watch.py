@@ -143,6 +143,13 @@ def test_a_shifted_feature_stands_out_and_its_means_and_nulls_are_told() -> None
     assert table.loc["item_days_28", "null_now"] == pytest.approx(0.01)
 
 
+def test_in_a_young_shop_only_short_windows_are_compared() -> None:
+    """Trips of a steady user in 84 days are 6 in a log of six weeks and 12 in one of twelve."""
+    frame = pa.table({n: [1.0] for n in ("user_trips_7", "user_trips_84", "user_trend_28_84")})
+    assert list(watch.windowed_columns(frame, 42)) == ["user_trips_7"]
+    assert list(watch.windowed_columns(frame, 168)) == frame.column_names
+
+
 def test_what_few_types_or_items_differ_by_is_no_shift() -> None:
     """Twelve types in ten bins: a value that has moved by less than a hundredth changes its bin."""
     rng = np.random.default_rng(3)
