@@ -15,13 +15,20 @@ from rich.text import Text
 from dagster_project import resources
 from dagster_project.console import Console
 from recsys_assets.core.lake import Lake
-from recsys_assets.publishing.releases import SHORT, Known, ReleaseError, Releases, State
+from recsys_assets.publishing.releases import (
+    ROLLED_BACK,
+    SHORT,
+    Known,
+    ReleaseError,
+    Releases,
+    State,
+)
 from recsys_assets.publishing.serving import Served
 
 Why = Annotated[str, typer.Option("--why", help="Kept in the log, for those who come after you.")]
 out = Console()
 
-_SERVES = ("promoted", "rolled back", "redacted")
+_SERVES = ("promoted", ROLLED_BACK, "redacted")
 """Beginnings of the actions in the log after which another release is served."""
 
 
@@ -105,11 +112,23 @@ def rollback(
     steps: Annotated[int, typer.Argument(help="How many promotions to go back.")] = 1,
     why: Why = "",
 ) -> None:
-    """Serve what was served before, at once, and pin it: no schedule undoes it until `unpin`."""
+    """Serve what was served before, at once, and pin it: no schedule undoes it until `unpin`.
+
+    Repeated after it was cut off, it goes no further back than was meant, and says so."""
     started, store = time.monotonic(), _releases()
-    before = store.state().live
-    store.rollback(steps, why=why)
+    state = store.state()
+    if cut := state.cut():
+        before = cut.before
+        out.print(
+            f"The rollback of {cut.at} by {cut.who} is done, but was cut off before it said so: "
+            "nothing more is changed. Say it again to go further back.",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
+    else:
+        before = state.live
+        store.rollback(steps, why=why)
     _say(store, before, started)
+    store.told()
 
 
 def unpin(why: Why = "") -> None:

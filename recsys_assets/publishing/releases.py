@@ -32,6 +32,9 @@ SHORT = 12
 """Characters of an id that people are shown; any unambiguous beginning is understood."""
 
 
+ROLLED_BACK = "rolled back"
+"""Beginning of that action in the log."""
+
 PATIENCE = 60.0
 """Seconds that a deletion waits for people who read what is to go."""
 
@@ -106,11 +109,13 @@ class Entry:
 class State:
     """What is served and how it came to that. `stack`: releases served in turn, the last is live.
 
-    `pinned`: a roll-back holds; automation does not promote, people may. `frozen`: nobody promotes.
+    `pinned`: a roll-back holds; automation does not promote, people may. `untold`: whoever asked
+    for that roll-back was not told yet that it is done. `frozen`: nobody promotes.
     """
 
     stack: list[str] = field(default_factory=list)
     pinned: str = ""
+    untold: bool = False
     frozen: str = ""
     known: list[Known] = field(default_factory=list)
     log: list[Entry] = field(default_factory=list)
@@ -123,6 +128,12 @@ class State:
     def find(self, release_id: str) -> Known | None:
         return next((k for k in self.known if k.release_id == release_id), None)
 
+    def cut(self) -> Entry | None:
+        """The roll-back that holds, if its command ended before it could say so."""
+        if not (self.pinned and self.untold):
+            return None
+        return next(e for e in reversed(self.log) if e.action.startswith(ROLLED_BACK))
+
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "State":
         if not document:
@@ -130,6 +141,7 @@ class State:
         return cls(
             stack=list(document["stack"]),
             pinned=document["pinned"],
+            untold=document.get("untold", False),  # earlier versions wrote none
             frozen=document["frozen"],
             known=[Known(**k) for k in document["known"]],
             log=[Entry(**e) for e in document["log"]],
@@ -304,13 +316,19 @@ class Releases:
         with self._changing() as state:
             if state.stack != before.stack:
                 raise ReleaseError("what is served has just changed: look at `recsys releases`")
-            state.log.append(_entry(_user(), f"rolled back {steps}", target, state.live, why))
+            action = f"{ROLLED_BACK} {steps}"
+            state.log.append(_entry(_user(), action, target, state.live, why))
             for release_id in state.stack[-steps:]:
                 if (known := state.find(release_id)) is not None:
                     known.withdrawn = why or "rolled back"
             state.stack = state.stack[:-steps]
-            state.pinned = why or "rolled back"
+            state.pinned, state.untold = why or "rolled back", True
         return target
+
+    def told(self) -> None:
+        """Note that whoever rolled back was told (see `State.cut`)."""
+        with self._changing() as state:
+            state.untold = False
 
     def unpin(self, *, why: str) -> None:
         """Let the next good release be promoted again."""

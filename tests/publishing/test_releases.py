@@ -456,6 +456,31 @@ def test_a_promotion_killed_before_the_alias_moved_is_told_and_finished_by_the_s
     assert told.level == "warning" and "kept no longer" in told.remedy
 
 
+def test_a_rollback_that_was_cut_off_before_it_said_so_goes_no_further_back_when_it_is_repeated(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_HOME", project.home)
+    monkeypatch.setenv("RECSYS_SHOP", project.shop_file)
+    releases = Releases(project.lake)
+    first, second, third, fourth = (put(releases, value) for value in (1, 2, 3, 4))
+
+    def rollback() -> str:
+        with commands.out.capture() as got:
+            commands.rollback(why="complaints")
+        return got.get()
+
+    releases.rollback(why="complaints")  # so far a command came that was killed then
+    assert "was cut off" in (said := rollback()) and fourth[:12] in said and third[:12] in said
+    assert releases.state().live == third
+    assert "was cut off" not in rollback(), "it was told now: this one is another"
+    assert releases.state().live == second
+    releases.rollback(why="complaints")
+    for release in (fourth, first):
+        releases.promote(release, why="served again since")
+    assert "was cut off" not in rollback()
+    assert releases.state().live == fourth
+
+
 def test_of_two_changes_at_once_the_alias_of_the_index_names_what_is_served_at_last(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
