@@ -205,9 +205,11 @@ def print_served(lake: Lake, console: Console) -> None:
         if e.release_id == state.live and e.action.startswith(_SERVES) and e.before != state.live
     )
     hours = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() / 3600
+    how_long = f"for {hours:.1f} hours"
+    if hours < 0:
+        how_long = f"since {since}, which is still to come by this machine's clock"
     console.print(
-        f"Served: release {state.live[:SHORT]}, data up to {manifest.facts['as_of']}, "
-        f"for {hours:.1f} hours."
+        f"Served: release {state.live[:SHORT]}, data up to {manifest.facts['as_of']}, {how_long}."
     )
     newest = state.known[-1]
     if newest.release_id != state.live:

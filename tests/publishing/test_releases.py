@@ -561,6 +561,8 @@ def test_status_counts_from_when_a_release_was_served_and_says_what_holds_the_ne
         releases.promote(second, why="")
         releases.rollback(1, why="bad")
         assert "for 0.0 hours." in status() and "is not: it was rolled back (bad)" in status()
+    with time_machine.travel("2026-05-01T05:00Z", tick=False):
+        assert "since 2026-05-01T06:00:00+00:00, which is still to come by this" in status()
 
 
 def test_promoting_against_the_gate_needs_to_say_which(
