@@ -85,6 +85,8 @@ def test_a_run_that_has_just_let_go_of_the_lake_is_given_time_to_say_that_it_end
         instance.get_run_records = lambda *_, **__: [started]  # type: ignore[method-assign,list-item,assignment,return-value]
         assert dead_runs(instance, project.lake, soon) == [], "its last word was just now"
         assert dead_runs(instance, project.lake, soon + GRACE) == [run]
+        hour_back = soon - timedelta(hours=1)
+        assert dead_runs(instance, project.lake, hour_back) == [run], "the clock was set back since"
 
 
 def test_a_run_that_waits_for_the_lake_is_alive_until_its_process_is_gone(
