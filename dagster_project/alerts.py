@@ -11,9 +11,12 @@ import http.client
 import json
 import logging
 import os
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,7 +37,36 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_opener = urllib.request.build_opener(_NoRedirect)
+class _Bounded(http.client.HTTPConnection):
+    """Cut after TIMEOUT_SECONDS in all. What urllib waits so long for is each piece of an answer:
+    one that drips would hold a look for as long as it likes."""
+
+    def connect(self) -> None:
+        super().connect()
+        timer = threading.Timer(TIMEOUT_SECONDS, _cut, [self.sock])
+        timer.daemon = True
+        timer.start()
+
+
+class _BoundedTLS(_Bounded, http.client.HTTPSConnection): ...
+
+
+def _cut(connected: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already: the answer was whole in time
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+class _Once(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens such connections."""
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Bounded, req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_BoundedTLS, req)
+
+
+_opener = urllib.request.build_opener(_NoRedirect, _Once)
 
 
 @dataclass(frozen=True)

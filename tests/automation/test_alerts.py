@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -135,6 +136,24 @@ def test_what_is_no_http_is_an_alert_that_did_not_get_through(
     alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
     monkeypatch.setattr(Handler, "do_POST", lambda self: self.wfile.write(b"220 mail ready\r\n"))
     assert alerts.tell(TROUBLE, NOW) and not alerts.lines()[-1]["delivered"]
+
+
+def test_a_webhook_that_drips_is_waited_for_no_longer_than_a_silent_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    monkeypatch.setattr("dagster_project.alerts.TIMEOUT_SECONDS", 0.1)
+    dripped = []
+
+    def drip(handler: Handler) -> None:
+        for letter in b"HTTP/1.1 200 OK\r\n\r\n":  # each comes in time
+            dripped.append(letter)
+            handler.wfile.write(bytes([letter]))
+            time.sleep(0.02)
+
+    monkeypatch.setattr(Handler, "do_POST", drip)
+    alerts = Alerts(tmp_path, 24 * HOUR, {WEBHOOK: receiver.address})
+    assert alerts.tell(TROUBLE, NOW) and not alerts.lines()[-1]["delivered"]
+    assert len(dripped) < 15
 
 
 def test_a_silent_webhook_is_waited_for_once_in_a_look_and_an_answer_each_time(
