@@ -30,14 +30,15 @@ _WORD = re.compile(rb"[^\s\"',;|\t]+")
 
 
 def blanker(shop: Shop, home: Path) -> Blank | None:
-    """What to do with a file before it is kept; None when nobody was erased, or nothing is kept."""
-    erased = Erasures(home / ERASURES).erased()
-    if erased is None or not isinstance(shop.source, FilesSource):
+    """What to do with a file before it is kept; None when nothing is kept. Who was erased is asked
+    for each file: somebody may have been since the look began that takes it."""
+    if not isinstance(shop.source, FilesSource):
         return None
-    source = files_source(shop, shop.source)
+    erasures, source = Erasures(home / ERASURES), files_source(shop, shop.source)
 
     def blank(role: Role, name: str, path: Path) -> list[int]:
-        if role == "items":
+        erased = erasures.erased()
+        if erased is None or role == "items":
             return []
         spec = source.spec_of(role, name)
         if spec is None:

@@ -242,7 +242,24 @@ def test_a_torn_blanking_leaves_a_file_that_can_be_read_either_way(
     assert ledger.archived(arrival).read_bytes() == blanked
 
 
+def test_who_is_erased_after_a_look_began_is_in_no_file_that_it_takes(
+    shop: Shop, tmp_path: Path
+) -> None:
+    blank = blanker(shop, tmp_path / "home")
+    forget(tmp_path / "home", "u1")
+    ledger = ledger_of(tmp_path / "home")
+    ledger.accept(inboxes_of(shop)[0], NOW, blank=blank)
+    (sales,) = [a for a in ledger.active() if a.name == "sales.csv"]
+    assert sorted(len(b.rows) for b in ledger.blanked().values()) == [
+        1,
+        2,
+        4,
+    ]  # answers, users, sales
+    assert b"u1,i" not in ledger.archived(sales).read_bytes()
+
+
 def test_no_erasure_costs_nothing(shop: Shop, tmp_path: Path) -> None:
+    blank = blanker(shop, tmp_path / "home")
+    assert blank is not None and blank("interactions", "sales.csv", tmp_path / "not read") == []
     take(shop, tmp_path / "home")
-    assert blanker(shop, tmp_path / "home") is None
     assert open_source(shop, tmp_path / "home").erased is None  # type: ignore[attr-defined]
