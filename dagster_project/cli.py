@@ -115,7 +115,7 @@ def run(
     show.green(launched.run_id, lake(), out)
     if not select and job == jobs.MAIN:
         show.scoreboard(lake().served, out)
-        show.standing(lake().served("served_release"), out)
+        show.standing(lake().served("served_release"), Releases(lake()).state().live, out)
         show.warnings(lake().served("recommendations"), out)
         show.waiting(lake(), out)
     arrivals.tell(refused, "Not in this run: ")

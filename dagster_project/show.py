@@ -223,14 +223,15 @@ def green(run_id: str, lake: Lake, out: Console) -> None:
         out.print(f"Run {run_id} is green: every table passed its check.")
 
 
-def standing(served_release: Snapshot, out: Console) -> None:
-    """Print what became of the release a run has made."""
+def standing(served_release: Snapshot, live: str, out: Console) -> None:
+    """Print what became of the release a run has made; `live` is served now."""
     line = served_release.to_pandas().iloc[0]
-    if line["standing"] == "served":
+    if line["release_id"] == live:
         out.print(f"Release {line['release_id'][:SHORT]} is served.")
-    else:
-        text = f"Release {line['release_id'][:SHORT]} is not served: {line['reason']}"
-        out.print(text, style="yellow", markup=False)
+        return
+    reason = line["reason"] or f"it was, but {live[:SHORT]} is now (`recsys releases --log`)"
+    text = f"Release {line['release_id'][:SHORT]} is not served: {reason}"
+    out.print(text, style="yellow", markup=False)
 
 
 def warnings(table: Snapshot, out: Console) -> None:

@@ -42,6 +42,24 @@ def test_an_item_that_came_after_the_release_is_told_from_one_that_never_came(
         show.related(served, PrintedConsole(), "i8", 5)
 
 
+@pytest.mark.parametrize(
+    ("reason", "live", "said"),
+    [
+        ("", "new", "new is served."),
+        ("", "old", "new is not served: it was, but old is now"),
+        ("blocked", "old", "new is not served: blocked"),
+        ("blocked", "new", "new is served."),
+    ],
+)
+def test_a_run_says_what_is_served_when_it_says_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reason: str, live: str, said: str
+) -> None:
+    line = pd.DataFrame({"release_id": ["new"], "reason": [reason]})
+    table = stored(Lake(tmp_path / "lake"), "served_release", line)
+    show.standing(table, live, PrintedConsole())
+    assert capsys.readouterr().out.startswith(f"Release {said}")
+
+
 def test_somebody_known_without_a_list_is_not_called_unknown_nor_shown_what_is_popular(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
