@@ -30,7 +30,7 @@ from recsys_assets.core.assets import Project
 from recsys_assets.core.erasures import FOLDER, WORKER, ErasureError, Erasures
 from recsys_assets.core.lake import CorruptFileError, Lake, LakeError
 from recsys_assets.indexing.stores import open_index
-from recsys_assets.ingestion.arrivals import LocalInbox
+from recsys_assets.ingestion.arrivals import LedgerError, LocalInbox
 from recsys_assets.ingestion.files import inboxes_of, ledger_of
 from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.language_model.client import ledger
@@ -98,7 +98,9 @@ def examine(
     for look in looks:
         try:
             found += look()
-        except (LakeError, OSError, ValueError, KeyError, TypeError, SQLAlchemyError) as error:
+        except (
+            LakeError, LedgerError, OSError, ValueError, KeyError, TypeError, SQLAlchemyError,
+        ) as error:  # fmt: skip
             found.append(
                 Finding("error", f"a look failed: {type(error).__name__}: {error}", "Repair that")
             )
@@ -153,15 +155,12 @@ def gates(lake: Lake) -> Iterator[Finding]:
 def served(project: Project, now: datetime) -> Iterator[Finding]:
     """The age of what is served, and whether anything is."""
     behind, words = sensors.staleness(project, now)
-    if behind is None:
-        yield Finding("error", f"nothing is served: {words}", "Start with `recsys run`")
-        return
     alert = sensors.stale_alert(project, now)
+    if behind is None and alert is None:
+        yield Finding("error", f"nothing is served: {words}", "Start with `recsys run`")
     if alert is not None:
-        hours = behind.total_seconds() / 3600
-        yield Finding(
-            "error", f"what is served {alert.what}, {hours:.0f} hours behind", alert.remedy
-        )
+        late = f", {behind.total_seconds() / 3600:.0f} hours behind" if behind is not None else ""
+        yield Finding("error", f"what is served {alert.what}{late}", alert.remedy)
 
 
 def release(project: Project, deep: bool) -> Iterator[Finding]:
@@ -257,6 +256,13 @@ def erasures(project: Project) -> Iterator[Finding]:
     except ErasureError as error:
         yield Finding("error", str(error), "See docs/erasure.md")
         return
+    if not known.path.exists() and _erased_once(project):
+        yield Finding(
+            "error",
+            f"users were erased here, and {known.path}, which says whom, is not there",
+            "Restore the folder erasure, its newest copy, before anything runs: until then they "
+            "are taken in again (docs/erasure.md)",
+        )
     if pending and not at_work:
         since = min(pending.values())
         yield Finding("error", f"{len(pending)} erasures are not finished, since {since}", again)
@@ -267,6 +273,12 @@ def erasures(project: Project) -> Iterator[Finding]:
         yield Finding(
             "error", f"{back} erased users are in the tables: a backup was restored", again
         )
+
+
+def _erased_once(project: Project) -> bool:
+    """Whether a release was redacted, or a delivered file blanked, since a user was forgotten."""
+    redacted = any(entry.who == WORKER for entry in Releases(project.lake).state().log)
+    return redacted or bool(ledger_of(Path(project.home)).blanked())
 
 
 def spend(project: Project, now: datetime) -> Iterator[Finding]:

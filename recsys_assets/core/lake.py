@@ -397,7 +397,12 @@ class Lake:
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
-            raise LakeError(f"there is no version {version_id} in {self.root}") from error
+            raise LakeError(
+                f"there is no version {version_id} in {self.root}, which names it: a file is "
+                "missing, as after a restore that was cut off. Restore the folder of all state "
+                "whole (docs/production.md#backup-and-restore); `recsys doctor` names all that is "
+                "missing"
+            ) from error
         if hashlib.sha256(data).hexdigest() != version_id:
             raise CorruptFileError(f"manifest {path} was altered: its hash is not its name")
         return Version.from_json(data)

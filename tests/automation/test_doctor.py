@@ -253,6 +253,28 @@ def test_nothing_served_is_an_error(project: Project, instance: dg.DagsterInstan
     assert "nothing is served" in only(look(project, instance)).what
 
 
+def test_after_a_restore_that_was_cut_off_it_is_said_that_files_are_missing(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    for path in (project.lake.root / "manifests").iterdir():
+        path.unlink()
+    found = look(project, instance)
+    assert not any("nothing is served" in f.what or "recsys run" in f.remedy for f in found)
+    (unread,) = [f for f in found if f.what.startswith("what is served cannot be read")]
+    assert "a restore that was cut off. Restore the folder of all state whole" in unread.what
+
+
+def test_erased_users_without_the_ledger_that_says_whom_are_an_error(
+    project: Project, home: Path, instance: dg.DagsterInstance
+) -> None:
+    releases = Releases(project.lake)
+    state = releases.state()
+    releases.replace(state, {state.live: state.live}, {}, WORKER, str)
+    assert "users were erased here" in only(look(project, instance)).what
+    Erasures(home / "erasure").ask("u1", "", NOW)
+    assert "1 erasures are not finished" in only(look(project, instance)).what
+
+
 def test_a_torn_ledger_of_arrivals_is_found(
     project: Project, home: Path, instance: dg.DagsterInstance
 ) -> None:
