@@ -1,7 +1,9 @@
 """A run that was killed is recorded as failed soon, and a living one never is."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
+import pytest
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from dagster_project import sensors
 from dagster_project.reaper import GRACE, dead_runs, reap
@@ -149,3 +153,29 @@ def test_a_run_that_has_not_begun_is_left_alone(project: Project) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTING)
         assert dead_runs(instance, project.lake, datetime.now(UTC) + timedelta(days=1)) == []
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_a_run_that_was_starting_when_its_code_server_was_killed_is_dead(
+    project: Project, tmp_path: Path, family: socket.AddressFamily
+) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    with dg.DagsterInstance.ephemeral() as instance:
+        with socket.socket(family) as server:
+            here = str(tmp_path / "server")
+            server.bind(here if family == socket.AF_UNIX else ("127.0.0.1", 0))
+            server.listen()
+            where = {"host": "localhost", "socket": here}
+            if family == socket.AF_INET:
+                where = {"host": "127.0.0.1", "port": server.getsockname()[1]}
+            tags = {GRPC_INFO_TAG: json.dumps(where)}
+            status = dg.DagsterRunStatus.STARTING
+            run = instance.create_run_for_job(nothing, status=status, tags=tags)
+            assert dead_runs(instance, project.lake, later) == [], "it is being started"
+        assert dead_runs(instance, project.lake, datetime.now(UTC)) == [], "too early to say"
+        assert [r.run_id for r in reap(instance, project.lake, later)] == [run.run_id]
+        (alert,) = sensors.failures(instance, datetime.now(UTC))
+        assert alert.what.startswith("The process of this run is gone")
