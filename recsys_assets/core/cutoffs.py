@@ -6,9 +6,7 @@ cutoff. Does not belong here: choosing cutoffs (staging does).
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -28,9 +26,6 @@ VISITS = ["user_id", "item_id", "event_time", "session_id", "counts_as_taken"]
 
 _PAIR = ["user_id", "item_id"]
 
-SAW_THE_FUTURE = "changes when the events after the cutoff are cut off: it saw the future"
-"""Why a table is refused that differs when it is made again from a log that was cut (`cut_off`)."""
-
 
 def interactions_as_of(
     interactions: Snapshot, as_of: pd.Timestamp, columns: list[str] | None = None
@@ -41,36 +36,6 @@ def interactions_as_of(
         return table.filter(pc.less(table["event_time"], as_of)).select(columns)
     table = interactions.to_arrow(columns)
     return table.filter(pc.less(table["event_time"], as_of))
-
-
-@dataclass(frozen=True)
-class CutLog(Snapshot):
-    """A log as it stood at `until`: whoever asks it sees nothing later. For proofs."""
-
-    until: pd.Timestamp = pd.Timestamp.min
-
-    def to_arrow(self, columns: Sequence[str] | None = None, part: str | None = None) -> pa.Table:
-        """The rows before `until`."""
-        names = None if columns is None else [*dict.fromkeys([*columns, "event_time"])]
-        table = Snapshot(self.lake, self.asset, self.versions).to_arrow(names, part)
-        table = table.filter(pc.less(table["event_time"], self.until))
-        return table if columns is None else table.select(list(columns))
-
-    def paths(self, part: str | None = None) -> list[Path]:
-        """Raises LakeError: files cannot be cut; hand over `to_arrow()` instead."""
-        raise LakeError(f"{self.asset} is cut at {self.until}: it can only be read as a table")
-
-
-def cut_off(interactions: Snapshot, until: pd.Timestamp) -> CutLog:
-    """`interactions` as they stood at `until`."""
-    return CutLog(interactions.lake, interactions.asset, interactions.versions, until=until)
-
-
-def proof_cutoff(cutoffs: Snapshot) -> pd.Timestamp | None:
-    """Where a table has to show that it knows nothing later: the earliest cutoff with labels, since
-    most lies ahead of it and least behind. None for data that are too short."""
-    complete = cutoffs_of(cutoffs, complete=True)
-    return complete[0] if complete else None
 
 
 def visits_as_of(interactions: Snapshot, as_of: pd.Timestamp) -> pd.DataFrame:

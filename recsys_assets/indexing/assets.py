@@ -10,8 +10,9 @@ from recsys_assets.content.profiles import profiles
 from recsys_assets.content.vectors import item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import cut_off, interactions_as_of, live_cutoff
+from recsys_assets.core.cutoffs import interactions_as_of, live_cutoff
 from recsys_assets.core.lake import Snapshot
+from recsys_assets.core.proofs import cut_off
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.catalogue import catalogue_objects
 from recsys_assets.indexing.contract import Release, VectorIndex, Vectors

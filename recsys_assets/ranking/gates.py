@@ -3,8 +3,6 @@ and does the ranker learn from what a server will have?
 
 Belongs here: rules over stored tables, each a generator of failures. Does not belong here: how any
 table is made.
-
-Proofs are made at one cutoff (`core.cutoffs.proof_cutoff`): the code is the same at all of them.
 """
 
 from collections import Counter
@@ -17,19 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.core.assets import proved_before
 from recsys_assets.core.blocks import rows_of, tables_of, user_blocks
 from recsys_assets.core.config import Shop
-from recsys_assets.core.cutoffs import (
-    SAW_THE_FUTURE,
-    cut_off,
-    cutoff_of,
-    cutoffs_of,
-    proof_cutoff,
-)
+from recsys_assets.core.cutoffs import cutoffs_of
 from recsys_assets.core.lake import Snapshot, part_name
+from recsys_assets.core.proofs import CutLog, knows_nothing_later, proof_cutoffs
 from recsys_assets.core.quality import Failure
-from recsys_assets.core.tables import Table
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.ranking import features, ranker, tables, training
 from recsys_assets.retrieval.hidden import hidden_at
@@ -53,17 +44,19 @@ _SAME_BASKET = 0.9
 def days_know_nothing_later(
     candidate: Snapshot, interactions: Snapshot, cutoffs: Snapshot, warehouse: Warehouse
 ) -> Iterator[Failure]:
-    """Cut the log at a cutoff, recompute: every byte must be the same."""
-    for as_of in _proof_cutoffs(candidate, cutoffs):
-        cut = cut_off(interactions, as_of).to_arrow()
-        again = features.user_item_days(warehouse, cut, as_of)
-        yield from _same(candidate, tables.USER_ITEM_DAYS, again, as_of)
+    """Made again from a log that was cut, the days are the same (`core.proofs`)."""
+
+    def make(log: CutLog, as_of: pd.Timestamp) -> pa.Table:
+        return features.user_item_days(warehouse, log.to_arrow(), as_of)
+
+    moments = proof_cutoffs(candidate, cutoffs, "evaluate")
+    yield from knows_nothing_later(candidate, tables.USER_ITEM_DAYS, interactions, moments, make)
 
 
 def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
     """The same for a feature group; the days it is made of have proved themselves."""
 
-    def knows_nothing_later(
+    def grain(
         candidate: Snapshot,
         interactions: Snapshot,
         user_item_days: Snapshot,
@@ -74,40 +67,24 @@ def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
         shop: Shop,
         warehouse: Warehouse,
     ) -> Iterator[Failure]:
-        for as_of in _proof_cutoffs(candidate, cutoffs):
+        def make(log: CutLog, as_of: pd.Timestamp) -> pa.Table:
             people = people_at(as_of, users, cutoffs, shop)
-            again = features.feature_table(
+            return features.feature_table(
                 name,
                 warehouse,
                 user_item_days=user_item_days.paths(part_name(as_of)),
-                interactions=cut_off(interactions, as_of).to_arrow(),
+                interactions=log.to_arrow(),
                 items=items.paths(),
                 users=features.rows_of_users(users.to_arrow(), people),
                 promotions=features.known_promotions(raw_promotions.to_arrow(), as_of),
                 as_of=as_of,
                 horizon_days=shop.cutoffs.horizon_days,
             )
-            yield from _same(candidate, tables.GRAIN_TABLES[name], again, as_of)
 
-    return knows_nothing_later
+        moments, contract = proof_cutoffs(candidate, cutoffs, "evaluate"), tables.GRAIN_TABLES[name]
+        yield from knows_nothing_later(candidate, contract, interactions, moments, make)
 
-
-def _proof_cutoffs(candidate: Snapshot, cutoffs: Snapshot) -> list[pd.Timestamp]:
-    """The earliest cutoff with labels, and the one that everything is measured at."""
-    moments = {proof_cutoff(cutoffs), cutoff_of(cutoffs, "evaluate")} - {None}
-    return sorted(m for m in moments if m and not proved_before(candidate, part_name(m)))
-
-
-def _same(
-    candidate: Snapshot, contract: Table, again: pa.Table, as_of: pd.Timestamp
-) -> Iterator[Failure]:
-    part = part_name(as_of)
-    stored, again = candidate.to_arrow(part=part), contract.conform(again)
-    if again.equals(stored):
-        return
-    columns = [n for n in again.column_names if again.num_rows != stored.num_rows
-               or not again[n].equals(stored[n])]  # fmt: skip
-    yield Failure(SAW_THE_FUTURE, ", ".join(columns[:5]), part=part)
+    return grain
 
 
 def no_event_on_both_sides(

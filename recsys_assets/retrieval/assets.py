@@ -11,18 +11,22 @@ import pyarrow.compute as pc
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
 from recsys_assets.content.vectors import item_vectors
-from recsys_assets.core.assets import GatedAsset, Project, Report, proved_before, table_asset
+from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
-    SAW_THE_FUTURE,
     by_cutoff,
-    cut_off,
     cutoff_units,
     cutoffs_of,
     interactions_as_of,
-    proof_cutoff,
 )
 from recsys_assets.core.lake import LakeError, Snapshot, part_name
+from recsys_assets.core.proofs import (
+    SAW_THE_FUTURE,
+    CutLog,
+    cut_off,
+    knows_nothing_later,
+    proof_cutoffs,
+)
 from recsys_assets.core.quality import Failure
 from recsys_assets.indexing.stores import open_index
 from recsys_assets.retrieval import candidates as generator
@@ -73,13 +77,12 @@ def _factorize(
 def _factors_know_nothing_later(
     candidate: Snapshot, interactions: Snapshot, items: Snapshot, cutoffs: Snapshot, shop: Shop
 ) -> Iterator[Failure]:
-    """Cut the log at a cutoff, factorize again: every byte must be the same."""
-    as_of = proof_cutoff(cutoffs)
-    if as_of is None or proved_before(candidate, part_name(as_of)):
-        return
-    again = _factorize(_als(shop), cut_off(interactions, as_of), items, as_of, shop.seed)
-    if not ALS_FACTORS.conform(again).equals(candidate.to_arrow(part=part_name(as_of))):
-        yield Failure(SAW_THE_FUTURE, part=part_name(as_of))
+
+    def make(log: CutLog, as_of: pd.Timestamp) -> pa.Table:
+        return _factorize(_als(shop), log, items, as_of, shop.seed)
+
+    moments = proof_cutoffs(candidate, cutoffs)
+    yield from knows_nothing_later(candidate, ALS_FACTORS, interactions, moments, make)
 
 
 def _log_and_items(interactions: Snapshot, items: Snapshot, cutoffs: Snapshot) -> dict[str, str]:
@@ -124,13 +127,12 @@ def _neighbours(interactions: Snapshot, items: Snapshot, as_of: pd.Timestamp) ->
 def _neighbours_know_nothing_later(
     candidate: Snapshot, interactions: Snapshot, items: Snapshot, cutoffs: Snapshot
 ) -> Iterator[Failure]:
-    """Cut the log at the first target, find them again: every byte must be the same."""
-    as_of = next(iter(cutoffs_of(cutoffs, targets=True)), None)
-    if as_of is None:
-        return
-    again = _neighbours(cut_off(interactions, as_of), items, as_of)
-    if not ITEM_NEIGHBOURS.conform(again).equals(candidate.to_arrow(part=part_name(as_of))):
-        yield Failure(SAW_THE_FUTURE, part=part_name(as_of))
+
+    def make(log: CutLog, as_of: pd.Timestamp) -> pa.Table:
+        return _neighbours(log, items, as_of)
+
+    moments = cutoffs_of(cutoffs, targets=True)[:1]
+    yield from knows_nothing_later(candidate, ITEM_NEIGHBOURS, interactions, moments, make)
 
 
 @table_asset(
@@ -165,24 +167,22 @@ def _candidates_know_nothing_later(
 ) -> Iterator[Failure]:
     """Cut the log at a cutoff, fit every retriever again: what some users are proposed, and every
     score of it, must be the same. Names the retrievers that differ."""
-    as_of = proof_cutoff(cutoffs)
-    if as_of is None or proved_before(candidate, part_name(as_of)):
-        return
-    ids = people_at(as_of, users, cutoffs, shop)
-    some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
-    vectors = item_vectors(items, item_texts, text_embeddings)
-    chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
-    log = event_log(cut_off(interactions, as_of), items, as_of)
-    fitted = fit_members(log, chosen, als_factors, shop.seed)
-    with indexed(project, log, fitted, chosen) as ready:
-        again = tables.CANDIDATES.conform(generator.generate(log, ready, chosen, some))
-    stored = candidate.to_arrow(part=part_name(as_of))
-    stored = stored.filter(pc.is_in(stored["user_id"], value_set=pa.array(some, pa.string())))
-    if again.equals(stored):
-        return
-    guilty = [n for n in chosen if not _same_list(again, stored, n)]
-    named = f" (retrievers: {', '.join(guilty)})" if guilty else ""
-    yield Failure(SAW_THE_FUTURE + named, part=part_name(as_of))
+    for as_of in proof_cutoffs(candidate, cutoffs):
+        ids = people_at(as_of, users, cutoffs, shop)
+        some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
+        vectors = item_vectors(items, item_texts, text_embeddings)
+        chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
+        log = event_log(cut_off(interactions, as_of), items, as_of)
+        fitted = fit_members(log, chosen, als_factors, shop.seed)
+        with indexed(project, log, fitted, chosen) as ready:
+            again = tables.CANDIDATES.conform(generator.generate(log, ready, chosen, some))
+        stored = candidate.to_arrow(part=part_name(as_of))
+        stored = stored.filter(pc.is_in(stored["user_id"], value_set=pa.array(some, pa.string())))
+        if again.equals(stored):
+            continue
+        guilty = [n for n in chosen if not _same_list(again, stored, n)]
+        named = f" (retrievers: {', '.join(guilty)})" if guilty else ""
+        yield Failure(SAW_THE_FUTURE + named, part=part_name(as_of))
 
 
 def _same_list(left: pa.Table, right: pa.Table, retriever: str) -> bool:
