@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TEXT_VECTORS, item_vectors
 from recsys_assets.core.lake import Lake
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing.contract import Release, Vectors
@@ -38,7 +38,7 @@ def material() -> tuple[np.ndarray, list[str]]:
     """Vector and text of every catalogue item of the lake."""
     lake = Lake(Path(os.environ["RECSYS_HOME"]) / "lake")
     items = lake.served("items")
-    found = item_vectors(items, lake.served("item_texts"), lake.served("text_embeddings"))
+    found = item_vectors(items, {name: lake.served(name) for name in TEXT_VECTORS})
     texts = items.to_pandas(["item_id", "text"]).sort_values("item_id")["text"].tolist()
     return found.matrix, texts
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from dagster_project import resources
 from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content import embed
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TEXT_VECTORS, item_vectors
 from recsys_assets.core.cutoffs import cutoff_of, interactions_as_of
 from recsys_assets.core.lake import part_name
 from recsys_assets.core.metrics import paired_bootstrap, per_user_metrics, seeded_uniform
@@ -76,7 +76,7 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
     assert as_of is not None
     kept = pa.Table.from_pandas(known[remembered(known, group)], preserve_index=False)
     items = lake.served("items")
-    vectors = item_vectors(items, lake.served("item_texts"), lake.served("text_embeddings"))
+    vectors = item_vectors(items, {name: lake.served(name) for name in TEXT_VECTORS})
     chosen = registry.members(
         registry.configured(shop), vectors.matrix, lake.read("users").to_arrow()
     )
@@ -109,10 +109,8 @@ def stated(known: pd.DataFrame, group: pd.Series, as_of: pd.Timestamp) -> pd.Dat
     """The onboarding profile's candidates: each household answers from its forgotten baskets."""
     project = resources.project()
     lake, shop = project.lake, project.shop
+    vectors = item_vectors(lake.served("items"), {name: lake.served(name) for name in TEXT_VECTORS})
     items = lake.served("items").to_pandas()
-    vectors = item_vectors(
-        lake.served("items"), lake.served("item_texts"), lake.served("text_embeddings")
-    )
     forgotten = known[~remembered(known, group) & known["counts_as_taken"]]
     others = known[~known["user_id"].isin(group.index) & known["counts_as_taken"]]
     shelf = Shelf.build(

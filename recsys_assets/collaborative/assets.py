@@ -6,7 +6,7 @@ import pandas as pd
 
 from recsys_assets.collaborative import item_lists, tables
 from recsys_assets.content.offer import on_offer
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import live_cutoff, visits_as_of
@@ -38,8 +38,7 @@ def _no_item_is_its_own_twin(candidate: Snapshot, items: Snapshot) -> Iterator[F
 def similar_items(
     interactions: Snapshot,
     items: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     cutoffs: Snapshot,
     shop: Shop,
     report: Report,
@@ -53,7 +52,7 @@ def similar_items(
     lists = item_lists.similar_items(
         visits_as_of(interactions, as_of),
         on_offer(items.to_pandas(), shop, as_of),
-        item_vectors(items, item_texts, text_embeddings),
+        item_vectors(items, text_vectors),
     )
     report.numbers |= {"items with a list": int(lists["item_id"].nunique())}
     return lists

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from recsys_assets.collaborative.popularity import popular_items
 from recsys_assets.content.categories import in_categories
 from recsys_assets.content.offer import on_offer
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
@@ -154,8 +154,7 @@ def scoreboard(
     items: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
@@ -189,7 +188,7 @@ def scoreboard(
                 user_slices=history_slices(
                     known, pd.Index(people_of(relevant_at(labels, interactions, as_of, shop)))
                 ),
-                vectors=item_vectors(items, item_texts, text_embeddings),
+                vectors=item_vectors(items, text_vectors),
             ),
             rivals={"baselines": sorted(simpler - retrievers), "retrievers": sorted(retrievers)},
             k=k,
@@ -234,8 +233,7 @@ def _show(report: Report, table: pd.DataFrame, k: int) -> None:
 def item_list_metrics(
     interactions: Snapshot,
     items: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     cutoffs: Snapshot,
     labels: Snapshot,
     shop: Shop,
@@ -254,7 +252,7 @@ def item_list_metrics(
         known,
         horizon_events(interactions, as_of, as_of + pd.Timedelta(days=shop.cutoffs.horizon_days)),
         on_offer(items.to_pandas(), shop, as_of),
-        item_vectors(items, item_texts, text_embeddings),
+        item_vectors(items, text_vectors),
         popular_items(known, as_of=as_of),
         k=shop.evaluation.k,
         draws=shop.evaluation.bootstrap,

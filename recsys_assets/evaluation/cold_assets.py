@@ -8,7 +8,7 @@ from functools import partial
 
 import pandas as pd
 
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import at_cutoff, interactions_as_of, visits_of
@@ -53,8 +53,7 @@ def enrichment_lift(
     users: Snapshot,
     labels: Snapshot,
     cutoffs: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
@@ -64,10 +63,10 @@ def enrichment_lift(
     what became of like products, and of that with each use of the enrichment; then the lists of
     `discover` with their last place given to a cold item. Weights are chosen on tune.
     """
-    texts = item_texts.to_pandas(["text_hash", "text"])
+    texts = text_vectors["item_texts"].to_pandas(["text_hash", "text"])
     enrichment = item_enrichment.to_pandas().merge(texts, on="text_hash")
     catalogue, people, stored = items.to_pandas(), users.to_pandas(), items.to_arrow()
-    content = Content(item_vectors(items, item_texts, text_embeddings).matrix)
+    content = Content(item_vectors(items, text_vectors).matrix)
     decided: list[UseVerdict] | None = None
     frames: list[pd.DataFrame] = []
     for target, lists in (("tune", tune_lists), ("evaluate", evaluation_lists)):

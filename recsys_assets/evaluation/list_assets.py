@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_assets.collaborative import neighbours
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TEXT_VECTORS, TextVectors, item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import at_cutoff, cutoff_of, visits_as_of
@@ -58,7 +58,7 @@ Made = Annotated[
     dict[str, Snapshot],
     (
         "interactions", "items", "candidates", "scored_candidates", "als_factors",
-        "item_neighbours", "item_texts", "text_embeddings", "blend_weights",
+        "item_neighbours", *TEXT_VECTORS, "blend_weights",
     ),
 ]  # fmt: skip
 """What the lists of a cutoff are made from, by name; see `_cutoff`."""
@@ -84,8 +84,7 @@ def blend_weights(
     labels: Snapshot,
     cutoffs: Snapshot,
     als_factors: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
@@ -98,7 +97,7 @@ def blend_weights(
         return tables.BLEND_WEIGHTS.empty().to_pandas()
     relevant = relevant_at(labels, interactions, as_of, shop)
     log = event_log(interactions, items, as_of)
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    vectors = item_vectors(items, text_vectors)
     components = held_out.blend_components(
         log,
         _blend_parts(log, als_factors, vectors),
@@ -141,7 +140,7 @@ def _cutoff(
         return SimilarItems().using(log, links)
 
     def blend_parts() -> dict[str, Fitted]:
-        return _blend_parts(log, made["als_factors"], _vectors(made))
+        return _blend_parts(log, made["als_factors"], item_vectors(made["items"], made))
 
     return held_out.Cutoff(
         log=log,
@@ -157,10 +156,6 @@ def _cutoff(
         tasks=tasks,
         repeats=shop.repeats,
     )
-
-
-def _vectors(made: Mapping[str, Snapshot]) -> ItemVectors:
-    return item_vectors(made["items"], made["item_texts"], made["text_embeddings"])
 
 
 def _tuned(blend_weights: Snapshot) -> dict[str, BlendWeights]:
@@ -341,7 +336,8 @@ def evaluation_lists(
         lists[task].append((task, model, shop.seed, rows))
     instead = at_cutoff(stand_ins, as_of)
     instead = instead[instead["user_id"].isin(people)]
-    catalogue, taken, vectors = made["items"].to_pandas(), cutoff.taken, _vectors(made)
+    catalogue, taken = made["items"].to_pandas(), cutoff.taken
+    vectors = item_vectors(made["items"], made)
     nobody = instead.iloc[:0]
     everybody = rows_of_users(cutoff.scored, people.tolist())
     for seed, ranked, table in held_out.seeds_of(everybody, shop.seed, tasks):

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.blocks import rows_of, tables_of
@@ -84,8 +84,7 @@ def scoreboard_cutoffs(
     items: Snapshot,
     users: Snapshot,
     raw_promotions: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     cutoffs: Snapshot,
     shop: Shop,
     warehouse: Warehouse,
@@ -106,7 +105,7 @@ def scoreboard_cutoffs(
     evaluate = cutoff_of(cutoffs, "evaluate")
     if not frames or evaluate is None:
         return tables.SCOREBOARD_CUTOFFS.empty()
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    vectors = item_vectors(items, text_vectors)
 
     world = studies.World(
         warehouse=warehouse,

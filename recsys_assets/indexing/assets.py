@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_assets.content.profiles import profiles
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import interactions_as_of, live_cutoff
@@ -46,8 +46,7 @@ class _Contents:
     def __init__(
         self,
         items: Snapshot,
-        item_texts: Snapshot,
-        text_embeddings: Snapshot,
+        text_vectors: TextVectors,
         interactions: Snapshot,
         cutoffs: Snapshot,
         shop: Shop,
@@ -55,12 +54,13 @@ class _Contents:
         as_of = live_cutoff(cutoffs)
         self.shop = shop
         self.catalogue = items.to_pandas().sort_values("item_id", ignore_index=True)
-        vectors = item_vectors(items, item_texts, text_embeddings)
+        vectors = item_vectors(items, text_vectors)
         known = interactions_as_of(interactions, as_of, _EVENTS).to_pandas()
         known["counts_as_taken"] &= known["polarity"] > 0  # a dislike makes nothing popular
-        self.model = str(text_embeddings.report()["texts"]["model"])
+        embeddings = text_vectors["text_embeddings"]
+        self.model = str(embeddings.report()["texts"]["model"])
         self.objects = catalogue_objects(self.catalogue, vectors, known, as_of)
-        inputs = (items, text_embeddings, interactions, cutoffs)
+        inputs = (items, embeddings, interactions, cutoffs)
         built_from = {s.asset: s.content_id for s in inputs}
         self.release = Release.of(self.model, self.objects, built_from)
         random = np.random.default_rng(shop.seed)
@@ -135,15 +135,14 @@ class _Contents:
 def _release_is_verified(
     candidate: Snapshot,
     items: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     interactions: Snapshot,
     cutoffs: Snapshot,
     shop: Shop,
     project: Project,
 ) -> Iterator[Failure]:
     known = cut_off(interactions, live_cutoff(cutoffs))
-    contents = _Contents(items, item_texts, text_embeddings, known, cutoffs, shop)
+    contents = _Contents(items, text_vectors, known, cutoffs, shop)
     listed = candidate.to_arrow(["item_id", "content_hash"])
     if listed["content_hash"].to_pylist() != contents.objects.hashes.to_pylist():
         yield Failure(
@@ -172,8 +171,7 @@ def _release_is_verified(
 )
 def vector_index(
     items: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     interactions: Snapshot,
     cutoffs: Snapshot,
     shop: Shop,
@@ -186,7 +184,7 @@ def vector_index(
     release are written. The gate asks the store itself (count, samples, recall, golden queries)
     before the release may be served; the alias moves when it is published.
     """
-    contents = _Contents(items, item_texts, text_embeddings, interactions, cutoffs, shop)
+    contents = _Contents(items, text_vectors, interactions, cutoffs, shop)
     release, objects = contents.release, contents.objects
     with closing(open_index(project)) as index:
         approved = approved_release(project.lake)

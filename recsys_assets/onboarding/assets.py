@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.content import embed
+from recsys_assets.content.vectors import TextVectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import serving_cutoff, visits_as_of
@@ -119,8 +120,7 @@ def stated_candidates(
     stated_preferences: Snapshot,
     interactions: Snapshot,
     items: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     cutoffs: Snapshot,
     shop: Shop,
     report: Report,
@@ -137,7 +137,7 @@ def stated_candidates(
     known = visits_as_of(interactions, as_of)
     visits = answers.visits(known, stated["user_id"])
     few = visits[visits <= shop.onboarding.few].index
-    shelf = shelf_of(items, item_texts, text_embeddings, known, as_of, shop)
+    shelf = shelf_of(items, text_vectors, known, as_of, shop)
     made = answers.candidates(stated[stated["user_id"].isin(few)], shelf)
     report.numbers |= {"users": len(few), "with too long a history": len(visits) - len(few)}
     return made.assign(as_of=as_of)

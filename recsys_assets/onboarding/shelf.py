@@ -19,7 +19,7 @@ import pandas as pd
 from recsys_assets.collaborative.popularity import popular_lately
 from recsys_assets.content.categories import CATEGORY_COLUMNS, deepest_path, in_categories
 from recsys_assets.content.offer import on_offer
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.config import Shop
 from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.vectors import ItemVectors
@@ -260,8 +260,7 @@ class Shelf:
 
 def shelf_of(
     items: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     known: pd.DataFrame,
     as_of: pd.Timestamp,
     shop: Shop,
@@ -270,7 +269,7 @@ def shelf_of(
     not show at `as_of` takes nobody's place, neither in a list nor as the variant of a product."""
     return Shelf.build(
         on_offer(items.to_pandas(), shop, as_of),
-        item_vectors(items, item_texts, text_embeddings),
+        item_vectors(items, text_vectors),
         popular_lately(known, as_of=as_of, horizon_days=shop.cutoffs.horizon_days),
         frozenset(shop.rules.sensitive_categories),
     )

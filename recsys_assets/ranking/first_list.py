@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from recsys_assets.content import embed
+from recsys_assets.content.vectors import TEXT_VECTORS
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import serving_cutoff, visits_as_of
 from recsys_assets.core.lake import Lake
@@ -58,9 +59,8 @@ def first_list(
     as_of = serving_cutoff(lake.served("cutoffs"), shop)
     items = lake.served("items")
     known = visits_as_of(lake.served("interactions"), as_of)
-    shelf = shelf_of(
-        items, lake.served("item_texts"), lake.served("text_embeddings"), known, as_of, shop
-    )
+    text_vectors = {name: lake.served(name) for name in TEXT_VECTORS}
+    shelf = shelf_of(items, text_vectors, known, as_of, shop)
     wishes, source = reading.read(words, shelf.words, model, known_diets(shop))
     encoder = embed.load_encoder(shop.encoder.model)
     vectors = query_vectors(

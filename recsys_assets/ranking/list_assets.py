@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from recsys_assets.collaborative.popularity import popular_lately
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
@@ -105,8 +105,7 @@ def recommendations(
     users: Snapshot,
     cutoffs: Snapshot,
     bought_together: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     report: Report,
 ) -> pd.DataFrame:
@@ -126,7 +125,7 @@ def recommendations(
     everyone = users.to_pandas(["user_id"])["user_id"]
     taken = taken_pairs(interactions, as_of)
     fallback = fallback_items(known, catalogue, as_of, shop)
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    vectors = item_vectors(items, text_vectors)
     given: dict[str, Any] = {"as_of": as_of, "taken": taken, "vectors": vectors}
     instead = at_cutoff(stand_ins, as_of)
     replaced = set(instead["placement"])
@@ -232,8 +231,7 @@ def popular_recommendations(
     cutoffs: Snapshot,
     recommendations: Snapshot,
     bought_together: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
 ) -> pd.DataFrame:
     """What to show to somebody nobody knows: popular lately, under the same rules.
@@ -245,7 +243,7 @@ def popular_recommendations(
     known = visits_as_of(interactions, as_of)
     catalogue = items.to_pandas()
     fallback = fallback_items(known, catalogue, as_of, shop)
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    vectors = item_vectors(items, text_vectors)
     nobody = pd.Series([""], name="user_id")
     nothing = pd.DataFrame({"user_id": [], "item_id": [], "score": []}).astype(
         {"user_id": "str", "item_id": "str", "score": "float32"}

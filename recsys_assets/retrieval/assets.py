@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
-from recsys_assets.content.vectors import item_vectors
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
@@ -160,8 +160,7 @@ def _candidates_know_nothing_later(
     users: Snapshot,
     cutoffs: Snapshot,
     als_factors: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     project: Project,
 ) -> Iterator[Failure]:
@@ -170,7 +169,7 @@ def _candidates_know_nothing_later(
     for as_of in proof_cutoffs(candidate, cutoffs):
         ids = people_at(as_of, users, cutoffs, shop)
         some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
-        vectors = item_vectors(items, item_texts, text_embeddings)
+        vectors = item_vectors(items, text_vectors)
         chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
         log = event_log(cut_off(interactions, as_of), items, as_of)
         fitted = fit_members(log, chosen, als_factors, shop.seed)
@@ -220,11 +219,10 @@ def _all_that_retrievers_see(
     users: Snapshot,
     cutoffs: Snapshot,
     als_factors: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
 ) -> dict[str, str]:
-    whole = [items, users, item_texts, text_embeddings]
+    whole = [items, users, *text_vectors.values()]
     units = cutoff_units(cutoffs, interactions, same=[als_factors], whole=whole)
     return units_of_people(units, users, cutoffs, shop)
 
@@ -247,8 +245,7 @@ def candidates(
     users: Snapshot,
     cutoffs: Snapshot,
     als_factors: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     project: Project,
     todo: list[str],
@@ -260,7 +257,7 @@ def candidates(
     ranker. Users without history get what is popular and what fits nobody's past in particular. A
     cutoff that only teaches is asked for the users whom its window is learned from.
     """
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    vectors = item_vectors(items, text_vectors)
     chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
 
     def generate(as_of: pd.Timestamp) -> pa.Table:
@@ -287,10 +284,9 @@ def _windows_that_hide(
     users: Snapshot,
     cutoffs: Snapshot,
     fits: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
 ) -> dict[str, str]:
-    whole = [items, users, item_texts, text_embeddings]
+    whole = [items, users, *text_vectors.values()]
     windows = {part_name(moment) for moment in fits.to_pandas()["window_as_of"]}
     units = cutoff_units(cutoffs, interactions, whole=whole)
     return {part: units[part] for part in sorted(windows)} or {_NO_WINDOW: ""}
@@ -309,8 +305,7 @@ def hidden_candidates(
     users: Snapshot,
     cutoffs: Snapshot,
     fits: Snapshot,
-    item_texts: Snapshot,
-    text_embeddings: Snapshot,
+    text_vectors: TextVectors,
     shop: Shop,
     todo: list[str],
     report: Report,
@@ -322,7 +317,7 @@ def hidden_candidates(
     """
     ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
     catalogue = items.to_arrow()
-    vectors = item_vectors(items, item_texts, text_embeddings)
+    vectors = item_vectors(items, text_vectors)
     chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
 
     def propose(as_of: pd.Timestamp) -> pa.Table:

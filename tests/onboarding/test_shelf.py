@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys_assets.content.vectors import TEXT_VECTORS
 from recsys_assets.core.assets import Project
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import visits_as_of
@@ -69,8 +70,9 @@ def test_a_variant_that_is_sold_out_does_not_stand_for_its_product(project: Proj
     catalogue.store(project, ITEMS_TABLE, items)
     read = project.lake.served
     known = visits_as_of(read("interactions"), catalogue.AS_OF)
-    tables = (read(name) for name in ("items", "item_texts", "text_embeddings"))
-    found = shelf_of(*tables, known, catalogue.AS_OF, project.shop).candidates([], [])
+    text_vectors = {name: read(name) for name in TEXT_VECTORS}
+    shelf = shelf_of(read("items"), text_vectors, known, catalogue.AS_OF, project.shop)
+    found = shelf.candidates([], [])
     assert found["item_id"].tolist() == ["i0001", "i0002"]
 
 

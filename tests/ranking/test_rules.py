@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_assets.collaborative.tables import BOUGHT_TOGETHER
+from recsys_assets.content.vectors import TEXT_VECTORS
 from recsys_assets.core.assets import Project
 from recsys_assets.core.settings.lists import Exploration, RuleSettings
 from recsys_assets.core.vectors import ItemVectors
@@ -241,12 +242,12 @@ def test_what_is_popular_is_varied_too_where_the_shop_wants_lists_that_vary(
            "reason_evidence": "{}", "build_id": "b", "policy": "ranker", "propensity": 1.0,
            "as_of": pd.Timestamp("2024-01-08", tz="UTC")}  # fmt: skip
     store(project, RECOMMENDATIONS, pd.DataFrame([row]))
-    tables = ("interactions", "items", "cutoffs", "recommendations", "bought_together",
-              "item_texts", "text_embeddings")  # fmt: skip
+    tables = ("interactions", "items", "cutoffs", "recommendations", "bought_together")
+    text_vectors = {name: project.lake.served(name) for name in TEXT_VECTORS}
     drawn = Exploration(rate=1.0, position=1)  # of one list for many people no draw is made
     rules = RuleSettings(diversity_lambda=0.3, exploration=drawn)
     shop = project.shop.model_copy(update={"rules": rules})
-    made = popular_recommendations.compute(*map(project.lake.served, tables), shop)
+    made = popular_recommendations.compute(*map(project.lake.served, tables), text_vectors, shop)
     shown = made[made["placement"] == "for_you"]["item_id"]
     assert shown.tolist() == ["i0000", "i0002", "i0001"]
     assert set(zip(made["policy"], made["propensity"], strict=True)) == {("fallback", 1.0)}
