@@ -76,15 +76,13 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
     assert as_of is not None
     kept = pa.Table.from_pandas(known[remembered(known, group)], preserve_index=False)
     items = lake.served("items")
-    vectors = item_vectors(items, {name: lake.served(name) for name in TEXT_VECTORS})
-    chosen = registry.members(
-        registry.configured(shop), vectors.matrix, lake.read("users").to_arrow()
-    )
+    text_vectors = {name: lake.served(name) for name in TEXT_VECTORS}
+    chosen = registry.members_of(shop, items, lake.served("users"), text_vectors)
     log = EventLog.from_frames(kept, items.to_arrow(), as_of)
     fitted = registry.fit(log, chosen, shop.seed)
     print("fitted", flush=True)
     proposed = candidates.generate(log, fitted, chosen, sorted(group.index))
-    del log, fitted, chosen, vectors
+    del log, fitted, chosen
     print("generated", flush=True)
     tables = features.build_feature_tables(
         warehouse, kept, items.paths(), lake.served("users").to_arrow(), as_of,

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_assets.content.vectors import TextVectors, item_vectors
+from recsys_assets.content.vectors import TextVectors
 from recsys_assets.core import plots
 from recsys_assets.core.assets import GatedAsset, Report, table_asset
 from recsys_assets.core.blocks import rows_of, tables_of
@@ -105,7 +105,6 @@ def scoreboard_cutoffs(
     evaluate = cutoff_of(cutoffs, "evaluate")
     if not frames or evaluate is None:
         return tables.SCOREBOARD_CUTOFFS.empty()
-    vectors = item_vectors(items, text_vectors)
 
     world = studies.World(
         warehouse=warehouse,
@@ -115,7 +114,7 @@ def scoreboard_cutoffs(
         promotions=raw_promotions.paths(),
         catalogue=items.to_arrow(),
         known_at=lambda moment: interactions_as_of(interactions, moment),
-        members=registry.members(registry.configured(shop), vectors.matrix, users.to_arrow()),
+        members=registry.members_of(shop, items, users, text_vectors),
         recipe=Recipe.read(shop.ranker, shop.seed),
         cutoffs=shop.cutoffs,
         seed=shop.seed,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_assets.collaborative import factors, neighbours
 from recsys_assets.collaborative.tables import ALS_FACTORS, ITEM_NEIGHBOURS
-from recsys_assets.content.vectors import TextVectors, item_vectors
+from recsys_assets.content.vectors import TextVectors
 from recsys_assets.core.assets import GatedAsset, Project, Report, table_asset
 from recsys_assets.core.config import Shop
 from recsys_assets.core.cutoffs import (
@@ -169,8 +169,7 @@ def _candidates_know_nothing_later(
     for as_of in proof_cutoffs(candidate, cutoffs):
         ids = people_at(as_of, users, cutoffs, shop)
         some = generator.whole_batches(ids, PROOF_BATCHES, np.random.default_rng(shop.seed))
-        vectors = item_vectors(items, text_vectors)
-        chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
+        chosen = registry.members_of(shop, items, users, text_vectors)
         log = event_log(cut_off(interactions, as_of), items, as_of)
         fitted = fit_members(log, chosen, als_factors, shop.seed)
         with indexed(project, log, fitted, chosen) as ready:
@@ -257,8 +256,7 @@ def candidates(
     ranker. Users without history get what is popular and what fits nobody's past in particular. A
     cutoff that only teaches is asked for the users whom its window is learned from.
     """
-    vectors = item_vectors(items, text_vectors)
-    chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
+    chosen = registry.members_of(shop, items, users, text_vectors)
 
     def generate(as_of: pd.Timestamp) -> pa.Table:
         log = event_log(interactions, items, as_of)
@@ -317,8 +315,7 @@ def hidden_candidates(
     """
     ids = users.to_arrow(["user_id"])["user_id"].to_pylist()
     catalogue = items.to_arrow()
-    vectors = item_vectors(items, text_vectors)
-    chosen = registry.members(registry.configured(shop), vectors.matrix, users.to_arrow())
+    chosen = registry.members_of(shop, items, users, text_vectors)
 
     def propose(as_of: pd.Timestamp) -> pa.Table:
         known = interactions_as_of(interactions, as_of, list(EVENT_COLUMNS))

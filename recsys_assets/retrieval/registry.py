@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.config import Shop
+from recsys_assets.core.lake import Snapshot
 from recsys_assets.core.settings.base import check_settings
 from recsys_assets.core.threads import one_thread
 from recsys_assets.retrieval.content import Content
@@ -177,6 +179,14 @@ def members(
                 retriever, **depths, through_index=bool(entry.get("through_index", False))
             )
     return out
+
+
+def members_of(
+    shop: Shop, items: Snapshot, users: Snapshot, text_vectors: TextVectors
+) -> dict[str, Member]:
+    """The retrievers of a shop, those that work on vectors and on what is known of users too."""
+    vectors = item_vectors(items, text_vectors)
+    return members(configured(shop), vectors.matrix, users.to_arrow())
 
 
 def fit(log: EventLog, chosen: Mapping[str, Member], seed: int = 0) -> dict[str, Fitted]:
