@@ -19,7 +19,7 @@ from recsys_assets.ranking.evidence import (
     NoContributionsError,
     recompute,
 )
-from recsys_assets.ranking.placements import first_listed
+from recsys_assets.ranking.placements import listed
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,10 @@ def trace(
     only if it comes out the same to the last bit. Raises LakeError when the item is not on a list.
     """
     lists, known = served.lists(user_id)
-    rows = lists[lists["item_id"] == item_id]
-    if placement is not None:
-        rows = rows[rows["placement"] == placement]
-    if rows.empty:
+    row = listed(lists, item_id, placement)
+    if row is None:
         where = placement or "any list"
         raise LakeError(f"item {item_id!r} is not on {where} that user {user_id!r} is served")
-    row = first_listed(rows)
     as_of = pd.Timestamp(row["as_of"])
     scores: dict[str, float] = {}
     features: tuple[Contribution, ...] = ()

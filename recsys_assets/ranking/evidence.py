@@ -35,7 +35,7 @@ from recsys_assets.ranking.features import (
     query_codes,
 )
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
-from recsys_assets.ranking.placements import first_listed
+from recsys_assets.ranking.placements import listed
 from recsys_assets.ranking.rules import EXPLORE, FALLBACK, ONBOARDING, STAND_IN
 from recsys_assets.ranking.scoring import ensembled, factors, own_scores
 
@@ -345,10 +345,8 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         as_of = pd.Timestamp(popular["as_of"].iloc[0])
         if not read("users").where("user_id", user_id).num_rows:
             lists = popular
-    rows = lists[lists["item_id"] == item_id]
-    if placement is not None:
-        rows = rows[rows["placement"] == placement]
-    if rows.empty:
+    row = listed(lists, item_id, placement)
+    if row is None:
         scored = read("scored_candidates")
         candidates = scored.where("user_id", user_id, scored.parts[-1])["item_id"]
         among = item_id in set(candidates.to_pylist())
@@ -359,7 +357,7 @@ def _listed(read: Read, user_id: str, item_id: str, placement: str | None) -> di
         )
         where = placement or "any list"
         raise LakeError(f"item {item_id!r} is not on {where} of user {user_id!r}: {why}")
-    return first_listed(rows)
+    return row
 
 
 def _not_on_offer(items: Snapshot, item_id: str, as_of: pd.Timestamp) -> str:

@@ -101,8 +101,14 @@ def repeated_after_all(known: pd.DataFrame, shop: Shop) -> list[str]:
     ]
 
 
-def first_listed(rows: pd.DataFrame) -> dict[str, Any]:
-    """Of the rows of one item on several lists of a user, the one on the list people see first."""
+def listed(lists: pd.DataFrame, item_id: str, placement: str | None) -> dict[str, Any] | None:
+    """The row of an item on a user's list for `placement`; without one, on the list people see
+    first of those that have it. None where no list has it."""
+    rows = lists[lists["item_id"] == item_id]
+    if placement is not None:
+        rows = rows[rows["placement"] == placement]
+    if rows.empty:
+        return None
     order = rows["placement"].map({name: n for n, name in enumerate(PLACEMENTS)})
     first = rows.iloc[int(order.to_numpy().argmin())]
     return {str(name): value for name, value in first.items()}
