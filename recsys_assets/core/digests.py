@@ -1,7 +1,7 @@
 """The sha256, in hex, by which files and documents are told apart.
 
-Belongs here: of a file's bytes, of a JSON document. Does not belong here: what it is compared with,
-and what it means that it differs.
+Belongs here: of a file's bytes, of a JSON document, and a document that carries its own. Does not
+belong here: what else it is compared with, and what it means that it differs.
 """
 
 import hashlib
@@ -19,3 +19,17 @@ def file_sha256(path: Path) -> str:
 def json_sha256(content: Any) -> str:
     """Of the JSON of `content` with its keys in order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def signed_json(document: Any) -> str:
+    """`document` as JSON, behind a line with the hash of it."""
+    text = json.dumps(document, sort_keys=True)
+    return f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def read_signed_json(data: bytes) -> Any:
+    """The document in what `signed_json` wrote. Raises ValueError where the hash is another."""
+    signature, _, text = data.partition(b"\n")
+    if signature != hashlib.sha256(text).hexdigest().encode():
+        raise ValueError("its checksum differs")
+    return json.loads(text)

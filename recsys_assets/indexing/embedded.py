@@ -20,8 +20,6 @@ Layout below the root::
 """
 
 import fcntl
-import hashlib
-import json
 import shutil
 import uuid
 from collections import Counter
@@ -38,7 +36,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_assets.core.digests import file_sha256
+from recsys_assets.core.digests import file_sha256, read_signed_json, signed_json
 from recsys_assets.core.durable import publish
 from recsys_assets.core.settings.index import Index as Settings
 from recsys_assets.indexing.contract import (
@@ -377,9 +375,8 @@ class EmbeddedIndex:
         return self._publish_file(path, "npy")
 
     def _publish_signed(self, target: Path, document: dict[str, Any]) -> None:
-        text = json.dumps(document, sort_keys=True)
         path = self._new_file()
-        path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
+        path.write_text(signed_json(document), encoding="utf-8")
         publish(path, target)
 
     def _read_signed(self, path: Path) -> dict[str, Any] | None:
@@ -389,12 +386,12 @@ class EmbeddedIndex:
                 content = path.read_bytes()
             except FileNotFoundError:
                 return None
-        signature, _, text = content.partition(b"\n")
-        if hashlib.sha256(text).hexdigest().encode() != signature:
+        try:
+            document: dict[str, Any] = read_signed_json(content)
+        except ValueError as error:
             raise VectorIndexError(
                 f"{path} was altered: delete it and materialize vector_index again"
-            )
-        document: dict[str, Any] = json.loads(text)
+            ) from error
         return document
 
     def _verified(self, name: str) -> Path:

@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from recsys_assets.core.digests import file_sha256
+from recsys_assets.core.digests import file_sha256, read_signed_json, signed_json
 from recsys_assets.core.durable import publish, sync_folder
 from recsys_assets.core.settings.arrival import ArrivalSettings
 from recsys_assets.ingestion.source import (
@@ -345,12 +345,9 @@ class ArrivalLedger:
             data = self._blanked_path.read_bytes()
         except FileNotFoundError:
             return {}
-        first, _, rest = data.partition(b"\n")
-        text = rest or first  # an earlier program wrote no checksum
         try:
-            if rest and first != hashlib.sha256(rest).hexdigest().encode():
-                raise ValueError("its checksum differs")
-            document = json.loads(text)
+            # An earlier program wrote one line, without a checksum.
+            document = read_signed_json(data) if b"\n" in data else json.loads(data)
             return {k: Blanked(v["stored"], tuple(v["rows"])) for k, v in document.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LedgerError(
@@ -541,9 +538,7 @@ class ArrivalLedger:
         known[sha256] = Blanked(file_sha256(path), tuple(sorted(rows)))
         document = {k: {"stored": v.stored, "rows": list(v.rows)} for k, v in known.items()}
         temporary = self._blanked_path.with_suffix(".tmp")
-        text = json.dumps(document, sort_keys=True)
-        signed = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
-        temporary.write_text(signed, encoding="utf-8")
+        temporary.write_text(signed_json(document), encoding="utf-8")
         publish(temporary, self._blanked_path)
         return len(found)
 
