@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from recsys_assets.content.categories import joined_path
+from recsys_assets.content.categories import joined_path, product_codes
 from recsys_assets.core.arrays import distinct, first_of_each, position_in_run
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.threads import one_thread
@@ -289,12 +289,10 @@ class _Catalogue:
         items = items.sort_values("item_id", kind="stable", ignore_index=True)
         if items["item_id"].duplicated().any():
             raise ValueError("the catalogue repeats an item")
-        alone = items["group_id"].fillna("").astype(str)
-        group = alone.where(alone != "", "\x1f" + items["item_id"])
         levels = [pd.factorize(joined_path(items, n))[0].astype(np.int64) for n in (1, 2, 3)]
         return cls(
             items["item_id"].to_numpy(dtype=object),
-            pd.factorize(group)[0].astype(np.int64),
+            product_codes(items),
             levels[2],
             (np.zeros(len(items), dtype=np.int64), levels[0], levels[1], levels[2]),
             (items["status"] == "active").to_numpy(dtype=bool),

@@ -1,7 +1,7 @@
-"""Categories of the catalogue by name.
+"""Which items of the catalogue belong together: by their categories, and as variants of a product.
 
-Belongs here: finding items by the names of their category path. Does not belong here: what a named
-category means for anybody (rules and reasons decide that).
+Belongs here: finding items by the names of their category path, telling products apart. Does not
+belong here: what that means for anybody (rules and reasons decide it).
 """
 
 import numpy as np
@@ -43,3 +43,11 @@ def deepest_path(items: pd.DataFrame, level: int) -> pd.Series:
     for above in range(level - 1, 0, -1):
         path = path.where(path != "", category_path(items, above))
     return path
+
+
+def product_codes(items: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """A number per item, from 0 in order of appearance: the variants of one product (`group_id`)
+    share it, an item without a group has its own."""
+    group = items["group_id"].fillna("").astype(str)
+    alone = "\x1f" + items["item_id"].astype(str)
+    return pd.factorize(group.where(group != "", alone))[0].astype(np.int64)

@@ -17,7 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from recsys_assets.collaborative.popularity import popular_lately
-from recsys_assets.content.categories import CATEGORY_COLUMNS, deepest_path, in_categories
+from recsys_assets.content.categories import (
+    CATEGORY_COLUMNS,
+    deepest_path,
+    in_categories,
+    product_codes,
+)
 from recsys_assets.content.offer import on_offer
 from recsys_assets.content.vectors import TextVectors, item_vectors
 from recsys_assets.core.config import Shop
@@ -171,13 +176,11 @@ class Shelf:
         kind = np.where(path == "", -1, pd.factorize(path)[0]).astype(np.int64)
         place = np.full(len(words.words), -1)
         place[words.text[::-1]] = np.arange(len(items))[::-1]
-        group = items["group_id"].fillna("").astype(str)
-        group = group.where(group != "", "\x1f" + items["item_id"].astype(str))
         counts = np.log1p(recent.reindex(items["item_id"]).fillna(0.0).to_numpy(dtype=float))
         active = (items["status"] == "active").to_numpy()
         return cls(
             words=words,
-            group=pd.factorize(group)[0].astype(np.int64),
+            group=product_codes(items),
             kind=kind,
             popularity=(counts / max(counts.max(initial=0.0), 1e-9)).astype(np.float32),
             shown=active & ~in_categories(items, sensitive),

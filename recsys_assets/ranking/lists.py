@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.content.categories import deepest_path
+from recsys_assets.content.categories import deepest_path, product_codes
 from recsys_assets.core.arrays import distinct, in_sorted, position_in_run
 from recsys_assets.core.metrics import seeded_uniform
 from recsys_assets.core.vectors import ItemVectors
@@ -137,7 +137,7 @@ class _Catalogue:
 
     ids: npt.NDArray[np.object_]
     eligible: _Mask
-    group: _Codes  # its own number below 0 where an item has no group
+    group: _Codes
     category: _Codes  # -1 where the category limit does not apply
     boost: _Floats
     vector_row: _Codes
@@ -155,9 +155,6 @@ class _Catalogue:
         ids = items["item_id"].to_numpy(dtype=object)
         if items["item_id"].duplicated().any():
             raise ValueError("the catalogue repeats an item")
-        groups = pd.factorize(items["group_id"].fillna("").astype(str))
-        no_group = np.asarray(groups[1] == "")[groups[0]]
-        group = np.where(no_group, -1 - np.arange(len(items)), groups[0])
         path = deepest_path(items, rules.category_level)
         category = np.where((path == "").to_numpy(), -1, pd.factorize(path)[0])
         boost = np.zeros(len(items))
@@ -168,7 +165,9 @@ class _Catalogue:
         use = vectors if rules.mmr_lambda < 1.0 else None
         rows = use.rows(ids) if use is not None else np.full(len(ids), -1)
         matrix = use.matrix if use is not None else None
-        return cls(ids, eligible(items, rules, as_of), group, category, boost, rows, matrix)
+        return cls(
+            ids, eligible(items, rules, as_of), product_codes(items), category, boost, rows, matrix
+        )
 
     def codes(self, item_ids: pd.Series) -> _Codes:
         codes = pd.Index(self.ids).get_indexer(pd.Index(item_ids)).astype(np.int64)

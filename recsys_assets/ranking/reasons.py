@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from recsys_assets.content.categories import in_categories
+from recsys_assets.content.categories import in_categories, joined_path, product_codes
 from recsys_assets.core.arrays import first_of_each
 from recsys_assets.core.settings.lists import Wording
 
@@ -327,16 +327,13 @@ class _Facts:
     def build(cls, items: pd.DataFrame, sensitive: frozenset[str]) -> "_Facts":
         top, below = (items[f"category_{n}"].fillna("").astype(str) for n in (1, 2))
         category = below.where(below != "", top)
-        key = top + "\x1f" + below
-        group = items["group_id"].fillna("").astype(str)
-        group = group.where(group != "", "\x1f" + items["item_id"].astype(str))
-        path = pd.factorize(key)[0]
+        path = pd.factorize(joined_path(items, 2))[0]
         return cls(
             pd.Index(items["item_id"]),
             items["title"].fillna("").astype(str).to_numpy(dtype=object),
             category.to_numpy(dtype=object),
             np.where(category == "", -1, path).astype(np.int64),
-            pd.factorize(group)[0].astype(np.int64),
+            product_codes(items),
             in_categories(items, sensitive),
         )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from recsys_assets.content.categories import product_codes
 from recsys_assets.content.offer import on_offer, within_dates
 from recsys_assets.core.config import load_shop
 
@@ -36,3 +37,8 @@ def test_the_first_moment_of_the_dates_is_inside_and_the_last_is_not() -> None:
     items = pd.DataFrame(dates, columns=["available_from", "available_to"])
     items = items.astype("datetime64[us, UTC]")
     assert within_dates(items, at).tolist() == [True, True, False, False, True, False]
+
+
+def test_variants_share_a_product_and_an_item_without_a_group_is_one_of_its_own() -> None:
+    items = pd.DataFrame({"item_id": list("abcde"), "group_id": ["", "milk", None, "milk", "c"]})
+    assert product_codes(items).tolist() == [0, 1, 2, 1, 3]
