@@ -30,8 +30,8 @@ from recsys_assets.core.lake import part_name
 from recsys_assets.core.metrics import paired_bootstrap, per_user_metrics, seeded_uniform
 from recsys_assets.onboarding import questions
 from recsys_assets.onboarding.shelf import Shelf
-from recsys_assets.ranking import features, ranker
-from recsys_assets.ranking.scoring import candidate_history, score_or_fuse
+from recsys_assets.ranking import features
+from recsys_assets.ranking.scoring import candidate_history, score_or_fuse, served_models
 from recsys_assets.ranking.stated import behaviour_weight, blend
 from recsys_assets.retrieval import candidates, registry
 from recsys_assets.retrieval.contract import EventLog
@@ -89,12 +89,7 @@ def behaviour(folder: Path, known: pd.DataFrame, group: pd.Series) -> pd.DataFra
         promotions=lake.read("raw_promotions").paths(), horizon_days=shop.cutoffs.horizon_days,
     )  # fmt: skip
     print("features", flush=True)
-    models = lake.served("rankers").to_pandas()
-    own = models[models["target"] == "tune"]
-    rankers = {
-        f"score_{task}": ranker.RankerModel.from_json(text)
-        for task, text in zip(own["task"], own["model"], strict=True)
-    }
+    rankers = served_models(lake.served("rankers").to_pandas(), "tune")
     history = candidate_history(warehouse, proposed, tables)
     seen = history["seen"].to_numpy()
     scores = score_or_fuse(warehouse, rankers, proposed, items.paths(), tables, seen)

@@ -35,6 +35,7 @@ from recsys_assets.publishing.verdict import judge
 from recsys_assets.ranking import ranker
 from recsys_assets.ranking.features import Grains, join_features
 from recsys_assets.ranking.placements import placements
+from recsys_assets.ranking.scoring import served_models
 
 GROUP = "publishing"
 MEASURED = "evaluation_lists"
@@ -306,12 +307,7 @@ def drift(
         return pd.DataFrame(columns=watch.DRIFT_COLUMNS)
     first = pd.Timestamp(pc.min(interactions.to_arrow(["event_time"])["event_time"]).as_py())
     history_days = (learned[0] - first).days
-    texts = rankers.to_pandas()
-    texts = texts[texts["target"] == "live"].drop_duplicates("task")
-    models = {
-        f"score_{task}": ranker.RankerModel.from_json(text)
-        for task, text in zip(texts["task"], texts["model"], strict=True)
-    }
+    models = served_models(rankers.to_pandas(), "live")
 
     def looked_at(part: str) -> tuple[dict[str, int], dict[str, dict[str, np.ndarray]]]:
         """Features and scores of the candidates of a sample of users, and what they are about."""

@@ -378,27 +378,22 @@ def scored_candidates(
     """
     calendar = cutoffs.to_pandas()
     models = rankers.to_pandas()
+    names = features.feature_names(candidates.columns)
     served = int(models["seed"].min()) if len(models) else 0
     columns = {
         score_column(t, s, served) for t, s in zip(models["task"], models["seed"], strict=True)
     }
     for row in calendar[calendar["target"].notna()].to_dict("records"):
         as_of, target = row["as_of"], row["target"]
-        own = models[models["target"] == target]
-        chosen = {
-            score_column(line["task"], line["seed"], served): ranker.RankerModel.from_json(
-                line["model"]
-            )
-            for line in own.to_dict("records")
-        }
-        names = features.feature_names(candidates.columns)
-        for line in own.to_dict("records"):
-            model = chosen[score_column(line["task"], line["seed"], served)]
+        chosen = {}
+        for line in models[models["target"] == target].to_dict("records"):
+            model = ranker.RankerModel.from_json(line["model"])
             for fault in ranker.spec_faults(model, line["feature_spec"], names):
                 raise LakeError(
                     f"the ranker {target}/{line['task']} cannot score these candidates: {fault}; "
                     "materialize rankers"
                 )
+            chosen[score_column(line["task"], line["seed"], served)] = model
         part, scored = part_name(as_of), []
         for people in user_blocks(candidates, part, SCORED_TOGETHER):
             proposed = rows_of(candidates, part, people)

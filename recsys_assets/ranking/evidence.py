@@ -37,7 +37,7 @@ from recsys_assets.ranking.features import (
 from recsys_assets.ranking.grounding import CATEGORY, ITEM
 from recsys_assets.ranking.placements import listed
 from recsys_assets.ranking.rules import EXPLORE, FALLBACK, ONBOARDING, STAND_IN
-from recsys_assets.ranking.scoring import ensembled, factors, own_scores
+from recsys_assets.ranking.scoring import ensembled, factors, own_scores, served_models
 
 RETRIEVERS = {
     "als": "the habits of people like you",
@@ -255,11 +255,7 @@ def recompute(
         raise NoContributionsError("no retriever proposed the item, so no ranker scored it")
     if f"score_{task}" not in stored.column_names:
         raise NoContributionsError(f"an older version made the list, without a ranker for {task}")
-    trained = read("rankers").to_pandas()
-    models = {
-        f"score_{row['task']}": ranker.RankerModel.from_json(row["model"])
-        for row in trained[trained["target"] == "live"].to_dict("records")
-    }
+    models = served_models(read("rankers").to_pandas(), "live")
     if f"score_{task}" not in models:
         raise NoContributionsError(
             "the data are too short for a ranker of its own: another order was taken over"

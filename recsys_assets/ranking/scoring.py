@@ -7,6 +7,7 @@ fusion, and naming who proposed a candidate. Does not belong here: features and 
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -147,6 +148,15 @@ def _dense(codes: np.ndarray) -> np.ndarray:
 def score_column(task: str, seed: int, served: int) -> str:
     """Where the ranker of a task and seed writes its scores; `served` is the seed that is shown."""
     return f"score_{task}" if seed == served else f"score_{task}_seed_{seed}"
+
+
+def served_models(rankers: pd.DataFrame, target: str) -> dict[str, RankerModel]:
+    """`score_<task>` -> the ranker of a target whose order is shown: the first of several seeds."""
+    own = rankers[rankers["target"] == target].drop_duplicates("task")
+    return {
+        f"score_{task}": RankerModel.from_json(text)
+        for task, text in zip(own["task"], own["model"], strict=True)
+    }
 
 
 def proposed_by(candidates: pa.Table) -> pa.Array:
