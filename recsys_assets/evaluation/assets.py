@@ -171,9 +171,10 @@ def scoreboard(
         if as_of is None:
             continue
         known = visits_as_of(interactions, as_of)
+        relevant = relevant_at(labels, interactions, as_of, shop)
         found = {
             task: MeasuredTask(pairs, first_places(source, task, k))
-            for task, pairs in relevant_at(labels, interactions, as_of, shop).items()
+            for task, pairs in relevant.items()
         }
         models = {str(m) for task in found.values() for m in task.lists["model"].unique()}
         simpler = models - {*OURS, *WITHOUT_US}
@@ -185,9 +186,7 @@ def scoreboard(
                 popularity=popular_items(known, as_of=as_of),
                 items=items.to_pandas(["item_id", "category_2", "group_id"]),
                 taken=taken_pairs(interactions, as_of),
-                user_slices=history_slices(
-                    known, pd.Index(people_of(relevant_at(labels, interactions, as_of, shop)))
-                ),
+                user_slices=history_slices(known, pd.Index(people_of(relevant))),
                 vectors=item_vectors(items, text_vectors),
             ),
             rivals={"baselines": sorted(simpler - retrievers), "retrievers": sorted(retrievers)},
