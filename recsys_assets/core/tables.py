@@ -89,6 +89,11 @@ class Table:
         if missing:
             raise ContractError(f"{self.name}: key columns {missing} are not declared")
 
+    @property
+    def names(self) -> list[str]:
+        """The columns that are declared by their name, in order."""
+        return [c.name for c in self.columns if not c.is_pattern]
+
     def column(self, name: str) -> Column | None:
         """The declaration that governs column `name`, or None when none does."""
         exact = self._by_name.get(name)
@@ -101,7 +106,7 @@ class Table:
 
         Raises ContractError when a declared column is absent or an undeclared one is present.
         """
-        absent = [c.name for c in self.columns if not c.is_pattern and c.name not in names]
+        absent = [n for n in self.names if n not in names]
         unknown = [n for n in names if self.column(n) is None]
         if absent or unknown:
             raise ContractError(
@@ -127,7 +132,7 @@ class Table:
 
     def empty(self) -> pa.Table:
         """No rows, under the columns that are declared by their name."""
-        return self.arrow_schema([c.name for c in self.columns if not c.is_pattern]).empty_table()
+        return self.arrow_schema(self.names).empty_table()
 
     def in_order(self, data: pa.Table) -> bool:
         """Whether every key is greater than that of the row before, so that none is repeated."""

@@ -97,7 +97,7 @@ def readout(users: pd.DataFrame, found: pd.DataFrame, test: AbTest, *, over: boo
             if over and name != test.control and min(len(values), len(control)) > 1:
                 row |= _against(values, control)
             rows.append(row)
-    return pd.DataFrame(rows, columns=[c.name for c in AB_TEST.columns])
+    return pd.DataFrame(rows, columns=AB_TEST.names)
 
 
 def _split(users: pd.DataFrame, test: AbTest) -> Iterator[dict[str, object]]:

@@ -196,8 +196,7 @@ def scoreboard(
             beyond=target == "evaluate",
         )
         frames += [board.metrics.assign(baseline=""), board.differences]
-    columns = [c.name for c in tables.SCOREBOARD.columns]
-    frames = [f.reindex(columns=columns) for f in frames if len(f)]
+    frames = [f.reindex(columns=tables.SCOREBOARD.names) for f in frames if len(f)]
     if not frames:
         return tables.SCOREBOARD.empty().to_pandas()
     table = pd.concat(frames, ignore_index=True)
@@ -259,7 +258,7 @@ def item_list_metrics(
     )
     for line in table[table["n_cases"] > 0].to_dict("records"):
         report.numbers[f"{line['list']} {line['model']} hit"] = float(line["value"])
-    return table.reindex(columns=[c.name for c in tables.ITEM_LIST_METRICS.columns])
+    return table.reindex(columns=tables.ITEM_LIST_METRICS.names)
 
 
 @table_asset(

@@ -111,10 +111,8 @@ def enrichment_lift(
     table = pd.concat(frames, ignore_index=True)
     table["weight"] = table["model"].map({cold_items.use_name(v.use): v.weight for v in decided})
     _show(report, table, decided)
-    columns = [c.name for c in tables.ENRICHMENT_LIFT.columns]
-    return table.reindex(columns=columns).sort_values(
-        list(tables.ENRICHMENT_LIFT.key), ignore_index=True
-    )
+    table = table.reindex(columns=tables.ENRICHMENT_LIFT.names)
+    return table.sort_values(list(tables.ENRICHMENT_LIFT.key), ignore_index=True)
 
 
 def _in_lists(

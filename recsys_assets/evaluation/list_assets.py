@@ -170,7 +170,7 @@ def _stacked(
     table: Table,
 ) -> pa.Table:
     """The lists of several models, for `people`, as one table in the order of its key."""
-    names = [c.name for c in table.columns]
+    names = table.names
     found = [
         table.ordered(
             table.conform(

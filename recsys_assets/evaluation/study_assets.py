@@ -187,9 +187,8 @@ def _summaries(per_user: pd.DataFrame, shop: Shop) -> pd.DataFrame:
         ).rename_axis(index=["metric", "model"])
         own = summary.reset_index()
         found.append(own.assign(**dict(zip(keys, key, strict=True))))  # type: ignore[arg-type]
-    table = pd.concat(found, ignore_index=True)
-    columns = [c.name for c in tables.SCOREBOARD_CUTOFFS.columns]
-    return table[columns].sort_values(list(tables.SCOREBOARD_CUTOFFS.key), ignore_index=True)
+    table = pd.concat(found, ignore_index=True)[tables.SCOREBOARD_CUTOFFS.names]
+    return table.sort_values(list(tables.SCOREBOARD_CUTOFFS.key), ignore_index=True)
 
 
 def _show_spread(report: Report, table: pd.DataFrame) -> None:
@@ -267,7 +266,7 @@ def ablation(
             found.append(rows)
             _show_ablation(report, task, rows)
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-    return table.reindex(columns=[c.name for c in tables.ABLATION.columns])
+    return table.reindex(columns=tables.ABLATION.names)
 
 
 def _ablated(
@@ -389,7 +388,7 @@ def calibration(
         report.plot(f"calibration {task}", plots.reliability(rows, title=f"Task {task}"))
         found.append(rows.assign(task=task, error=error))
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-    return table.reindex(columns=[c.name for c in tables.CALIBRATION.columns])
+    return table.reindex(columns=tables.CALIBRATION.names)
 
 
 def _scored_and_taken(
@@ -460,8 +459,7 @@ def tuned_settings(
     )
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame({"settings": []})
     texts = [json.dumps(s, sort_keys=True) for s in table["settings"]]
-    columns = [c.name for c in tables.TUNED_SETTINGS.columns]
-    return table.assign(settings=texts).reindex(columns=columns)
+    return table.assign(settings=texts).reindex(columns=tables.TUNED_SETTINGS.names)
 
 
 def _searched(

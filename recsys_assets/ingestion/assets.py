@@ -257,7 +257,7 @@ def raw_interactions(shop: Shop) -> GatedAsset:
         Re-materializing a partition replaces that partition and nothing else. Late rows of a day
         arrive by re-materializing it, and only the landed parts of that day are read.
         """
-        names = [c.name for c in tables.RAW_INTERACTIONS.columns]
+        names = tables.RAW_INTERACTIONS.names
         landed = _landed_by_partition(landed_rows)
         for day in days:
             parts = [landed_rows.to_arrow(names, part=f.part) for f in landed.get(day, [])]

@@ -31,7 +31,7 @@ def landed(*rows: dict[str, object]) -> pa.Table:
 
 def accepted(rows: pa.Table) -> pa.Table:
     good = rows.filter(pa.compute.is_null(rows["reject_reason"]))
-    return good.select([c.name for c in RAW_INTERACTIONS.columns])
+    return good.select(RAW_INTERACTIONS.names)
 
 
 def refused(rows: pa.Table) -> pa.Table:
