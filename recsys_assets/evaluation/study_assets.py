@@ -26,7 +26,7 @@ from recsys_assets.core.metrics import bootstrap, paired_bootstrap, seeded_sampl
 from recsys_assets.core.threads import side_by_side
 from recsys_assets.core.warehouse import Warehouse
 from recsys_assets.evaluation import held_out, studies, tables, tuning
-from recsys_assets.evaluation.reading import people_of, tasks_of
+from recsys_assets.evaluation.reading import measured_cutoff, people_of, tasks_of
 from recsys_assets.evaluation.scoreboard import user_metrics as user_metrics_of
 from recsys_assets.ranking import ranker
 from recsys_assets.ranking.features import Grains, join_features, retrievers_of
@@ -213,10 +213,10 @@ def _tune_sample(
     made: Mapping[str, Snapshot], grains: Grains, shop: Shop, warehouse: Warehouse, n: int
 ) -> studies.TuneSample | None:
     """A seeded sample of `n` users of the tune target, and the rows its rankers learn from."""
-    as_of = cutoff_of(made["cutoffs"], "tune")
+    as_of = measured_cutoff(made["cutoffs"], made["labels"], "tune")
     plan = made["fits"].to_pandas()
     moments = sorted(plan.loc[plan["target"] == "tune", "window_as_of"], reverse=True)
-    if as_of is None or not moments or part_name(as_of) not in made["labels"].parts:
+    if as_of is None or not moments:
         return None
     part = part_name(as_of)
     rows = made["labels"].to_pandas(part=part)
@@ -366,7 +366,7 @@ def calibration(
     known = {
         target: _scored_and_taken(scored_candidates, labels, as_of, shop)
         for target in ("tune", "evaluate")
-        if (as_of := cutoff_of(cutoffs, target)) is not None and part_name(as_of) in labels.parts
+        if (as_of := measured_cutoff(cutoffs, labels, target)) is not None
     }
     for task in TASKS:
         settings = recipe.settings[task]

@@ -15,12 +15,13 @@ from recsys_assets.core.lake import Snapshot, part_name
 from recsys_assets.core.metrics import seeded_sample, within_user_auc
 from recsys_assets.core.settings.releases import Task
 from recsys_assets.evaluation.glossary import RETRIEVER
+from recsys_assets.evaluation.reading import first_places, measured_cutoff
 from recsys_assets.evaluation.scoreboard import history_slices, user_metrics
 from recsys_assets.publishing.gate import BEST_RETRIEVER, FEATURE_USERS, Measured
 from recsys_assets.publishing.releases import Manifest, Releases
 from recsys_assets.ranking.features import feature_names, query_codes
 from recsys_assets.ranking.gates import NOT_FEATURES
-from recsys_assets.ranking.ranker import RankerModel, spec_faults
+from recsys_assets.ranking.ranker import all_spec_faults
 
 TASKS: tuple[Task, ...] = ("all", "new")
 
@@ -45,8 +46,8 @@ class ReleaseEvidence:
         models: ours and those wanted beside it; `best_retriever` stands for every retriever.
         Empty when nothing was held out.
         """
-        as_of = cutoff_of(self.table("cutoffs"), "evaluate")
-        if as_of is None or part_name(as_of) not in self.table("labels").parts:
+        as_of = measured_cutoff(self.table("cutoffs"), self.table("labels"), "evaluate")
+        if as_of is None:
             return {}
         labels = self.table("labels").to_pandas(part=part_name(as_of))
         known = interactions_as_of(
@@ -129,14 +130,7 @@ class ReleaseEvidence:
     def feature_faults(self) -> list[str]:
         """What is wrong with the features the rankers read, beside those the candidates have."""
         served = feature_names(self.table("candidates").columns)
-        found = []
-        for row in self.table("rankers").to_pandas().to_dict("records"):
-            model = RankerModel.from_json(row["model"])
-            found += [
-                f"ranker {row['target']}/{row['task']}: {fault}"
-                for fault in spec_faults(model, row["feature_spec"], served)
-            ]
-        return found
+        return all_spec_faults(self.table("rankers").to_pandas(), served)
 
     def lists(self) -> pd.DataFrame:
         """What people would be shown."""
@@ -146,10 +140,8 @@ class ReleaseEvidence:
 
 def _first(lists: Snapshot, task: Task, models: frozenset[str], k: int) -> pd.DataFrame:
     """The first k places of the wanted models' lists for one task."""
-    columns = ["task", "model", "seed", "user_id", "item_id", "rank"]
-    table = lists.to_arrow(columns, task if task in lists.parts else None)
-    wanted = pc.is_in(table["model"], value_set=pa.array(sorted(models), pa.string()))
+    places = first_places(lists, task, k)
+    wanted = places["model"].isin(models)
     if BEST_RETRIEVER in models:
-        wanted = pc.or_(wanted, pc.starts_with(table["model"], RETRIEVER))
-    of_task = pc.and_(pc.equal(table["task"], task), pc.less_equal(table["rank"], k))
-    return table.filter(pc.and_(wanted, of_task)).to_pandas()
+        wanted |= places["model"].str.startswith(RETRIEVER)
+    return places[wanted].reset_index(drop=True)

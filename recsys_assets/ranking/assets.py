@@ -259,10 +259,8 @@ def _models_have_trees(candidate: Snapshot, fits: Snapshot, shop: Shop) -> Itera
 def _read_what_is_served(candidate: Snapshot, candidates: Snapshot) -> Iterator[Failure]:
     """Every ranker reads the features that candidates come with, all of them and in their order."""
     served = features.feature_names(candidates.columns)
-    for row in candidate.to_pandas().to_dict("records"):
-        model = ranker.RankerModel.from_json(row["model"])
-        for fault in ranker.spec_faults(model, row["feature_spec"], served):
-            yield Failure(f"ranker {row['target']}/{row['task']}: {fault}", "feature_spec")
+    for fault in ranker.all_spec_faults(candidate.to_pandas(), served):
+        yield Failure(fault, "feature_spec")
 
 
 @table_asset(

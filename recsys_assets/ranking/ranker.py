@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -136,6 +137,15 @@ def spec_faults(model: RankerModel, stated: str, served: Sequence[str]) -> list[
         ]
     moved = next(n for n, m in zip(served, model.features, strict=True) if n != m)
     return [f"feature spec {stated} has the features in another order, from {moved} on"]
+
+
+def all_spec_faults(rankers: pd.DataFrame, served: Sequence[str]) -> list[str]:
+    """The `spec_faults` of every row of the table of that name, with its target and task."""
+    return [
+        f"ranker {row['target']}/{row['task']}: {fault}"
+        for row in rankers.to_dict("records")
+        for fault in spec_faults(RankerModel.from_json(row["model"]), row["feature_spec"], served)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
