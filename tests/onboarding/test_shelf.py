@@ -249,14 +249,18 @@ def shop(**onboarding: object) -> Shop:
     )  # fmt: skip
 
 
-def test_questions_split_users_and_do_not_repeat_each_other() -> None:
-    names = [f"C{n}" for n in range(10)]
-    items = pd.DataFrame(
+def listed(names: list[str]) -> pd.DataFrame:
+    """A catalogue of one product of each kind."""
+    return pd.DataFrame(
         {
             "item_id": names, "title": names, "category_1": "TOP", "category_2": names,
             "category_3": "", "text": names, "status": "active", "group_id": names,
         }
     )  # fmt: skip
+
+
+def test_questions_split_users_and_do_not_repeat_each_other() -> None:
+    items = listed([f"C{n}" for n in range(10)])
     # C0 and C1 are always taken together by half of the users, C2 by the other half of each; C3 by
     # everybody, so it tells nobody apart.
     taken = [
@@ -275,13 +279,7 @@ def test_questions_split_users_and_do_not_repeat_each_other() -> None:
 
 
 def test_where_nothing_repeats_one_visit_is_a_yes() -> None:
-    names = [f"C{n}" for n in range(10)]
-    items = pd.DataFrame(
-        {
-            "item_id": names, "title": names, "category_1": "TOP", "category_2": names,
-            "category_3": "", "text": names, "status": "active", "group_id": names,
-        }
-    )  # fmt: skip
+    items = listed([f"C{n}" for n in range(10)])
     rows = [(f"u{u}", f"C{u % 2}", f"s{u}") for u in range(20)]
     takings = pd.DataFrame(rows, columns=["user_id", "item_id", "session_id"])
     once = shop().model_copy(update={"repeats": False})
@@ -293,13 +291,9 @@ def test_where_nothing_repeats_one_visit_is_a_yes() -> None:
 def test_every_question_has_an_id_of_its_own_in_any_script() -> None:
     tops = ["Food & Drink", "Food, Drink", "Овощи", "***"]
     kinds = [f"{top} {n}" for top in tops for n in range(3)]
-    items = pd.DataFrame(
-        {
-            "item_id": kinds, "title": kinds, "category_1": [top for top in tops for _ in range(3)],
-            "category_2": ["Other", "b", "c"] * 4, "category_3": "", "text": kinds,
-            "status": "active", "group_id": kinds,
-        }
-    )  # fmt: skip
+    items = listed(kinds).assign(
+        category_1=[top for top in tops for _ in range(3)], category_2=["Other", "b", "c"] * 4
+    )
     nobody = pd.DataFrame({"user_id": [], "item_id": [], "session_id": []}).astype("str")
     asked = questions.derive(items, nobody, shop(questions=5), Words.build(items))
     assert not asked.duplicated(["question_id", "answer"]).any()

@@ -34,6 +34,14 @@ from tests.conftest import MINIMAL_SHOP
 from tests.publishing import golden
 from tests.stored import stored
 
+
+def at_home(folder: Path, patch: pytest.MonkeyPatch, shop: str = MINIMAL_SHOP) -> None:
+    """Let every command be about a shop file and a home in `folder`."""
+    (folder / "shop.yaml").write_text(shop)
+    patch.setenv("RECSYS_SHOP", str(folder / "shop.yaml"))
+    patch.setenv("RECSYS_HOME", str(folder / "home"))
+
+
 LONG = "a.csv: [/red] is no value of [b]this[/b] column; " + "deliver it again " * 9
 
 
@@ -97,11 +105,8 @@ def test_what_people_can_act_on_is_one_line(
 def test_a_run_of_a_shop_whose_paths_cannot_be_watched_says_so_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "shop.yaml").write_text(
-        MINIMAL_SHOP.replace("interactions.csv", '"*/sales.csv"') + "arrival: {}\n"
-    )
-    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
-    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    watched = MINIMAL_SHOP.replace("interactions.csv", '"*/sales.csv"') + "arrival: {}\n"
+    at_home(tmp_path, monkeypatch, watched)
     monkeypatch.setattr(sys, "argv", ["recsys", "run"])
     with pytest.raises(SystemExit):
         cli.main()
@@ -119,9 +124,7 @@ def test_a_home_that_serves_another_shop_is_refused(
     (release,) = stored(lake, RELEASE, rows).versions
     releases.judged(Known(release.id, True), "run")
     releases.promote(release.id, why="it is another shop's")
-    (tmp_path / "shop.yaml").write_text(MINIMAL_SHOP)
-    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
-    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    at_home(tmp_path, monkeypatch)
     monkeypatch.setattr(runs, "launch", lambda *asked: pytest.fail("a run was started"))
     monkeypatch.setattr(sys, "argv", ["recsys", "run"])
     with pytest.raises(SystemExit):
@@ -132,10 +135,8 @@ def test_a_home_that_serves_another_shop_is_refused(
 def test_what_could_not_be_taken_is_told_again_at_the_end_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "shop.yaml").write_text(f"{MINIMAL_SHOP}arrival: {{settle_seconds: 0}}\n")
+    at_home(tmp_path, monkeypatch, f"{MINIMAL_SHOP}arrival: {{settle_seconds: 0}}\n")
     (tmp_path / "interactions.csv").symlink_to("elsewhere.csv")
-    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
-    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
     ended = SimpleNamespace(follow=lambda: iter(()), stop=lambda: None, succeeded=True, run_id="r")
     monkeypatch.setattr(runs, "launch", lambda *of_what: ended)
     said = CliRunner().invoke(cli.app, ["run", "--select", "items"]).stdout
@@ -158,9 +159,7 @@ def _unheeded(number: int, frame: object) -> None:
 def test_a_command_that_ends_early_leaves_no_run_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable[[], None], code: int
 ) -> None:
-    (tmp_path / "shop.yaml").write_text(MINIMAL_SHOP)
-    monkeypatch.setenv("RECSYS_SHOP", str(tmp_path / "shop.yaml"))
-    monkeypatch.setenv("RECSYS_HOME", str(tmp_path / "home"))
+    at_home(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["recsys", "run"])
     before = signal.signal(signal.SIGTERM, _unheeded)
     # of a suite in the background of a script even the children ignore SIGINT
