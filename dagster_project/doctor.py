@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal
@@ -410,16 +410,27 @@ def unopened(folder: Path) -> Iterator[Finding]:
 def daemons(instance: dg.DagsterInstance, now: datetime) -> Iterator[Finding]:
     """The heartbeat of each daemon that schedules, sensors and the queue need."""
     statuses = instance.get_daemon_statuses()
-    dead = []
+    dead, to_come = [], []
     for name, status in sorted(statuses.items()):
         if not status.required:
             continue
         beat = status.last_heartbeat
         if beat is None or now.timestamp() - beat.timestamp > HEARTBEAT.total_seconds():
             dead.append(name)
+        elif beat.timestamp - now.timestamp() > HEARTBEAT.total_seconds():
+            to_come.append(beat.timestamp)
         elif beat.errors:
             text = str(beat.errors[0].message).strip().splitlines()[0]
             yield Finding("error", f"daemon {name}: {text}", "See the log of `recsys ui`")
+    if to_come:
+        until = datetime.fromtimestamp(max(to_come), UTC)
+        yield Finding(
+            "error",
+            f"the newest heartbeat is of {until:%F %R} UTC, which is still to come: the clock was "
+            "set back, and until then sensors wait and nobody can say whether the daemon lives",
+            "Set the clock right; if it is right now, start what is due by hand until then "
+            "(`recsys run`)",
+        )
     if dead:
         yield Finding(
             "error",

@@ -413,6 +413,9 @@ def test_a_dead_daemon_is_seen_within_two_minutes_and_a_living_one_is_fine(
         assert "no heartbeat of" in found.what and "recsys ui" in found.remedy
         beat(instance, NOW)
         assert look(project, instance, NOW + timedelta(seconds=119), daemon=True) == []
+        assert look(project, instance, NOW - timedelta(seconds=119), daemon=True) == []
+        found = only(look(project, instance, NOW - timedelta(hours=1), daemon=True))
+        assert f"of {NOW:%F %R} UTC, which is still to come: the clock was set back" in found.what
         later = look(project, instance, NOW + timedelta(seconds=121), daemon=True)
         assert "SENSOR" in only(later).what
 
