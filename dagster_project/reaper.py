@@ -47,6 +47,7 @@ def _server_is_gone(run: dg.DagsterRun) -> bool:
     try:
         if "socket" in where:
             with socket.socket(socket.AF_UNIX) as caller:
+                caller.settimeout(1)
                 caller.connect(where["socket"])
         elif "port" in where:
             socket.create_connection((where["host"], where["port"]), timeout=1).close()
