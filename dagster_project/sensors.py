@@ -28,7 +28,7 @@ from recsys_assets.ingestion.object_store import UnreachableError
 from recsys_assets.ingestion.source import SourceError
 from recsys_assets.publishing.releases import Releases
 from recsys_assets.publishing.serving import Served
-from recsys_assets.publishing.watch import in_words
+from recsys_assets.publishing.watch import shifted, unhealthy
 
 STATE_TAG = "recsys/state"
 """Tag of a requested run: a hash of what was found stale, so that the same is not asked twice."""
@@ -286,15 +286,13 @@ def _was_served(project: Project) -> bool:
 def drift_alert(project: Project) -> Alert | None:
     """Told when the last run found features, scores or data that are not as they were."""
     try:
-        shifts = project.lake.served("drift").to_pandas()
+        drift = project.lake.served("drift").to_pandas()
         health = project.lake.served("data_health").to_pandas()
     except LakeError:
         return None
-    limit = project.shop.releases.health.psi
-    shifted = shifts[shifts["psi"] > limit].sort_values("psi", ascending=False, kind="stable")
-    found = [f"{n} {p:.2f}" for n, p in zip(shifted["name"], shifted["psi"], strict=True)]
+    found = shifted(drift, project.shop.releases.health.psi)
     texts = [f"{len(found)} features or scores have shifted: {', '.join(found[:5])}"] * bool(found)
-    texts += [in_words(r) for r in health[health["healthy"].eq(False)].to_dict("records")]
+    texts += unhealthy(health)
     if not texts:
         return None
     return Alert(

@@ -384,17 +384,14 @@ def data_health(
 )
 def calm(project: Project) -> dg.AssetCheckResult:
     limit = project.shop.releases.health.psi
-    table = (
-        project.lake.newest("drift").to_pandas().sort_values("psi", ascending=False, kind="stable")
-    )
-    shifted = table[table["psi"] > limit]
-    texts = [f"{n} {p:.2f}" for n, p in zip(shifted["name"], shifted["psi"], strict=True)]
+    table = project.lake.newest("drift").to_pandas()
+    texts = watch.shifted(table, limit)
     return dg.AssetCheckResult(
-        passed=shifted.empty,
+        passed=not texts,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"shifted (index above {limit:g}): {', '.join(texts)}" if texts else "calm",
         metadata={
-            "shifted": len(shifted),
+            "shifted": len(texts),
             "largest index": float(table["psi"].max()) if len(table) else 0.0,
         },
     )
@@ -408,11 +405,11 @@ def calm(project: Project) -> dg.AssetCheckResult:
 )
 def healthy(project: Project) -> dg.AssetCheckResult:
     table = project.lake.newest("data_health").to_pandas()
-    bad = table[table["healthy"].eq(False)]
+    texts = watch.unhealthy(table)
     return dg.AssetCheckResult(
-        passed=bad.empty,
+        passed=not texts,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(watch.in_words(line) for line in bad.to_dict("records")) or "healthy",
+        description="; ".join(texts) or "healthy",
         metadata={
             f"{line['measure']} {line['subject']}": float(line["value"])
             for line in table.to_dict("records")

@@ -226,7 +226,17 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def in_words(row: Mapping[Any, Any]) -> str:
-    """A row of `data_health` as a clause."""
+def shifted(drift: pd.DataFrame, limit: float) -> list[str]:
+    """What of the table of that name is above the limit, with its index, the largest first."""
+    rows = drift[drift["psi"] > limit].sort_values("psi", ascending=False, kind="stable")
+    return [f"{name} {psi:.2f}" for name, psi in zip(rows["name"], rows["psi"], strict=True)]
+
+
+def unhealthy(health: pd.DataFrame) -> list[str]:
+    """What in the table `data_health` is beyond its limit, a clause each."""
+    return [_in_words(row) for row in health[health["healthy"].eq(False)].to_dict("records")]
+
+
+def _in_words(row: Mapping[Any, Any]) -> str:
     usual = "" if pd.isna(row["usual"]) else f", usually {row['usual']:.3g}"
     return f"{row['measure']} of {row['subject']} is {row['value']:.3g}{usual}"
