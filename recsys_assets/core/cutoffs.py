@@ -1,7 +1,8 @@
 """Working through cutoffs one part at a time, two side by side.
 
-Belongs here: the loop every table keyed by `as_of` shares, and the one door to events before a
-cutoff. Does not belong here: choosing cutoffs (staging does).
+Belongs here: the loop every table keyed by `as_of` shares, the digests by which a part is known to
+be unchanged, and the one door to events before a cutoff. Does not belong here: choosing cutoffs
+(staging does), proving that a table knows nothing later (`proofs.py`).
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """Scores for all candidates of one cutoff, with rankers or without one.
 
-Belongs here: what rankers that know the same candidate say together, choosing between model and
-fusion, and naming who proposed a candidate. Does not belong here: features and models themselves.
+Belongs here: which rankers' order is shown, what rankers that know the same candidate say together,
+choosing between model and fusion, and naming who proposed a candidate. Does not belong here:
+features and models themselves.
 """
 
 from collections.abc import Mapping
