@@ -16,7 +16,10 @@ from recsys_assets.core.cutoffs import (
     visits_as_of,
     visits_of,
 )
-from recsys_assets.core.lake import Lake, LakeError
+from recsys_assets.core.lake import Lake, LakeError, Snapshot, part_name
+from recsys_assets.core.proofs import SAW_THE_FUTURE, cut_off, knows_nothing_later
+from recsys_assets.core.quality import Failure
+from recsys_assets.core.tables import Column, Table
 from tests.stored import stored
 
 MOMENTS = [pd.Timestamp(f"2024-01-{day:02d}", tz="UTC") for day in range(1, 10)]
@@ -162,3 +165,29 @@ def test_a_changed_value_is_a_changed_unit_and_other_cutoffs_are_not_looked_at(
     assert not set(before.values()) & set(other.values())
     alone = _digests(tmp_path, EVENTS, CUTOFFS[2:3])
     assert alone.items() <= before.items()
+
+
+def test_a_table_that_knows_a_later_event_is_refused_and_the_column_is_named(
+    tmp_path: Path,
+) -> None:
+    lake, as_of = Lake(tmp_path), pd.Timestamp(CUTOFFS[1], tz="UTC")
+    log = stored(lake, "interactions", _log(EVENTS))
+    columns = (Column("user_id", "string", "User"), Column("n", "int64", "Events"))
+    contract = Table("counts", columns, key=("user_id",))
+
+    def count(known: Snapshot, as_of: pd.Timestamp) -> pa.Table:
+        found = known.to_arrow(["user_id"]).group_by("user_id", use_threads=False)
+        return found.aggregate([([], "count_all")]).rename_columns(["user_id", "n"])
+
+    def failures(made: pa.Table) -> list[Failure]:
+        table = stored(lake, "counts", {part_name(as_of): contract.conform(made)})
+        return list(knows_nothing_later(table, contract, log, [as_of], count))
+
+    known = cut_off(log, as_of)
+    assert known.to_arrow(["user_id"])["user_id"].to_pylist() == ["u", "v"], "not the third event"
+    assert cut_off(log, MOMENTS[1]).to_arrow().num_rows == 1, "the moment itself is later"
+    with pytest.raises(LakeError, match="only be read as a table"):
+        known.paths()
+    assert failures(count(known, as_of)) == []
+    (failure,) = failures(count(log, as_of))
+    assert failure == Failure(SAW_THE_FUTURE, "n", part=part_name(as_of))
