@@ -256,13 +256,6 @@ def erasures(project: Project) -> Iterator[Finding]:
     except ErasureError as error:
         yield Finding("error", str(error), "See docs/erasure.md")
         return
-    if not known.path.exists() and _erased_once(project):
-        yield Finding(
-            "error",
-            f"users were erased here, and {known.path}, which says whom, is not there",
-            "Restore the folder erasure, its newest copy, before anything runs: until then they "
-            "are taken in again (docs/erasure.md)",
-        )
     if pending and not at_work:
         since = min(pending.values())
         yield Finding("error", f"{len(pending)} erasures are not finished, since {since}", again)
@@ -273,12 +266,6 @@ def erasures(project: Project) -> Iterator[Finding]:
         yield Finding(
             "error", f"{back} erased users are in the tables: a backup was restored", again
         )
-
-
-def _erased_once(project: Project) -> bool:
-    """Whether a release was redacted, or a delivered file blanked, since a user was forgotten."""
-    redacted = any(entry.who == WORKER for entry in Releases(project.lake).state().log)
-    return redacted or bool(ledger_of(Path(project.home)).blanked())
 
 
 def spend(project: Project, now: datetime) -> Iterator[Finding]:

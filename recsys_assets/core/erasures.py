@@ -11,6 +11,7 @@ Layout below the home::
 
     erasure/key            32 random bytes, mode 0600; made with the first line
     erasure/ledger.jsonl   append-only; `asked`, and `done` once a search found nothing any more
+    lake/users_erased      empty: beside the tables, so that a ledger that is gone is missed
 """
 
 import hashlib
@@ -53,6 +54,7 @@ class Erasures:
         self.folder = folder
         self.key_path = folder / "key"
         self.path = folder / "ledger.jsonl"
+        self._note = folder.parent / "lake" / "users_erased"
         self._journal = Journal(self.path)
         self._records: list[dict[str, Any]] = []
         self._checked = 0
@@ -93,9 +95,10 @@ class Erasures:
     def erased(self) -> Erased | None:
         """The question to put to every delivered id; None when nobody was ever erased.
 
-        Raises ErasureError when there are erasures and no key to recognise them by: what is
-        delivered then must not be taken in.
+        Raises ErasureError when there are erasures and no key to recognise them by, or when the
+        ledger is gone: what is delivered then must not be taken in.
         """
+        self._refuse_if_gone()
         hashes = self.hashes()
         if not hashes:
             return None
@@ -140,18 +143,32 @@ class Erasures:
             )
         return key
 
+    def _refuse_if_gone(self) -> None:
+        if self._note.exists() and not self.path.exists():
+            raise ErasureError(
+                f"users were erased here, and {self.path}, which says whom, is not there: restore "
+                f"the folder {FOLDER}, its newest copy; nothing is ingested until then"
+            )
+
     # -- writing -----------------------------------------------------------------------------
 
     def ask(self, user_id: str, why: str, now: datetime) -> str:
         """Write durably that a user is to be erased; returns the hash. Twice is as good as once."""
         if re.search(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])", why):
             raise ErasureError("the reason must not name the user: the ledger is kept for ever")
+        self._refuse_if_gone()
         self._make_key()
         name = hash_of(self.key(), user_id)
         with self._journal.locked():
             if name not in self.pending():
                 self._write("asked", name, now, {"why": why})
+        self._leave_note()
         return name
+
+    def _leave_note(self) -> None:
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        self._note.touch()
+        sync_folder(self._note.parent)
 
     def done(self, names: Collection[str], now: datetime) -> None:
         """Write that a search found nothing any more of these users."""
@@ -181,6 +198,7 @@ class Erasures:
             self._make_key(key)
         with self._journal.locked():
             self._journal.append(missing)
+        self._leave_note()
         return len({r["user"] for r in missing if r["kind"] == "asked"})
 
     def _write(self, kind: str, user: str, now: datetime, more: dict[str, str]) -> None:

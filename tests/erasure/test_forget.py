@@ -452,7 +452,7 @@ def test_an_id_that_only_a_delivered_file_holds_is_erased(project: Project) -> N
 
 
 def test_a_reason_must_not_name_the_user_and_may_hold_the_id_within_a_word(tmp_path: Path) -> None:
-    erasures = Erasures(tmp_path)
+    erasures = Erasures(tmp_path / "erasure")
     erasures.ask("a", "letter of May", NOW)
     for why in ("a wrote", "letter (a)"):
         with pytest.raises(ErasureError, match="must not name"):
