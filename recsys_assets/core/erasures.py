@@ -166,9 +166,10 @@ class Erasures:
         return name
 
     def _leave_note(self) -> None:
-        self._note.parent.mkdir(parents=True, exist_ok=True)
-        self._note.touch()
-        sync_folder(self._note.parent)
+        if not self._note.exists():
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            self._note.touch()
+            sync_folder(self._note.parent)
 
     def done(self, names: Collection[str], now: datetime) -> None:
         """Write that a search found nothing any more of these users."""
