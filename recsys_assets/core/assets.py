@@ -321,15 +321,16 @@ class _Producer:
 
     def check(self, asset: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
         table = self.table
+        rules = [rule.__name__.strip("_").replace("_", " ") for rule in self.rules]
 
         @dg.asset_check(
             asset=asset,
             name=CHECK,
             blocking=True,
             description=(
-                f"Audits the newest version of {table.name} against its contract "
-                f"({len(table.columns)} columns) and {len(self.rules)} further rules. Only a "
-                "version that passes becomes visible to anything that reads it."
+                f"Audits the newest version of {table.name} against its contract: "
+                f"{'; '.join([f'{len(table.columns)} columns', *rules])}. Only a version that "
+                "passes becomes visible to anything that reads it."
             ),
         )
         def quality(context: dg.AssetCheckExecutionContext, project: Project) -> Any:

@@ -56,7 +56,7 @@ def days_know_nothing_later(
 def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
     """The same for a feature group; the days it is made of have proved themselves."""
 
-    def grain(
+    def features_know_nothing_later(
         candidate: Snapshot,
         interactions: Snapshot,
         user_item_days: Snapshot,
@@ -84,7 +84,7 @@ def grain_knows_nothing_later(name: str) -> Callable[..., Iterator[Failure]]:
         moments, contract = proof_cutoffs(candidate, cutoffs, "evaluate"), tables.GRAIN_TABLES[name]
         yield from knows_nothing_later(candidate, contract, interactions, moments, make)
 
-    return grain
+    return features_know_nothing_later
 
 
 def no_event_on_both_sides(

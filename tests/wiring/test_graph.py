@@ -101,6 +101,13 @@ def test_every_asset_is_described_owned_grouped_and_has_a_column_schema(
         assert all(c.description for c in schema.columns), name
 
 
+def test_a_check_says_what_it_looks_at(project: Project) -> None:
+    said = {g.table.name: g.check.get_spec_for_check_key(g.check.check_key).description or ""
+            for g in gated_assets(project)}  # fmt: skip
+    assert "contract: 6 columns; models have trees; read what is served;" in said["rankers"]
+    assert "features know nothing later" in said["item_features"]
+
+
 def test_the_main_job_runs_all_that_is_not_weekly_and_the_weekly_job_the_rest_too(
     defs: dg.Definitions, project: Project
 ) -> None:
