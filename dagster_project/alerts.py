@@ -56,8 +56,8 @@ def _cut(connected: socket.socket) -> None:
         connected.shutdown(socket.SHUT_RDWR)
 
 
-class _Once(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens such connections."""
+class _BoundedHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Asks over connections that are cut."""
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_Bounded, req)
@@ -66,7 +66,7 @@ class _Once(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         return self.do_open(_BoundedTLS, req)
 
 
-_opener = urllib.request.build_opener(_NoRedirect, _Once)
+_opener = urllib.request.build_opener(_NoRedirect, _BoundedHandler)
 
 
 @dataclass(frozen=True)
